@@ -1,0 +1,4 @@
+//! ConureDB: a distributed key-value store.
+
+pub mod storage;
+pub mod types;

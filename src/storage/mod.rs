@@ -1,0 +1,3 @@
+//! Floor 1: bytes on disk. Synchronous; knows no actors, no async runtime and no Raft library.
+
+pub mod disk;
