@@ -1,4 +1,6 @@
 //! ConureDB: a distributed key-value store.
 
+pub mod actors;
+pub mod env;
 pub mod storage;
 pub mod types;
