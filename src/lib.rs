@@ -2,5 +2,7 @@
 
 pub mod actors;
 pub mod env;
+pub mod http;
+pub mod metrics;
 pub mod storage;
 pub mod types;
