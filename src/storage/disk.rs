@@ -8,9 +8,21 @@
 //! * a write is visible to reads at once, and durable only after [`DiskFile::sync_data`];
 //! * a power cut may keep any subset of the unsynced 512-byte sectors of the unsynced writes;
 //! * a created, renamed or removed name is durable only after [`Disk::sync_dir`].
+//!
+//! Two implementations: [`FileDisk`] is a real directory, [`MemDisk`] a simulated one. Both pass the
+//! tests of `conformance.rs`; only the memory disk can be crashed on purpose, so what a power cut does
+//! is specified there (`memory/image.rs`).
+
+#[cfg(test)]
+mod conformance;
+mod file;
+mod memory;
 
 use std::io;
 use std::sync::Arc;
+
+pub use file::FileDisk;
+pub use memory::{Calls, Fault, MemDisk, PowerCut};
 
 /// A directory of files with plain names (no separators).
 pub trait Disk: Send + Sync + 'static {
@@ -54,4 +66,19 @@ pub trait DiskFile: Send + Sync {
     /// Reserves blocks so that writes below `len` cannot fail for want of space; grows the file to at
     /// least `len`.
     fn allocate(&self, len: u64) -> io::Result<()>;
+}
+
+/// The file whose lock says that a directory is in use; no other file may have this name.
+const LOCK_NAME: &str = "LOCK";
+
+/// Refuses what is not the plain name of a file in the directory.
+fn check_name(name: &str) -> io::Result<()> {
+    let plain = !matches!(name, "" | "." | "..") && !name.contains(['/', '\\', '\0']);
+    if plain && name != LOCK_NAME {
+        return Ok(());
+    }
+    Err(io::Error::new(
+        io::ErrorKind::InvalidInput,
+        format!("{name:?} cannot name a file of a disk"),
+    ))
 }
