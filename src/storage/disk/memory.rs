@@ -178,15 +178,20 @@ impl MemDisk {
     }
 
     /// After so many more calls the power goes: every further call fails and has no effect, until
-    /// [`MemDisk::crash`].
+    /// [`MemDisk::crash`]. Replaces what an earlier call of this said.
     pub fn cut_power_after(&self, calls: u64) {
         let mut state = self.lock();
-        state.power_off_at = Some(state.calls + calls);
+        state.power_off_at = Some(state.calls.saturating_add(calls));
     }
 
     /// The `nth` of the coming `calls` fails, once; 0 is the next one.
     pub fn fail(&self, calls: Calls, nth: u64, fault: Fault) {
         self.lock().faults.push(PlannedFault { calls, countdown: nth, fault });
+    }
+
+    /// How many faults are planned and have not happened.
+    pub fn faults_left(&self) -> usize {
+        self.lock().faults.len()
     }
 
     /// Limits the sum of all lengths; what would exceed it fails with [`io::ErrorKind::StorageFull`].
