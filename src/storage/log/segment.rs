@@ -1,0 +1,315 @@
+//! Segment files: names, headers, and where new ones come from.
+//!
+//! The log is a chain of files `log-<sequence>.seg`, the sequence in 16 hexadecimal digits, without a
+//! gap; records fill one after the other. Files with the ending `.spare` hold nothing: room for
+//! segments to come.
+//!
+//! A segment begins with a header of 4,096 bytes (little-endian):
+//!
+//! ```text
+//!  offset  bytes  field
+//!       0      8  magic          "CONURLOG"
+//!       8      4  version        1
+//!      12      4  crc            CRC-32 of the header with this field zero
+//!      16      8  sequence       the one in the file's name
+//!      24      8  nonce          the same in all segments of a log, drawn when the log is made
+//!      32      8  first_lsn      number of the first record here; all before it are durable
+//!      40      4  flags          bit 0: has purged, 1: has last, 2: has vote
+//!      44      4  vote_len
+//!      48     16  purged         term and index
+//!      64     16  last           term and index
+//!      80  1,024  vote
+//!   1,104  2,992  zeros
+//! ```
+//!
+//! `purged`, `last` and `vote` are the state of the log before the first record, so older segments can
+//! be removed without losing what they said.
+//!
+//! A spare is written with zeros once, so that records overwrite blocks the file already has: the
+//! `fdatasync` of an append then has no file system metadata to write (measured 0.06 ms instead of
+//! 0.15 ms). Purged segments become spares for the same reason. A spare becomes a segment in this
+//! order: header written, file synced, renamed, directory synced, and only then the first record. So
+//! a file that has a segment's name has a durable header, and one without a valid header is damage,
+//! never an interrupted creation.
+
+use std::io;
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::record::Seed;
+use super::{LogError, LogState, Lsn, MAX_VOTE_BYTES};
+use crate::storage::disk::{Disk, DiskFile};
+use crate::types::LogId;
+
+/// Bytes before the first record.
+pub(super) const SEGMENT_HEADER_BYTES: usize = 4_096;
+
+const MAGIC: &[u8; 8] = b"CONURLOG";
+const VERSION: u32 = 1;
+const VOTE_AT: usize = 80;
+
+/// Spare files that are kept; more purged segments than that are removed.
+const MAX_SPARES: usize = 2;
+
+/// Zeros are written in pieces of this size: 1 MiB keeps both the calls and the buffer few.
+const ZEROS_BYTES: usize = 1024 * 1024;
+
+/// An open segment.
+pub(super) struct Segment {
+    pub sequence: u32,
+    pub file: Arc<dyn DiskFile>,
+    /// Length of the file, which bounds its records.
+    pub len_bytes: u64,
+    pub seed: Seed,
+    /// How a person finds the file.
+    pub location: String,
+}
+
+/// What a segment says of itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct SegmentHeader {
+    pub sequence: u32,
+    pub nonce: u64,
+    pub first_lsn: Lsn,
+    /// The log before `first_lsn`.
+    pub state: LogState,
+}
+
+impl Segment {
+    /// Opens the file of a segment that exists, and says how a person finds it.
+    pub fn open_file(
+        disk: &dyn Disk,
+        sequence: u32,
+    ) -> Result<(Arc<dyn DiskFile>, String), LogError> {
+        let name = segment_name(sequence);
+        let location = disk.locate(&name);
+        match disk.open(&name) {
+            Ok(file) => Ok((file, location)),
+            Err(error) => Err(LogError::io("open", location, 0, error)),
+        }
+    }
+
+    pub fn new(
+        file: Arc<dyn DiskFile>,
+        location: String,
+        len_bytes: u64,
+        header: &SegmentHeader,
+    ) -> Segment {
+        let SegmentHeader { sequence, nonce, .. } = *header;
+        Segment { sequence, file, len_bytes, seed: Seed::new(nonce, sequence), location }
+    }
+
+    pub fn corrupt(&self, offset: u64, index: Option<u64>, problem: &'static str) -> LogError {
+        LogError::Corrupt { segment: self.location.clone(), offset, index, problem }
+    }
+
+    pub fn io(&self, action: &'static str, offset: u64, error: io::Error) -> LogError {
+        LogError::io(action, self.location.clone(), offset, error)
+    }
+}
+
+impl SegmentHeader {
+    pub fn encode(&self) -> Vec<u8> {
+        let LogState { purged, last, vote } = &self.state;
+        let vote_bytes = vote.as_deref().unwrap_or_default();
+        assert!(vote_bytes.len() <= MAX_VOTE_BYTES, "checked when it was staged");
+        let flags = u32::from(purged.is_some())
+            | u32::from(last.is_some()) << 1
+            | u32::from(vote.is_some()) << 2;
+        let mut bytes = Vec::with_capacity(SEGMENT_HEADER_BYTES);
+        bytes.extend_from_slice(MAGIC);
+        bytes.extend_from_slice(&VERSION.to_le_bytes());
+        bytes.extend_from_slice(&[0; 4]);
+        for word in [u64::from(self.sequence), self.nonce, self.first_lsn.0] {
+            bytes.extend_from_slice(&word.to_le_bytes());
+        }
+        bytes.extend_from_slice(&flags.to_le_bytes());
+        bytes.extend_from_slice(&(vote_bytes.len() as u32).to_le_bytes());
+        for id in [purged, last] {
+            let LogId { term, index } = id.unwrap_or(LogId { term: 0, index: 0 });
+            bytes.extend_from_slice(&term.to_le_bytes());
+            bytes.extend_from_slice(&index.to_le_bytes());
+        }
+        bytes.extend_from_slice(vote_bytes);
+        bytes.resize(SEGMENT_HEADER_BYTES, 0);
+        let crc = crc32fast::hash(&bytes);
+        bytes[12..16].copy_from_slice(&crc.to_le_bytes());
+        bytes
+    }
+
+    /// Reads a header back, or says what is wrong with it.
+    pub fn decode(bytes: &[u8]) -> Result<SegmentHeader, &'static str> {
+        let Some(bytes) = bytes.first_chunk::<SEGMENT_HEADER_BYTES>() else {
+            return Err("the file is shorter than a segment header");
+        };
+        if bytes[..8] != *MAGIC {
+            return Err("the segment header is not one");
+        }
+        if u32_at(bytes, 8) != VERSION {
+            return Err("the segment is of a version that this program does not know");
+        }
+        let mut unsigned = *bytes;
+        unsigned[12..16].fill(0);
+        if u32_at(bytes, 12) != crc32fast::hash(&unsigned) {
+            return Err("the checksum of the segment header does not match");
+        }
+        let (flags, vote_bytes) = (u32_at(bytes, 40), u32_at(bytes, 44) as usize);
+        let id = |bit: u32, at| {
+            let id = LogId { term: u64_at(bytes, at), index: u64_at(bytes, at + 8) };
+            (flags & 1 << bit != 0).then_some(id)
+        };
+        let vote = bytes.get(VOTE_AT..VOTE_AT + vote_bytes).ok_or("the vote is too long")?;
+        let vote = (flags & 4 != 0).then(|| Bytes::copy_from_slice(vote));
+        Ok(SegmentHeader {
+            sequence: u64_at(bytes, 16)
+                .try_into()
+                .map_err(|_| "the sequence number is too large")?,
+            nonce: u64_at(bytes, 24),
+            first_lsn: Lsn(u64_at(bytes, 32)),
+            state: LogState { purged: id(0, 48), last: id(1, 64), vote },
+        })
+    }
+}
+
+/// Makes segments out of spares and spares out of segments.
+pub(super) struct Spares {
+    disk: Arc<dyn Disk>,
+    /// Length of new segments.
+    segment_bytes: u64,
+    names: Vec<String>,
+}
+
+impl Spares {
+    /// Takes over the spares that are there and have the length of a segment; removes the others.
+    pub fn adopt(
+        disk: Arc<dyn Disk>,
+        segment_bytes: u64,
+        names: Vec<String>,
+    ) -> Result<Spares, LogError> {
+        let mut spares = Spares { disk, segment_bytes, names: Vec::new() };
+        for name in names {
+            let io = |error| LogError::io("adopt", spares.disk.locate(&name), 0, error);
+            let len_bytes = spares.disk.open(&name).and_then(|file| file.len()).map_err(io)?;
+            if len_bytes == segment_bytes && spares.names.len() < MAX_SPARES {
+                spares.names.push(name);
+            } else {
+                spares.disk.remove(&name).map_err(io)?;
+            }
+        }
+        Ok(spares)
+    }
+
+    /// Makes sure that there is a spare, for [`Spares::take`] of this sequence number.
+    ///
+    /// A failure leaves nothing behind, as far as that can be helped, and may be retried: no record
+    /// is in a spare.
+    pub fn prepare(&mut self, sequence: u32) -> Result<(), LogError> {
+        if !self.names.is_empty() {
+            return Ok(());
+        }
+        let name = spare_name(sequence);
+        if let Err(error) = self.write_zeros(&name) {
+            // The space matters more than a second error about the same disk.
+            let _ = self.disk.remove(&name);
+            return Err(error);
+        }
+        self.names.push(name);
+        Ok(())
+    }
+
+    fn write_zeros(&self, name: &str) -> Result<(), LogError> {
+        let io = |offset| {
+            move |error| {
+                LogError::io(
+                    "make room for a log segment in",
+                    self.disk.locate(name),
+                    offset,
+                    error,
+                )
+            }
+        };
+        let file = self.disk.open(name).map_err(io(0))?;
+        file.allocate(self.segment_bytes).map_err(io(0))?;
+        let zeros = vec![0; ZEROS_BYTES.min(self.segment_bytes as usize)];
+        let mut offset = 0;
+        while offset < self.segment_bytes {
+            let piece = (self.segment_bytes - offset).min(zeros.len() as u64) as usize;
+            file.write_at(offset, &zeros[..piece]).map_err(io(offset))?;
+            offset += piece as u64;
+        }
+        file.sync_data().map_err(io(0))
+    }
+
+    /// Makes a spare, which must have been prepared, the segment of this header. When it returns,
+    /// records may be written.
+    pub fn take(&mut self, header: &SegmentHeader) -> Result<Segment, LogError> {
+        let spare = self.names.pop().expect("a spare is prepared before it is taken");
+        let name = segment_name(header.sequence);
+        let location = self.disk.locate(&name);
+        let make = || -> io::Result<Arc<dyn DiskFile>> {
+            let file = self.disk.open(&spare)?;
+            file.write_at(0, &header.encode())?;
+            file.sync_data()?;
+            self.disk.rename(&spare, &name)?;
+            self.disk.sync_dir()?;
+            Ok(file)
+        };
+        match make() {
+            Ok(file) => Ok(Segment::new(file, location, self.segment_bytes, header)),
+            Err(error) => Err(LogError::io("begin log segment", location, 0, error)),
+        }
+    }
+
+    /// Takes back segments that nobody needs. Their names are durably gone when it returns, so that
+    /// what is written into a spare next cannot show up under the name of an old segment.
+    pub fn recycle(&mut self, sequences: &[u32]) -> Result<(), LogError> {
+        if sequences.is_empty() {
+            return Ok(());
+        }
+        for &sequence in sequences {
+            let name = segment_name(sequence);
+            let io = |error| LogError::io("recycle", self.disk.locate(&name), 0, error);
+            if self.names.len() < MAX_SPARES {
+                let spare = spare_name(sequence);
+                self.disk.rename(&name, &spare).map_err(io)?;
+                self.names.push(spare);
+            } else {
+                self.disk.remove(&name).map_err(io)?;
+            }
+        }
+        let oldest = self.disk.locate(&segment_name(sequences[0]));
+        self.disk.sync_dir().map_err(|error| LogError::io("sync the removal of", oldest, 0, error))
+    }
+}
+
+/// The files of a log among `names`: sequence numbers of segments in order, and spares.
+pub(super) fn find_files(names: Vec<String>) -> (Vec<u32>, Vec<String>) {
+    let mut sequences: Vec<u32> =
+        names.iter().filter_map(|name| sequence_of(name, ".seg")).collect();
+    sequences.sort_unstable();
+    let spares = names.into_iter().filter(|name| sequence_of(name, ".spare").is_some()).collect();
+    (sequences, spares)
+}
+
+fn segment_name(sequence: u32) -> String {
+    format!("log-{sequence:016x}.seg")
+}
+
+fn spare_name(sequence: u32) -> String {
+    format!("log-{sequence:016x}.spare")
+}
+
+fn sequence_of(name: &str, ending: &str) -> Option<u32> {
+    let digits = name.strip_prefix("log-")?.strip_suffix(ending)?;
+    let sequence = u32::from_str_radix(digits, 16).ok()?;
+    (format!("{sequence:016x}") == digits).then_some(sequence)
+}
+
+fn u32_at(bytes: &[u8; SEGMENT_HEADER_BYTES], at: usize) -> u32 {
+    u32::from_le_bytes(*bytes[at..].first_chunk().expect("inside the header"))
+}
+
+fn u64_at(bytes: &[u8; SEGMENT_HEADER_BYTES], at: usize) -> u64 {
+    u64::from_le_bytes(*bytes[at..].first_chunk().expect("inside the header"))
+}
