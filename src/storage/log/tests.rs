@@ -1,7 +1,12 @@
-//! The log under test.
+//! The log under test: a small harness, a model, and what the disk can do to both.
 
 mod basics;
+mod crash;
+mod damage;
+mod faults;
+mod model;
 
+use std::io;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -55,4 +60,12 @@ fn read_all(log: &Log) -> Vec<LogEntry> {
 
 fn vote(number: u64) -> Bytes {
     Bytes::from(number.to_le_bytes().to_vec())
+}
+
+/// The root of an error chain: the kind the disk reported.
+fn io_kind(error: &LogError) -> Option<io::ErrorKind> {
+    match error {
+        LogError::Io { source, .. } => Some(source.kind()),
+        _ => None,
+    }
 }
