@@ -101,6 +101,7 @@ impl Inner {
 }
 
 impl Run {
+    /// Reads the entries; their payloads share one buffer.
     fn load(&self, entries: &mut Vec<LogEntry>) -> Result<(), LogError> {
         let segment = &self.segment;
         let base = u64::from(self.offset);
@@ -109,10 +110,9 @@ impl Run {
         let bytes = Bytes::from(bytes);
         let mut at = 0;
         for index in self.first_index..self.first_index + self.places.len() as u64 {
-            let decoded = decode(&segment.seed, base, &bytes, at);
-            match decoded.map(|decoded| (decoded.record, decoded.len_bytes)) {
-                Some((Record::Entry(entry), len_bytes)) if entry.id.index == index => {
-                    at += len_bytes;
+            match decode(&segment.seed, base, &bytes, at) {
+                Some((header, Record::Entry(entry))) if entry.id.index == index => {
+                    at += header.len_bytes();
                     entries.push(entry);
                 }
                 _ => {

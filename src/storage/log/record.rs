@@ -4,26 +4,28 @@
 //!
 //! ```text
 //!  offset  bytes  field
-//!       0      4  crc      CRC-32 (see below)
-//!       4      4  len      bytes of payload
-//!       8      1  kind     1 entry, 2 vote, 3 truncate, 4 clear, 5 purge, 6 mark
-//!       9      7  zeros
-//!      16      8  lsn      number of this record, one more than that of the record before it
-//!      24      8  synced   the records up to this number were durable when this one was written
-//!      32      8  term     of the entry; of the last entry kept (truncate); of the last removed (purge)
-//!      40      8  index    likewise; zero for the other kinds, as is the term
-//!      48    len  payload  of an entry or a vote; the other kinds have none
-//!  48+len   0..7  zeros    up to a multiple of 8
+//!       0      4  header_crc   CRC-32 (see below)
+//!       4      4  payload_crc  CRC-32 of the payload and the zeros after it
+//!       8      4  len          bytes of payload
+//!      12      1  kind         1 entry, 2 vote, 3 truncate, 4 clear, 5 purge, 6 mark
+//!      13      3  zeros
+//!      16      8  lsn          number of this record, one more than that of the record before it
+//!      24      8  synced       the records up to this number were durable when it was written
+//!      32      8  term         of the entry; of the last entry kept (truncate) or given up (purge)
+//!      40      8  index        likewise; both are zero for the other kinds
+//!      48    len  payload      of an entry or a vote; the other kinds have none
+//!  48+len   0..7  zeros        up to a multiple of 8
 //! ```
 //!
-//! The checksum covers, in this order: the log's nonce, the segment's sequence number, the record's
-//! offset in the segment (8 bytes each), and all of the record after the checksum, final zeros
-//! included. So a record is valid in its place only. What a recycled segment still holds of its former
-//! life fails, and not by luck: two inputs that differ in 32 neighbouring bits never share a CRC-32.
-//! The nonce keeps a client from storing a value that contains a valid record.
+//! `header_crc` covers, in this order: the log's nonce, the segment's sequence number, the record's
+//! offset in the segment (8 bytes each), and the header from `payload_crc` on. So a record is valid in
+//! its place only. What a recycled segment still holds of its former life fails, and not by luck: two
+//! inputs that differ only within 32 neighbouring bits never share a CRC-32. The nonce keeps a client
+//! from storing a value that contains a valid record.
 //!
 //! `synced` is what tells a torn tail from damage: a record that cannot be read was acknowledged if a
-//! later one says so (`recovery.rs`).
+//! later one says so (`recovery.rs`). The header has a checksum of its own so that such a witness is
+//! found quickly, and is heard even if its payload is damaged too.
 
 use bytes::Bytes;
 
@@ -52,14 +54,15 @@ pub(super) enum Record {
     Mark,
 }
 
-/// A record read back.
-#[derive(Debug)]
-pub(super) struct Decoded {
+/// The header of a record, verified.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Header {
     pub lsn: Lsn,
     pub synced: Lsn,
-    pub record: Record,
-    /// All bytes of it, the final zeros included.
-    pub len_bytes: usize,
+    payload_crc: u32,
+    payload_bytes: usize,
+    kind: u8,
+    id: LogId,
 }
 
 /// The start of every checksum in one segment.
@@ -74,10 +77,10 @@ impl Seed {
         Seed(hasher)
     }
 
-    fn checksum(&self, offset: u64, after_crc: &[u8]) -> u32 {
+    fn checksum(&self, offset: u64, header_after_crc: &[u8]) -> u32 {
         let mut hasher = self.0.clone();
         hasher.update(&offset.to_le_bytes());
-        hasher.update(after_crc);
+        hasher.update(header_after_crc);
         hasher.finalize()
     }
 }
@@ -115,63 +118,82 @@ impl Record {
         };
         let payload = self.payload();
         let len = u32::try_from(payload.len()).expect("bounded by the options");
+        let mut padded = crc32fast::Hasher::new();
+        padded.update(payload);
+        padded.update(&[0; ALIGNMENT][..self.len_bytes() - HEADER_BYTES - payload.len()]);
         let start = out.len();
         out.extend_from_slice(&[0; 4]);
+        out.extend_from_slice(&padded.finalize().to_le_bytes());
         out.extend_from_slice(&len.to_le_bytes());
-        out.extend_from_slice(&[kind, 0, 0, 0, 0, 0, 0, 0]);
+        out.extend_from_slice(&[kind, 0, 0, 0]);
         for word in [lsn.0, synced.0, id.term, id.index] {
             out.extend_from_slice(&word.to_le_bytes());
         }
-        out.extend_from_slice(payload);
-        out.resize(start + self.len_bytes(), 0);
         let crc = seed.checksum(offset, &out[start + 4..]);
         out[start..start + 4].copy_from_slice(&crc.to_le_bytes());
+        out.extend_from_slice(payload);
+        out.resize(start + self.len_bytes(), 0);
     }
+}
+
+/// Reads the header of a record that would stand at `offset` in the segment of `seed` and begins with
+/// `bytes`. `None` when there is no valid header.
+pub(super) fn decode_header(seed: &Seed, offset: u64, bytes: &[u8]) -> Option<Header> {
+    let header: &[u8; HEADER_BYTES] = bytes.first_chunk()?;
+    let kind = header[12];
+    // Most of what is tried in a search is not a record, and shows it here.
+    if !(1..=6).contains(&kind) || header[13..16] != [0; 3] {
+        return None;
+    }
+    if u32_at(header, 0) != seed.checksum(offset, &header[4..]) {
+        return None;
+    }
+    Some(Header {
+        lsn: Lsn(u64_at(header, 16)),
+        synced: Lsn(u64_at(header, 24)),
+        payload_crc: u32_at(header, 4),
+        payload_bytes: u32_at(header, 8) as usize,
+        kind,
+        id: LogId { term: u64_at(header, 32), index: u64_at(header, 40) },
+    })
 }
 
 /// Reads the record at `bytes[at..]`, of which `bytes[0]` stands at `base` in the segment of `seed`.
 ///
 /// `None` when no valid record stands there. The payload shares `bytes`.
-pub(super) fn decode(seed: &Seed, base: u64, bytes: &Bytes, at: usize) -> Option<Decoded> {
-    let rest = bytes.get(at..)?;
-    if rest.len() < HEADER_BYTES {
+pub(super) fn decode(seed: &Seed, base: u64, bytes: &Bytes, at: usize) -> Option<(Header, Record)> {
+    let header = decode_header(seed, base + at as u64, bytes.get(at..)?)?;
+    let start = at + HEADER_BYTES;
+    let padded = bytes.get(start..at + header.len_bytes())?;
+    if header.payload_crc != crc32fast::hash(padded) {
         return None;
     }
-    let payload_bytes = u32::from_le_bytes(*field(rest, 4)) as usize;
-    if payload_bytes > rest.len() - HEADER_BYTES {
-        return None;
-    }
-    let len_bytes = record_bytes(payload_bytes);
-    let crc = u32::from_le_bytes(*field(rest, 0));
-    if crc != seed.checksum(base + at as u64, rest.get(4..len_bytes)?) {
-        return None;
-    }
-    let payload = bytes.slice(at + HEADER_BYTES..at + HEADER_BYTES + payload_bytes);
-    let id = LogId { term: word(rest, 32), index: word(rest, 40) };
-    let record = match rest[8] {
-        1 => Record::Entry(LogEntry { id, payload }),
+    let payload = bytes.slice(start..start + header.payload_bytes);
+    let record = match header.kind {
+        1 => Record::Entry(LogEntry { id: header.id, payload }),
         2 => Record::Vote(payload),
-        3 => Record::Truncate(id),
+        3 => Record::Truncate(header.id),
         4 => Record::Clear,
-        5 => Record::Purge(id),
+        5 => Record::Purge(header.id),
         6 => Record::Mark,
         _ => return None,
     };
-    Some(Decoded { lsn: Lsn(word(rest, 16)), synced: Lsn(word(rest, 24)), record, len_bytes })
+    Some((header, record))
 }
 
-/// The number that the bytes at `at` would have if they were a record: cheap, and unverified.
-pub(super) fn claimed_lsn(bytes: &[u8], at: usize) -> Option<Lsn> {
-    let header = bytes.get(at..at + HEADER_BYTES)?;
-    Some(Lsn(word(header, 16)))
+impl Header {
+    /// All bytes of the record, the final zeros included.
+    pub fn len_bytes(&self) -> usize {
+        record_bytes(self.payload_bytes)
+    }
 }
 
-fn word(bytes: &[u8], at: usize) -> u64 {
-    u64::from_le_bytes(*field(bytes, at))
+fn u32_at(header: &[u8; HEADER_BYTES], at: usize) -> u32 {
+    u32::from_le_bytes(*header[at..].first_chunk().expect("inside the header"))
 }
 
-fn field<const N: usize>(bytes: &[u8], at: usize) -> &[u8; N] {
-    bytes[at..].first_chunk().expect("the caller checked the length")
+fn u64_at(header: &[u8; HEADER_BYTES], at: usize) -> u64 {
+    u64::from_le_bytes(*header[at..].first_chunk().expect("inside the header"))
 }
 
 #[cfg(test)]
@@ -202,10 +224,10 @@ mod tests {
             let seed = Seed::new(1, 1);
             let mut bytes = Vec::new();
             record.encode(&mut bytes, &seed, 64, Lsn(5), Lsn(2));
-            let decoded = decode(&seed, 64, &bytes.clone().into(), 0).expect("valid");
-            assert_eq!(decoded.record, record);
-            assert_eq!((decoded.lsn, decoded.synced), (Lsn(5), Lsn(2)));
-            assert_eq!(decoded.len_bytes, bytes.len());
+            let (header, decoded) = decode(&seed, 64, &bytes.clone().into(), 0).expect("valid");
+            assert_eq!(decoded, record);
+            assert_eq!((header.lsn, header.synced), (Lsn(5), Lsn(2)));
+            assert_eq!(header.len_bytes(), bytes.len());
         }
     }
 
@@ -214,10 +236,11 @@ mod tests {
         let (_, bytes) = sample();
         let record = &bytes[16..];
         assert_eq!(record.len(), 56);
-        assert_eq!(record[4..16], [5, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0]);
+        assert_eq!(record[..4], 0x2f4f_a659_u32.to_le_bytes());
+        assert_eq!(record[4..8], 0xff13_b51d_u32.to_le_bytes());
+        assert_eq!(record[8..16], [5, 0, 0, 0, 1, 0, 0, 0]);
         assert_eq!([record[16], record[24], record[32], record[40]], [12, 11, 2, 9]);
         assert_eq!(&record[48..], b"hello\0\0\0");
-        assert_eq!(record[..4], 0x4693_e258_u32.to_le_bytes());
     }
 
     #[test]

@@ -7,7 +7,7 @@
 //! * In the last segment it is damage if a valid record after it says that it was durable (`synced`).
 //!   Every flush notes how far the flushes before it came, so anything but the last flush is covered,
 //!   and after a mark ([`LogWriter::maintain`]) that one too. Such a record is found without trusting
-//!   the length of the broken one: by trying every multiple of 8.
+//!   the length of the broken one, by trying every multiple of 8, and its header suffices.
 //! * Else nobody was ever told that it is durable: it was torn, and the log ends before it.
 //!
 //! Damage is refused. Cutting it off would take back what this node has acknowledged, and Raft would
@@ -26,7 +26,7 @@ use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
 
-use super::record::{ALIGNMENT, Decoded, Record, claimed_lsn, decode};
+use super::record::{ALIGNMENT, Header, Record, decode, decode_header};
 use super::segment::{Segment, SegmentHeader, Spares, find_files};
 use super::view::{Place, View};
 use super::writer::Sealed;
@@ -119,7 +119,7 @@ struct ReadSegment {
     /// Behind its last valid record.
     end: usize,
     max_index: Option<u64>,
-    /// Whether its last record is a mark, so that all of them are known to be durable.
+    /// Whether it ends with the proof that all of it is durable.
     marked: bool,
 }
 
@@ -135,8 +135,8 @@ impl Replay {
             max_index: None,
             marked: true,
         };
-        while let Some(decoded) = read.next(self.last) {
-            self.apply(&mut read, &decoded)?;
+        while let Some((header, record)) = read.next(self.last) {
+            self.apply(&mut read, header, &record)?;
         }
         // Only the end of the last segment is looked at again.
         if let Some(before) = self.segments.last_mut() {
@@ -167,9 +167,13 @@ impl Replay {
         Ok(())
     }
 
-    fn apply(&mut self, read: &mut ReadSegment, decoded: &Decoded) -> Result<(), LogError> {
-        let record = &decoded.record;
-        let mut place = Place::Staged(decoded.lsn);
+    fn apply(
+        &mut self,
+        read: &mut ReadSegment,
+        header: Header,
+        record: &Record,
+    ) -> Result<(), LogError> {
+        let mut place = Place::Staged(header.lsn);
         if let Err(problem) = self.check(record) {
             return Err(read.segment.corrupt(read.end as u64, None, problem));
         }
@@ -189,9 +193,9 @@ impl Replay {
             Record::Vote(_) | Record::Purge(_) | Record::Mark => {}
         }
         self.view.apply(record, place);
-        self.last = decoded.lsn;
-        read.end += decoded.len_bytes;
-        read.marked = *record == Record::Mark;
+        read.marked = *record == Record::Mark && header.synced == self.last;
+        self.last = header.lsn;
+        read.end += header.len_bytes();
         Ok(())
     }
 
@@ -233,30 +237,29 @@ impl Replay {
 
 impl ReadSegment {
     /// The record behind the last one, if it is valid and numbered after `last`.
-    fn next(&self, last: Lsn) -> Option<Decoded> {
-        let decoded = decode(&self.segment.seed, 0, &self.content, self.end)?;
-        (decoded.lsn == last.next() && decoded.synced < decoded.lsn).then_some(decoded)
+    fn next(&self, last: Lsn) -> Option<(Header, Record)> {
+        let (header, record) = decode(&self.segment.seed, 0, &self.content, self.end)?;
+        (header.lsn == last.next()).then_some((header, record))
     }
 
     /// Says whether a flush was interrupted behind the last valid record, or refuses because what
     /// stood there was acknowledged.
     fn judge_tail(&self, last: Lsn) -> Result<Option<TornTail>, LogError> {
         let lost = last.next();
-        let mut torn = claimed_lsn(&self.content, self.end) == Some(lost);
+        let mut torn = false;
         let mut at = self.end;
-        while let Some(claimed) = claimed_lsn(&self.content, at) {
-            let mut step = ALIGNMENT;
-            if claimed >= lost
-                && let Some(decoded) = decode(&self.segment.seed, 0, &self.content, at)
-            {
-                if decoded.synced >= lost {
-                    let problem = "a record that was acknowledged is damaged";
-                    return Err(self.segment.corrupt(self.end as u64, None, problem));
-                }
-                torn = true;
-                step = decoded.len_bytes;
+        while at < self.content.len() {
+            let Some(header) = decode_header(&self.segment.seed, at as u64, &self.content[at..])
+            else {
+                at += ALIGNMENT;
+                continue;
+            };
+            if header.synced >= lost {
+                let problem = "a record that was acknowledged is damaged";
+                return Err(self.segment.corrupt(self.end as u64, None, problem));
             }
-            at += step;
+            torn = true;
+            at += header.len_bytes();
         }
         let tail = || TornTail { segment: self.segment.location.clone(), offset: self.end as u64 };
         Ok(torn.then(tail))

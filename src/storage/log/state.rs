@@ -27,7 +27,8 @@ impl LogState {
     pub(super) fn apply(&mut self, record: &Record) {
         match record {
             Record::Entry(entry) => self.last = Some(entry.id),
-            Record::Vote(vote) => self.vote = Some(vote.clone()),
+            // A copy, because the record may be a slice of a whole segment.
+            Record::Vote(vote) => self.vote = Some(Bytes::copy_from_slice(vote)),
             Record::Truncate(last) => self.last = Some(*last),
             Record::Clear => self.last = None,
             Record::Purge(upto) => {

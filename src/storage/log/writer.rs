@@ -35,7 +35,7 @@ pub struct LogWriter {
     pub(super) position: u64,
     /// The log up to `position`.
     pub(super) written: LogState,
-    /// Whether a later record, or nothing, proves that the last one was durable.
+    /// Whether nothing is left that a mark could prove durable.
     pub(super) marked: bool,
     /// Taken from the shared log, not yet written.
     pub(super) pending: VecDeque<Staged>,
@@ -59,9 +59,9 @@ impl LogWriter {
     /// Writes and syncs all that is staged, and returns the number up to which all is durable.
     ///
     /// An error is final: every later call returns it again. The exception is
-    /// [`LogError::is_disk_full`] while the next segment is made, after which everything staged still
-    /// waits; `flush` may be repeated, and a staging call or a second flush tells which of the two it
-    /// was. Part of what was staged may have become durable either way: see [`super::Log::durable`].
+    /// [`LogError::is_disk_full`] while the next segment is made, after which everything that is not
+    /// durable yet still waits, and `flush` may be repeated: [`LogWriter::is_poisoned`] tells. Part of
+    /// what was staged may have become durable either way: see [`super::Log::durable`].
     pub fn flush(&mut self) -> Result<Lsn, LogError> {
         self.pending.append(&mut self.shared.staging()?.staged);
         while !self.pending.is_empty() {
@@ -73,6 +73,11 @@ impl LogWriter {
         }
         self.buffer.shrink_to(BUFFER_KEPT_BYTES);
         Ok(self.shared.lock().durable)
+    }
+
+    /// Whether an error was final.
+    pub fn is_poisoned(&self) -> bool {
+        self.shared.lock().failure.is_some()
     }
 
     /// What can be done ahead: makes a spare for the next segment, and writes a mark that proves that
@@ -111,7 +116,8 @@ impl LogWriter {
                 entries.push(Placed { index: entry.id.index, lsn, place });
                 self.active_max_index = self.active_max_index.max(Some(entry.id.index));
             }
-            self.marked = record == Record::Mark;
+            // Another thread may have staged something between the flush before and the mark.
+            self.marked = record == Record::Mark && synced.next() == lsn;
             last = Some(lsn);
         }
         let Some(last) = last else {
