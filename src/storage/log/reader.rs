@@ -14,6 +14,7 @@ use super::record::{Record, decode, record_bytes};
 use super::segment::Segment;
 use super::view::Place;
 use super::{Inner, LogEntry, LogError, Shared};
+use crate::types::LogId;
 
 /// Where the entries of a read are: first those on the disk, then those in memory.
 struct Plan {
@@ -26,8 +27,8 @@ struct Run {
     segment: Arc<Segment>,
     offset: u32,
     len_bytes: usize,
-    first_index: u64,
-    places: Vec<Place>,
+    /// What is expected there, in this order.
+    entries: Vec<(LogId, Place)>,
 }
 
 pub(super) fn read(
@@ -46,8 +47,7 @@ pub(super) fn read(
             Err(error) => {
                 let inner = shared.lock();
                 let unchanged = |run: &Run| {
-                    let mut indexes = (run.first_index..).zip(&run.places);
-                    indexes.all(|(index, place)| inner.view.place(index) == Some(*place))
+                    run.entries.iter().all(|(id, place)| inner.view.place(id.index) == Some(*place))
                 };
                 if plan.stored.iter().all(unchanged) {
                     return Err(error);
@@ -75,14 +75,17 @@ impl Inner {
             }
             match cached {
                 Some(entry) => plan.cached.push(entry),
-                None => self.plan_stored(&mut plan.stored, index, place),
+                None => {
+                    let term = self.view.term_at(index).expect("the range was clipped");
+                    self.plan_stored(&mut plan.stored, LogId { term, index }, place);
+                }
             }
         }
         plan
     }
 
     /// Adds an entry to the last run if it stands directly behind it, or begins a run.
-    fn plan_stored(&self, runs: &mut Vec<Run>, index: u64, place: Place) {
+    fn plan_stored(&self, runs: &mut Vec<Run>, id: LogId, place: Place) {
         let Place::Written { sequence, offset, payload_bytes } = place else {
             unreachable!("what is not durable is cached");
         };
@@ -92,11 +95,11 @@ impl Inner {
             && run.offset as usize + run.len_bytes == offset as usize
         {
             run.len_bytes += len_bytes;
-            run.places.push(place);
+            run.entries.push((id, place));
             return;
         }
         let segment = self.segment(sequence).expect("a segment outlives its entries").clone();
-        runs.push(Run { segment, offset, len_bytes, first_index: index, places: vec![place] });
+        runs.push(Run { segment, offset, len_bytes, entries: vec![(id, place)] });
     }
 }
 
@@ -109,15 +112,15 @@ impl Run {
         segment.file.read_at(base, &mut bytes).map_err(|error| segment.io("read", base, error))?;
         let bytes = Bytes::from(bytes);
         let mut at = 0;
-        for index in self.first_index..self.first_index + self.places.len() as u64 {
+        for (id, _) in &self.entries {
             match decode(&segment.seed, base, &bytes, at) {
-                Some((header, Record::Entry(entry))) if entry.id.index == index => {
+                Some((header, Record::Entry(entry))) if entry.id == *id => {
                     at += header.len_bytes();
                     entries.push(entry);
                 }
                 _ => {
                     let problem = "the record is not the entry that was written there";
-                    return Err(segment.corrupt(base + at as u64, Some(index), problem));
+                    return Err(segment.corrupt(base + at as u64, Some(id.index), problem));
                 }
             }
         }

@@ -5,7 +5,9 @@ use rand::rngs::StdRng;
 
 use super::model::{Driver, History, Snapshot};
 use super::*;
-use crate::storage::disk::{Disk, PowerCut};
+use crate::storage::disk::{Calls, Disk, Fault, PowerCut};
+use crate::storage::log::Lsn;
+use crate::storage::log::record::Record;
 
 /// Runs the fixed workload until the power goes before call number `calls`, and returns what it knew.
 fn work_until(disk: &MemDisk, calls: u64) -> History {
@@ -81,7 +83,7 @@ fn what_a_recovery_showed_is_durable() {
 fn a_process_that_dies_without_a_power_cut_loses_nothing_and_recovery_makes_it_durable() {
     let disk = MemDisk::new();
     let (log, mut writer) = reopen(&disk);
-    disk.fail(crate::storage::disk::Calls::Sync, 0, crate::storage::disk::Fault::SyncForgets);
+    disk.fail(Calls::Sync, 0, Fault::SyncForgets);
     log.append(entries(1, 0..10)).unwrap();
     assert!(writer.flush().is_err());
     // The system's cache still shows the entries, and takes them for written.
@@ -140,18 +142,57 @@ fn a_tail_that_lost_any_one_sector_is_cut_before_it() {
 
 #[test]
 fn records_beyond_a_cut_never_come_back() {
-    let (disk, name, start, _) = torn_flush();
+    let disk = MemDisk::new();
+    let (log, mut writer) = reopen(&disk);
+    log.append(entries(1, 0..10)).unwrap();
+    writer.flush().unwrap();
+    let start = writer.position as usize;
+    log.save_vote(vec![1; 40].into()).unwrap();
+    log.append(entries(1, 10..40)).unwrap();
+    writer.flush().unwrap();
     let mut contents = disk.contents();
-    contents.get_mut(&name).unwrap()[start..start + 88].fill(0);
+    let file = contents.values_mut().find(|file| file.starts_with(b"CONURLOG")).unwrap();
+    file[start..start + 88].fill(0);
+
+    // A mark of 48 bytes takes the number of the vote, and two entries those of 10 and 11. They end
+    // where the old entry 12 began, which has the next number and the next index.
     let disk = MemDisk::from_contents(contents);
     let (log, mut writer) = reopen(&disk);
-    // The mark and this vote take the place and the number of what was cut, and end where a record
-    // of the lost flush began.
-    log.save_vote(vec![0; 1024 - 56].into()).unwrap();
-    log.append(vec![entry(2, 10)]).unwrap();
+    let new = vec![sized_entry(2, 10, 80), entry(2, 11)];
+    log.append(new.clone()).unwrap();
     writer.flush().unwrap();
+    assert_eq!(writer.position as usize, start + 3 * 88);
     let (log, _) = reopen(&disk.crash(PowerCut::KeepNone));
-    assert_eq!(read_all(&log), [entries(1, 0..10), entries(2, 10..11)].concat());
+    assert_eq!(read_all(&log), [entries(1, 0..10), new].concat());
+}
+
+#[test]
+fn a_valid_record_with_a_number_to_come_is_not_the_next_one() {
+    let disk = MemDisk::new();
+    let (log, mut writer) = reopen(&disk);
+    log.append(entries(1, 0..10)).unwrap();
+    let last = writer.flush().unwrap();
+    let mut bytes = Vec::new();
+    let far = Record::Entry(entry(1, 10));
+    far.encode(&mut bytes, &writer.active.seed, writer.position, Lsn(last.0 + 2), last);
+    writer.active.file.write_at(writer.position, &bytes).unwrap();
+    let (log, _, recovery) = open(&disk).unwrap();
+    assert_eq!(recovery.torn.unwrap().offset, writer.position);
+    assert_eq!(read_all(&log), entries(1, 0..10));
+}
+
+#[test]
+fn a_mark_proves_nothing_of_its_own_flush() {
+    let disk = MemDisk::new();
+    let (log, mut writer) = reopen(&disk);
+    disk.fail(Calls::Sync, 0, Fault::SyncForgets);
+    log.append(entries(1, 0..10)).unwrap();
+    log.shared.lock().stage(Record::Mark);
+    assert!(writer.flush().is_err());
+    let (log, _) = reopen(&disk);
+    assert_eq!(read_all(&log), entries(1, 0..10));
+    let (log, _) = reopen(&disk.crash(PowerCut::KeepNone));
+    assert_eq!(read_all(&log), entries(1, 0..10));
 }
 
 #[test]

@@ -1,7 +1,8 @@
 //! Calls that fail, disks that fill up, and threads that meet.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Barrier, Mutex};
+use std::sync::{Mutex, mpsc};
+use std::time::Duration;
 
 use super::model::{Driver, History, Snapshot};
 use super::*;
@@ -40,8 +41,10 @@ fn whichever_call_fails_nothing_durable_is_lost_and_the_failure_is_final() {
                 break;
             }
             // Restarted with the system still running: what is shown then is durable.
-            let (log, _) = reopen(&disk);
+            let (log, mut writer) = reopen(&disk);
             history.check_survivor(&log, &context);
+            log.append(vec![sized_entry(99, log.state().next_index().unwrap_or(0), 2500)]).unwrap();
+            writer.flush().unwrap();
             let shown = Snapshot::of(&log);
             let (log, _) = reopen(&disk.crash(PowerCut::KeepNone));
             assert_eq!(Snapshot::of(&log), shown, "{context}");
@@ -134,10 +137,11 @@ struct GatedDisk {
     gate: Arc<Gate>,
 }
 
+/// The sync that finds the gate closed says so and waits until it is opened, or its keeper is gone.
 struct Gate {
     closed: AtomicBool,
-    entered: Barrier,
-    open: Barrier,
+    reached: mpsc::Sender<()>,
+    opened: Mutex<mpsc::Receiver<()>>,
 }
 
 struct GatedFile {
@@ -175,8 +179,8 @@ impl DiskFile for GatedFile {
     }
     fn sync_data(&self) -> io::Result<()> {
         if self.gate.closed.swap(false, Ordering::SeqCst) {
-            self.gate.entered.wait();
-            self.gate.open.wait();
+            self.gate.reached.send(()).unwrap();
+            let _ = self.gate.opened.lock().unwrap().recv();
         }
         self.file.sync_data()
     }
@@ -193,11 +197,9 @@ impl DiskFile for GatedFile {
 
 #[test]
 fn nobody_waits_for_a_sync_but_the_writer() {
-    let gate = Arc::new(Gate {
-        closed: AtomicBool::new(false),
-        entered: Barrier::new(2),
-        open: Barrier::new(2),
-    });
+    let ((reached, at_gate), (open_gate, opened)) = (mpsc::channel(), mpsc::channel());
+    let gate =
+        Arc::new(Gate { closed: AtomicBool::new(false), reached, opened: Mutex::new(opened) });
     let disk = GatedDisk { disk: MemDisk::new(), gate: gate.clone() };
     let (log, mut writer, _) = Log::open(Arc::new(disk), options()).unwrap();
     log.append(entries(1, 0..50)).unwrap();
@@ -205,21 +207,33 @@ fn nobody_waits_for_a_sync_but_the_writer() {
     let staged = log.append(entries(1, 50..60)).unwrap();
     gate.closed.store(true, Ordering::SeqCst);
     std::thread::scope(|scope| {
+        let open_gate = open_gate;
         scope.spawn(|| writer.flush().unwrap());
-        gate.entered.wait();
+        at_gate.recv_timeout(Duration::from_secs(30)).expect("the flush syncs");
         assert_eq!(read_all(&log), entries(1, 0..60), "from the cache and from the disk");
         assert_eq!(log.term_at(55), Some(1));
-        log.append(entries(2, 60..65)).unwrap();
+        log.truncate_after(Some(52)).unwrap();
+        log.append(entries(2, 53..80)).unwrap();
         log.save_vote(vote(3)).unwrap();
-        log.truncate_after(Some(62)).unwrap();
         log.purge(id(1, 20)).unwrap();
-        assert_eq!(read_all(&log).len(), 42);
+        assert_eq!(read_all(&log).len(), 59);
         assert!(log.durable() < staged);
-        gate.open.wait();
+        open_gate.send(()).unwrap();
     });
     assert!(log.durable() >= staged);
+    let expected = [entries(1, 21..53), entries(2, 53..80)].concat();
+    assert_eq!(read_all(&log), expected, "what was cut during the sync does not come back");
     writer.flush().unwrap();
-    assert_eq!(read_all(&log), [entries(1, 21..60), entries(2, 60..63)].concat());
+    assert_eq!(read_all(&log), expected);
+}
+
+/// Ends the readers of a test also when it fails.
+struct DoneOnDrop<'a>(&'a AtomicBool);
+
+impl Drop for DoneOnDrop<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::SeqCst);
+    }
 }
 
 #[test]
@@ -244,6 +258,7 @@ fn reads_that_meet_purges_truncations_and_recycled_segments_see_true_entries() {
                 }
             });
         }
+        let _done = DoneOnDrop(&done);
         for round in 1..300 {
             let end = round * 20 + 30;
             log.append(entries(round, end..end + 20)).unwrap();
@@ -253,7 +268,6 @@ fn reads_that_meet_purges_truncations_and_recycled_segments_see_true_entries() {
             log.purge(id(log.term_at(end - 30).unwrap(), end - 30)).unwrap();
             writer.flush().unwrap();
         }
-        done.store(true, Ordering::SeqCst);
     });
     assert!(*reads.lock().unwrap() > 0);
 }
