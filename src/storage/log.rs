@@ -31,8 +31,8 @@
 //!
 //! # Files
 //!
-//! Read `record.rs` (the bytes of a record) and `segment.rs` (files) first; `view.rs` is the log in
-//! memory, `writer.rs` brings it to the disk, `reader.rs` fetches what the cache has not, and
+//! Read `record.rs` (the bytes of a record), `segment.rs` (files) and `spares.rs` (where they come
+//! from) first; `view.rs` is the log in memory, `writer.rs` brings it to the disk, `reader.rs` fetches what the cache has not, and
 //! `recovery.rs` opens a log after a crash and decides what is torn and what is damaged.
 //!
 //! # Left out
@@ -48,6 +48,7 @@ mod reader;
 mod record;
 mod recovery;
 mod segment;
+mod spares;
 mod state;
 mod view;
 mod writer;
@@ -103,7 +104,8 @@ pub struct LogOptions {
     pub cache_bytes: usize,
     /// Longest payload of an entry.
     pub max_payload_bytes: usize,
-    /// How much may wait to be flushed before [`LogError::Backlog`].
+    /// How much may wait to be flushed before [`LogError::Backlog`]. One append of any size is taken
+    /// when nothing waits.
     pub max_staged_bytes: usize,
     /// Drawn at random for a new log and stored in it, so that nobody can foresee its checksums;
     /// ignored when the log exists.

@@ -27,7 +27,8 @@ use std::sync::{Arc, Mutex};
 use bytes::Bytes;
 
 use super::record::{ALIGNMENT, Header, Record, decode, decode_header};
-use super::segment::{Segment, SegmentHeader, Spares, find_files};
+use super::segment::{Segment, SegmentHeader, find_files};
+use super::spares::Spares;
 use super::view::{Place, View};
 use super::writer::Sealed;
 use super::{
@@ -35,6 +36,9 @@ use super::{
     SEGMENT_HEADER_BYTES, Shared,
 };
 use crate::storage::disk::Disk;
+
+/// Of the first segment of a log; a file name of zeros is nobody's.
+const FIRST_SEQUENCE: u32 = 1;
 
 /// What was found on opening.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -87,8 +91,7 @@ pub(super) fn open(
     }
 }
 
-const FIRST_SEQUENCE: u32 = 1;
-
+/// Makes the first segment of a new log.
 fn create(spares: &mut Spares, nonce: u64) -> Result<(), LogError> {
     let header = SegmentHeader {
         sequence: FIRST_SEQUENCE,

@@ -14,7 +14,8 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use super::record::{HEADER_BYTES, Record};
-use super::segment::{Segment, SegmentHeader, Spares};
+use super::segment::{Segment, SegmentHeader};
+use super::spares::Spares;
 use super::view::Place;
 use super::{LogError, LogState, Lsn, Shared, Staged};
 
