@@ -2,3 +2,10 @@
 
 pub mod disk;
 pub mod log;
+
+pub mod error;
+mod node;
+mod page;
+
+pub use node::MAX_TREE_KEY_BYTES;
+pub use page::TxnId;

@@ -1,0 +1,292 @@
+//! Pages: the unit of allocation, of copying and of checksums.
+//!
+//! The file is an array of 4,096-byte pages. Pages 0 and 1 are the twin meta pages ([`super::meta`]).
+//! Every other used page belongs to an *extent*: a run of one or more neighbouring pages (its
+//! *span*) that is written, read, verified and freed as one. A tree node is an extent of one page,
+//! or of up to four when its keys are giant; a large value and the free list are extents as long
+//! as they need. "Page" below means an extent.
+//!
+//! Every page begins with 32 bytes of header (integers little-endian):
+//!
+//! ```text
+//!  0..4   CRC-32 (IEEE) of bytes 4 to the end of the extent, padding included
+//!  4..6   magic, the bytes "CB"
+//!  6      format version of the page, 1
+//!  7      kind: 1 leaf, 2 branch, 3 value (overflow), 4 free list
+//!  8..16  number of the first page: catches a write or read that went elsewhere
+//! 16..24  birth: the transaction that made the page (for a free list: the checkpoint's sequence)
+//! 24..28  span in pages
+//! 28..32  kinds 3 and 4: payload length in bytes. Kinds 1 and 2: see `node`
+//! ```
+//!
+//! Whoever refers to a page holds a [`PageRef`]: number, birth and span. A page loaded from disk
+//! must answer to its reference in all three and must match its checksum; this catches torn writes
+//! (checksum), misdirected ones (number) and lost ones (an older page has another birth, since a
+//! number is not given twice by one transaction to pages that both reach the disk).
+//!
+//! Left out: a reference does not hold the checksum of what it refers to. After a crash,
+//! transactions number on from the durable root, so a page that an unfinished checkpoint left
+//! behind can have the number and birth of a later one; if the disk then also loses an fsynced
+//! write of exactly that page, the loss is not seen. A Merkle tree would see it, at the price of
+//! hashing every dirty page's ancestors bottom-up.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+/// Bytes in a page. 4,096 is the block of every common file system and the page of its cache.
+pub const PAGE_BYTES: usize = 4_096;
+
+/// Bytes of the header that every page begins with.
+pub const HEADER_BYTES: usize = 32;
+
+/// Counts the committed write transactions of a file; 0 is the empty store.
+pub type TxnId = u64;
+
+const MAGIC: [u8; 2] = *b"CB";
+const VERSION: u8 = 1;
+
+/// What a page holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PageKind {
+    Leaf = 1,
+    Branch = 2,
+    Value = 3,
+    Freelist = 4,
+}
+
+impl PageKind {
+    fn decode(byte: u8) -> Option<PageKind> {
+        [PageKind::Leaf, PageKind::Branch, PageKind::Value, PageKind::Freelist]
+            .into_iter()
+            .find(|&kind| kind as u8 == byte)
+    }
+}
+
+/// Refers to a page: where it is, which transaction made it, how long it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct PageRef {
+    pub number: u64,
+    pub birth: TxnId,
+    pub span: u32,
+}
+
+impl PageRef {
+    /// On disk: number u64, birth u64, span u32.
+    pub const ENCODED_BYTES: usize = 20;
+
+    pub fn encode(&self, out: &mut [u8]) {
+        out[0..8].copy_from_slice(&self.number.to_le_bytes());
+        out[8..16].copy_from_slice(&self.birth.to_le_bytes());
+        out[16..20].copy_from_slice(&self.span.to_le_bytes());
+    }
+
+    pub fn decode(bytes: &[u8]) -> PageRef {
+        PageRef { number: u64_at(bytes, 0), birth: u64_at(bytes, 8), span: u32_at(bytes, 16) }
+    }
+
+    /// Where the page begins in the file. Saturates for a number that no file can have, so that a
+    /// damaged reference still names an offset.
+    pub fn offset(&self) -> u64 {
+        self.number.saturating_mul(PAGE_BYTES as u64)
+    }
+
+    pub fn len_bytes(&self) -> usize {
+        self.span as usize * PAGE_BYTES
+    }
+
+    /// The number after the page's last.
+    pub fn end(&self) -> u64 {
+        self.number.saturating_add(u64::from(self.span))
+    }
+}
+
+impl std::fmt::Display for PageRef {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "page {} of transaction {} and span {}", self.number, self.birth, self.span)
+    }
+}
+
+/// How a page differs from what its reference promised.
+#[derive(Debug)]
+pub struct Mismatch {
+    pub expected: String,
+    pub found: String,
+}
+
+/// A page in memory: header and content. Immutable once it is shared; the checksum field is filled
+/// on the way to the disk only ([`seal`]).
+#[derive(Clone)]
+pub struct Page {
+    bytes: Vec<u8>,
+}
+
+impl Page {
+    /// A page of zeros under a header.
+    pub fn new(kind: PageKind, at: PageRef) -> Page {
+        let mut bytes = vec![0; at.len_bytes()];
+        bytes[4..6].copy_from_slice(&MAGIC);
+        bytes[6] = VERSION;
+        bytes[7] = kind as u8;
+        let mut page = Page { bytes };
+        page.readdress(at);
+        page
+    }
+
+    /// A page that carries `payload` after its header.
+    pub fn with_payload(kind: PageKind, at: PageRef, payload: &[u8]) -> Page {
+        let mut page = Page::new(kind, at);
+        let len = u32::try_from(payload.len()).expect("callers bound payloads to u32");
+        page.bytes[28..32].copy_from_slice(&len.to_le_bytes());
+        page.bytes[HEADER_BYTES..][..payload.len()].copy_from_slice(payload);
+        page
+    }
+
+    /// Gives a copied page its own reference. The span stays what it was.
+    pub fn readdress(&mut self, at: PageRef) {
+        debug_assert_eq!(self.bytes.len(), at.len_bytes());
+        self.bytes[8..16].copy_from_slice(&at.number.to_le_bytes());
+        self.bytes[16..24].copy_from_slice(&at.birth.to_le_bytes());
+        self.bytes[24..28].copy_from_slice(&at.span.to_le_bytes());
+    }
+
+    /// Takes bytes read from the disk for the page that `at` refers to.
+    pub fn verify(bytes: Vec<u8>, at: PageRef) -> Result<Page, Mismatch> {
+        debug_assert_eq!(bytes.len(), at.len_bytes());
+        let mismatch = |expected: String, found: String| Err(Mismatch { expected, found });
+        if bytes[4..6] != MAGIC {
+            return mismatch("a page's magic".into(), format!("bytes {:02x?}", &bytes[4..6]));
+        }
+        if bytes[6] != VERSION {
+            return mismatch(format!("page version {VERSION}"), format!("version {}", bytes[6]));
+        }
+        let (stored, computed) = (u32_at(&bytes, 0), checksum(&bytes));
+        if stored != computed {
+            return mismatch(format!("checksum {stored:08x}"), format!("{computed:08x}"));
+        }
+        let page = Page { bytes };
+        if page.reference() != at {
+            return mismatch(at.to_string(), page.reference().to_string());
+        }
+        match PageKind::decode(page.bytes[7]) {
+            Some(PageKind::Value | PageKind::Freelist)
+                if page.payload_len() > page.bytes.len() - HEADER_BYTES =>
+            {
+                mismatch(
+                    "a payload inside its page".into(),
+                    format!("{} bytes", page.payload_len()),
+                )
+            }
+            Some(_) => Ok(page),
+            None => mismatch("a page kind".into(), format!("kind {}", page.bytes[7])),
+        }
+    }
+
+    pub fn kind(&self) -> PageKind {
+        PageKind::decode(self.bytes[7]).expect("kinds are checked when a page is loaded")
+    }
+
+    pub fn reference(&self) -> PageRef {
+        PageRef {
+            number: u64_at(&self.bytes, 8),
+            birth: u64_at(&self.bytes, 16),
+            span: u32_at(&self.bytes, 24),
+        }
+    }
+
+    pub fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    pub fn bytes_mut(&mut self) -> &mut [u8] {
+        &mut self.bytes
+    }
+
+    fn payload_len(&self) -> usize {
+        u32_at(&self.bytes, 28) as usize
+    }
+
+    /// The payload of a value or free list page.
+    pub fn payload(&self) -> &[u8] {
+        &self.bytes[self.payload_range()]
+    }
+
+    pub fn payload_range(&self) -> Range<usize> {
+        HEADER_BYTES..HEADER_BYTES + self.payload_len()
+    }
+
+    /// Part of a page as bytes that keep the page alive: a value is read without a copy. Whoever
+    /// keeps a small value for long should copy it, or it holds the whole page in memory.
+    pub fn view(self: &Arc<Page>, range: Range<usize>) -> Bytes {
+        struct View(Arc<Page>, Range<usize>);
+        impl AsRef<[u8]> for View {
+            fn as_ref(&self) -> &[u8] {
+                &self.0.bytes[self.1.clone()]
+            }
+        }
+        Bytes::from_owner(View(Arc::clone(self), range))
+    }
+}
+
+/// Pages that a payload of `len` bytes takes, its header included.
+pub fn span_of_payload(len: usize) -> u32 {
+    u32::try_from((HEADER_BYTES + len).div_ceil(PAGE_BYTES)).expect("callers bound payloads to u32")
+}
+
+/// Fills in the checksum of a page about to be written.
+pub fn seal(bytes: &mut [u8]) {
+    let sum = checksum(bytes);
+    bytes[0..4].copy_from_slice(&sum.to_le_bytes());
+}
+
+fn checksum(bytes: &[u8]) -> u32 {
+    crc32fast::hash(&bytes[4..])
+}
+
+pub(super) fn u16_at(bytes: &[u8], at: usize) -> u16 {
+    u16::from_le_bytes(bytes[at..at + 2].try_into().expect("two bytes"))
+}
+
+pub(super) fn u32_at(bytes: &[u8], at: usize) -> u32 {
+    u32::from_le_bytes(bytes[at..at + 4].try_into().expect("four bytes"))
+}
+
+pub(super) fn u64_at(bytes: &[u8], at: usize) -> u64 {
+    u64::from_le_bytes(bytes[at..at + 8].try_into().expect("eight bytes"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const AT: PageRef = PageRef { number: 7, birth: 3, span: 2 };
+
+    fn sealed() -> Vec<u8> {
+        let page = Page::with_payload(PageKind::Value, AT, &[0xab; 5_000]);
+        let mut bytes = page.bytes().to_vec();
+        seal(&mut bytes);
+        bytes
+    }
+
+    #[test]
+    fn a_page_answers_only_to_its_own_reference() {
+        assert!(Page::verify(sealed(), AT).is_ok());
+        for other in [
+            PageRef { number: 8, ..AT }, // misdirected
+            PageRef { birth: 4, ..AT },  // lost: the older page is still there
+        ] {
+            assert!(Page::verify(sealed(), other).is_err());
+        }
+    }
+
+    #[test]
+    fn every_single_bit_flip_is_seen() {
+        let good = sealed();
+        for bit in (0..good.len() * 8).step_by(41).chain(0..HEADER_BYTES * 8) {
+            let mut bad = good.clone();
+            bad[bit / 8] ^= 1 << (bit % 8);
+            assert!(Page::verify(bad, AT).is_err(), "bit {bit}");
+        }
+    }
+}
