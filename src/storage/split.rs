@@ -1,0 +1,108 @@
+//! Splitting: laying sorted cells into as many nodes as they need.
+//!
+//! The cut is by bytes, not by count, so that the larger part is as small as can be. On the right
+//! edge of the tree the new cell alone moves over: loads in key order, which append there, then
+//! leave full pages behind them instead of half-empty ones.
+//!
+//! Keys are at most 4 KiB, and a branch without two children would make no progress, so cells that
+//! cannot be cut into nodes of a page and two children each share one node of several pages. So does
+//! a leaf's cell that is larger than a page.
+//!
+//! Between two leaves the separator is the shortest string that tells them apart: a branch
+//! of short separators has more children, so the tree is flatter. Between two branches it is the
+//! right one's first key, which moves up to the parent and leaves an empty one behind.
+
+use std::ops::Range;
+
+use crate::storage::draft::Draft;
+use crate::storage::error::StorageError;
+use crate::storage::node::{Cell, NODE_HEADER_BYTES, NodeMut, shortest_separator};
+use crate::storage::page::{PAGE_BYTES, Page, PageKind, PageRef};
+
+/// What became of a node: the pages that stand in its place, in key order, each but the first with
+/// the separator before it. No first page: nothing is left.
+pub struct Pieces {
+    pub first: Option<PageRef>,
+    pub rest: Vec<(Vec<u8>, PageRef)>,
+}
+
+impl Pieces {
+    /// One node, which holds everything.
+    pub fn one(at: PageRef) -> Pieces {
+        Pieces { first: Some(at), rest: Vec::new() }
+    }
+
+    /// The only node there is, unless there are several or none.
+    pub fn only(&self) -> Option<PageRef> {
+        self.first.filter(|_| self.rest.is_empty())
+    }
+}
+
+/// Lays `cells` into new nodes. `appends`: the last cell is new and more are likely to follow it.
+pub fn build(
+    draft: &mut Draft,
+    level: u8,
+    cells: &[Cell<'_>],
+    appends: bool,
+) -> Result<Pieces, StorageError> {
+    let mut pieces = Pieces { first: None, rest: Vec::new() };
+    for range in pack(cells, level, appends) {
+        let mut piece = cells[range.clone()].to_vec();
+        let separator = match (range.start.checked_sub(1), level) {
+            (None, _) => &[],
+            (Some(before), 0) => shortest_separator(cells[before].key, piece[0].key),
+            (Some(_), _) => std::mem::take(&mut piece[0].key),
+        };
+        let kind = if level == 0 { PageKind::Leaf } else { PageKind::Branch };
+        let span = node_bytes(&piece).div_ceil(PAGE_BYTES) as u32;
+        let at = draft.create(span, |at| {
+            let mut page = Page::new(kind, at);
+            NodeMut::fill(&mut page, level, piece.iter().copied());
+            page
+        })?;
+        match pieces.first {
+            None => pieces.first = Some(at),
+            Some(_) => pieces.rest.push((separator.to_vec(), at)),
+        }
+    }
+    Ok(pieces)
+}
+
+/// Cuts `cells` into nodes: of a page each, but of no fewer cells than a node must have.
+pub fn pack(cells: &[Cell<'_>], level: u8, appends: bool) -> Vec<Range<usize>> {
+    let fewest = if level == 0 { 1 } else { 2 };
+    let mut done = Vec::new();
+    let mut open = vec![(0..cells.len(), appends)];
+    while let Some((range, appends)) = open.pop() {
+        let cells = &cells[range.clone()];
+        let total = node_bytes(cells);
+        if total <= PAGE_BYTES || cells.len() < 2 * fewest {
+            done.push(range);
+            continue;
+        }
+        let cut = if appends { cells.len() - fewest } else { middle(cells, fewest) };
+        let cut = range.start + cut;
+        open.push((cut..range.end, false));
+        open.push((range.start..cut, false)); // the left one is next, so that all come in order
+    }
+    done
+}
+
+/// Where to cut so that the larger part is as small as can be.
+fn middle(cells: &[Cell<'_>], fewest: usize) -> usize {
+    let sizes = cells.iter().map(Cell::size);
+    let ends: Vec<usize> = sizes
+        .scan(0, |end, size| {
+            *end += size;
+            Some(*end)
+        })
+        .collect();
+    let total = ends[cells.len() - 1];
+    (fewest..=cells.len() - fewest)
+        .min_by_key(|&cut| ends[cut - 1].max(total - ends[cut - 1]))
+        .expect("callers cut what has at least twice the fewest cells")
+}
+
+fn node_bytes(cells: &[Cell<'_>]) -> usize {
+    NODE_HEADER_BYTES + cells.iter().map(Cell::size).sum::<usize>()
+}
