@@ -1,4 +1,25 @@
 //! Floor 1: bytes on disk. Synchronous; knows no actors, no async runtime and no Raft library.
+//!
+//! # The B-tree file, `conure.db`
+//!
+//! A copy-on-write B-tree with one writer, lock-free snapshots, and durability by checkpoints; the
+//! Raft log is what makes a single commit durable. Files in the order to read them:
+//!
+//! ```text
+//! page       an extent of pages, its header, checksum and reference
+//! meta       the twin pages that name the durable root      catalog   names to trees
+//! node       sorted cells in a page                         freelist  reuse after the last holder
+//! cache      pages in memory, read without locks            pager     load and verify
+//! draft      copy-on-write of one transaction               split     cells into nodes
+//! btree      get, put, remove                               cursor    ranges from both ends
+//! snapshot   a pinned root                                  txn       all or nothing
+//! store      commit, checkpoint, space                      checkpoint the order of writes and fsyncs
+//! open       finding the durable root                       check     every page accounted for
+//! error      what a caller can do about it
+//! ```
+//!
+//! Callers use [`store`] and what it hands out; no type of the private modules but those re-exported
+//! here is theirs to name.
 
 pub mod disk;
 pub mod log;
@@ -6,14 +27,21 @@ pub mod log;
 mod btree;
 mod cache;
 mod catalog;
+pub mod check;
+pub mod checkpoint;
+pub mod cursor;
 mod draft;
 pub mod error;
 mod freelist;
 mod meta;
 mod node;
+mod open;
 mod page;
 mod pager;
+pub mod snapshot;
 mod split;
+pub mod store;
+pub mod txn;
 
 pub use node::MAX_TREE_KEY_BYTES;
 pub use page::TxnId;

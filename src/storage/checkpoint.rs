@@ -1,0 +1,131 @@
+//! A checkpoint: the I/O that makes one committed root durable.
+//!
+//! The writer begins it ([`super::store::Store::begin_checkpoint`]) and goes on committing;
+//! [`Checkpoint::write`] runs anywhere beside it, for everything it writes is immutable and lies in
+//! pages that neither the durable root nor any reader has. The order of the calls is the whole of
+//! crash safety:
+//!
+//! 1. `allocate` up to the root's end (or cut the free tail off): a full disk fails here, before
+//!    anything changed;
+//! 2. write the pages, neighbours in one call;
+//! 3. `sync_data`: all that the new root refers to is durable *before* anything refers to it;
+//! 4. write the meta page that is not in force;
+//! 5. `sync_data`: now the new root is the durable one.
+//!
+//! Up to 2 an error leaves the durable root as it was and may be tried again, with a new checkpoint.
+//! From 3 on it is final: a failed fsync may have dropped the very writes that it reports, and a meta
+//! page that failed to be written may yet reach the disk, so either root may be the one that the next
+//! opening finds, and this process must not go on to overwrite the pages of either.
+
+use std::io;
+use std::sync::Arc;
+
+use crate::storage::disk::DiskFile;
+use crate::storage::error::StorageError;
+use crate::storage::meta::Meta;
+use crate::storage::page::{PAGE_BYTES, Page, TxnId, seal};
+
+/// Neighbouring pages are written in calls of about this size: large enough that a disk streams,
+/// small enough to hold in memory.
+const WRITE_BYTES: usize = 1 << 20;
+
+/// A root on its way to the disk.
+pub struct Checkpoint {
+    pub(super) file: Arc<dyn DiskFile>,
+    pub(super) location: String,
+    pub(super) meta: Meta,
+    /// The root's dirty pages and its free list, by page number.
+    pub(super) pages: Vec<Arc<Page>>,
+}
+
+/// A root that is durable; the store still has to be told.
+pub struct CheckpointDone {
+    pub(super) meta: Meta,
+    pub(super) pages: Vec<Arc<Page>>,
+    written_bytes: u64,
+}
+
+impl CheckpointDone {
+    /// The transaction that is durable now.
+    pub fn txn(&self) -> TxnId {
+        self.meta.txn
+    }
+
+    pub fn written_bytes(&self) -> u64 {
+        self.written_bytes
+    }
+}
+
+impl Checkpoint {
+    /// The transaction that this makes durable.
+    pub fn txn(&self) -> TxnId {
+        self.meta.txn
+    }
+
+    /// Bytes of pages to write.
+    pub fn len_bytes(&self) -> u64 {
+        self.pages.iter().map(|page| page.bytes().len() as u64).sum()
+    }
+
+    /// Makes the root durable. Blocks for as long as the disk takes.
+    pub fn write(self) -> Result<CheckpointDone, StorageError> {
+        self.fit_file()?;
+        self.write_pages()?;
+        self.sync("make pages durable")?;
+        self.file
+            .write_at(self.meta.offset(), &self.meta.encode())
+            .map_err(|source| self.unknown("write the meta page", source))?;
+        self.sync("make the meta page durable")?;
+        let written_bytes = self.len_bytes() + PAGE_BYTES as u64;
+        Ok(CheckpointDone { meta: self.meta, pages: self.pages, written_bytes })
+    }
+
+    /// Gives the file the root's length. Cutting is safe before the root is durable, as the durable
+    /// one has no pages in a free tail either.
+    fn fit_file(&self) -> Result<(), StorageError> {
+        let end = self.meta.end * PAGE_BYTES as u64;
+        let len = self.file.len().map_err(|source| self.io("read the length", 0, source))?;
+        if len > end {
+            self.file.set_len(end).map_err(|source| self.io("cut the file", end, source))
+        } else {
+            self.file.allocate(end).map_err(|source| self.io("allocate space", len, source))
+        }
+    }
+
+    fn write_pages(&self) -> Result<(), StorageError> {
+        let mut buffer = Vec::with_capacity(WRITE_BYTES.min(self.len_bytes() as usize));
+        let mut offset = 0;
+        for page in &self.pages {
+            let at = page.reference();
+            let is_neighbour = at.offset() == offset + buffer.len() as u64;
+            if !is_neighbour || buffer.len() + at.len_bytes() > WRITE_BYTES {
+                self.write_at(offset, &buffer)?;
+                buffer.clear();
+                offset = at.offset();
+            }
+            let start = buffer.len();
+            buffer.extend_from_slice(page.bytes());
+            seal(&mut buffer[start..]);
+        }
+        self.write_at(offset, &buffer)
+    }
+
+    fn write_at(&self, offset: u64, bytes: &[u8]) -> Result<(), StorageError> {
+        if bytes.is_empty() {
+            return Ok(());
+        }
+        self.file.write_at(offset, bytes).map_err(|source| self.io("write pages", offset, source))
+    }
+
+    fn sync(&self, action: &'static str) -> Result<(), StorageError> {
+        self.file.sync_data().map_err(|source| self.unknown(action, source))
+    }
+
+    fn io(&self, action: &'static str, offset: u64, source: io::Error) -> StorageError {
+        StorageError::Io { file: self.location.clone(), action, offset, source }
+    }
+
+    fn unknown(&self, action: &'static str, source: io::Error) -> StorageError {
+        StorageError::DurabilityUnknown { file: self.location.clone(), action, source }
+    }
+}

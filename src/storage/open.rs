@@ -1,0 +1,117 @@
+//! Opening and creating the file.
+//!
+//! Opening reads the twin meta pages and the free list, never the trees, so it takes the same time
+//! for every size. What a checkpoint that did not finish left in the file lies in pages that are
+//! free in the root found here, and needs no repair.
+//!
+//! A new file is made under another name and renamed when its meta pages are durable. So a file of
+//! the store's name has been whole once, and one without a valid meta page is damaged, never new:
+//! a file of zeros is refused, not taken for an empty store.
+
+use std::io;
+
+use crate::storage::cache::MAX_PAGES;
+use crate::storage::disk::{Disk, DiskFile};
+use crate::storage::error::StorageError;
+use crate::storage::freelist::{Freelist, decode_image};
+use crate::storage::meta::{FORMAT_VERSION, META_BYTES, META_PAGES, Meta, MetaError};
+use crate::storage::page::{PAGE_BYTES, PageKind};
+use crate::storage::pager::{Pager, Pages};
+
+/// A file just opened.
+pub struct Opened {
+    pub pager: Pager,
+    pub meta: Meta,
+    pub space: Freelist,
+}
+
+/// Opens the store's file, making an empty one when there is none.
+pub fn open(disk: &dyn Disk, name: &str, cache_bytes: usize) -> Result<Opened, StorageError> {
+    let location = disk.locate(name);
+    let io = |action: &'static str| {
+        let file = location.clone();
+        move |source: io::Error| StorageError::Io { file, action, offset: 0, source }
+    };
+    if !disk.list().map_err(io("list its directory"))?.iter().any(|file| file == name) {
+        create(disk, name).map_err(io("create the file"))?;
+    }
+    let file = disk.open(name).map_err(io("open the file"))?;
+    let meta = read_meta(&*file, &location)?;
+    let pager = Pager::new(file, location, cache_bytes);
+    let space = read_freelist(&pager, &meta)?;
+    Ok(Opened { pager, meta, space })
+}
+
+fn create(disk: &dyn Disk, name: &str) -> io::Result<()> {
+    let unfinished = format!("{name}.new");
+    let file = disk.open(&unfinished)?;
+    file.set_len(0)?;
+    for sequence in 0..META_PAGES {
+        let meta = Meta::empty(sequence);
+        file.write_at(meta.offset(), &meta.encode())?;
+    }
+    file.sync_data()?;
+    disk.rename(&unfinished, name)?;
+    disk.sync_dir()
+}
+
+/// The meta page in force: of the valid ones, that of the later checkpoint.
+fn read_meta(file: &dyn DiskFile, location: &str) -> Result<Meta, StorageError> {
+    let read = |number: u64| {
+        let offset = number * PAGE_BYTES as u64;
+        let mut bytes = [0; META_BYTES];
+        match file.read_at(offset, &mut bytes) {
+            Ok(()) => Ok(Meta::decode(&bytes)),
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
+                Ok(Err(MetaError::Damaged { found: "the end of the file".into() }))
+            }
+            Err(source) => {
+                let (file, action) = (location.to_owned(), "read a meta page");
+                Err(StorageError::Io { file, action, offset, source })
+            }
+        }
+    };
+    let file = location.to_owned();
+    match (read(0)?, read(1)?) {
+        // One page of another version suffices: its release may have gone on from the other.
+        (Err(MetaError::OtherVersion { found }), _)
+        | (_, Err(MetaError::OtherVersion { found })) => {
+            Err(StorageError::OtherVersion { file, found, supported: FORMAT_VERSION })
+        }
+        (Ok(first), Ok(second)) if first.sequence > second.sequence => Ok(first),
+        (_, Ok(meta)) | (Ok(meta), _) => Ok(meta),
+        (Err(MetaError::Foreign { found }), Err(MetaError::Foreign { .. })) => {
+            Err(StorageError::Foreign { file, found })
+        }
+        (Err(first), Err(second)) => {
+            let (first, second) = (first.to_string(), second.to_string());
+            Err(StorageError::NoMeta { file, first, second })
+        }
+    }
+}
+
+fn read_freelist(pager: &Pager, meta: &Meta) -> Result<Freelist, StorageError> {
+    let in_file = |end: u64| (META_PAGES..=meta.end).contains(&end) && meta.end <= MAX_PAGES;
+    let references = meta.catalog.root.iter().chain(&meta.freelist);
+    if !in_file(meta.end) || !references.clone().all(|at| at.span > 0 && in_file(at.end())) {
+        let expected = "references inside the file".to_string();
+        return Err(StorageError::Corrupt {
+            file: pager.location().to_owned(),
+            offset: meta.offset(),
+            expected,
+            found: format!("{meta:?}"),
+        });
+    }
+    let Some(at) = meta.freelist else { return Ok(Freelist::new(&[], meta.end)) };
+    let page = pager.read(at)?;
+    let wrong = |found: String| pager.damaged(at, "a free list".into(), found);
+    if page.kind() != PageKind::Freelist {
+        return Err(wrong(format!("a {:?}", page.kind())));
+    }
+    let runs = decode_image(page.payload(), meta.end).map_err(wrong)?;
+    let overlaps = |&(start, pages): &(u64, u64)| start < at.end() && at.number < start + pages;
+    if runs.iter().any(overlaps) {
+        return Err(wrong("a free list that lies in free pages".into()));
+    }
+    Ok(Freelist::new(&runs, meta.end))
+}
