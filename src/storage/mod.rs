@@ -45,3 +45,6 @@ pub mod txn;
 
 pub use node::MAX_TREE_KEY_BYTES;
 pub use page::TxnId;
+
+#[cfg(test)]
+mod tests;
