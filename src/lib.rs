@@ -4,5 +4,6 @@ pub mod actors;
 pub mod env;
 pub mod http;
 pub mod metrics;
+pub mod config;
 pub mod storage;
 pub mod types;
