@@ -4,6 +4,7 @@ pub mod actors;
 pub mod env;
 pub mod http;
 pub mod metrics;
+pub mod client;
 pub mod config;
 pub mod storage;
 pub mod types;

@@ -1,0 +1,129 @@
+//! The HTTP client of a cluster: any server, retries within a deadline, and no write applied twice.
+//!
+//! ```text
+//! put, get, scan …   kv.rs        what the store does, typed
+//! status, join …     cluster.rs   what operators do
+//!      │
+//!   transport.rs     one operation: attempts, retries, redirects
+//!      ├── servers.rs    whom to ask: the servers given, and those the cluster tells of
+//!      └── writers.rs    the name of each write, by which a retry is known as one
+//!   call.rs          what one exchange means: requests, bounded replies, refusals
+//!   error.rs         what a caller learns when it does not work
+//! ```
+//!
+//! Any node answers any request, so the client needs to find a live one and not the leader. It stays
+//! with a server until that fails, then goes on to the next; in the background it asks `/raft/config`
+//! for the others, so that it outlives the servers it was given.
+//!
+//! A write whose connection breaks, or that ends in 504, may have been applied. It carries an
+//! `Idempotency-Key`, so sending it again is safe, and that is done until the deadline. What is still
+//! unknown then is said to be unknown: see [`Applied`].
+//!
+//! Left out: TLS and authentication (the server has neither yet), and watches.
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::Duration;
+
+use reqwest::redirect::Policy;
+
+mod call;
+mod cluster;
+mod error;
+mod kv;
+mod servers;
+mod transport;
+mod writers;
+
+pub use cluster::{Health, Join, Member, Members, Ready, Status};
+pub use error::{Applied, ClientError, Problem};
+pub use kv::{Deleted, DeletedRange, Item, Page, ReadOptions, Scan, Value, Written};
+
+/// Longest reply that is read, by default. It holds a value of the greatest length a server can be set
+/// to (64 MiB) in base64, and pages of scans; a longer page is refused, and asked for in smaller ones.
+const MAX_REPLY_BYTES: usize = 96 * 1024 * 1024;
+
+/// Long enough for several elections (of about 600 ms each), or for one slow write.
+const DEFAULT_TIMEOUT: Duration = Duration::from_secs(15);
+
+/// How a client behaves.
+#[derive(Clone, Debug)]
+pub struct ClientOptions {
+    /// Names this client's writes and draws its pauses. Random, and never the same for two clients: the
+    /// second would be answered with the outcomes of the first.
+    pub seed: u128,
+    /// How long one operation may take with all its retries.
+    pub timeout: Duration,
+    /// How long one attempt of it may take. Above the server's own `timeouts.write` (5 s), so that a
+    /// slow write ends in the server's 504 and not in a broken connection.
+    pub attempt_timeout: Duration,
+    pub connect_timeout: Duration,
+    /// How long to go on while no server takes a connection and nothing is in doubt: `timeout` for a
+    /// program that outlasts a restart, less for a person who forgot to start a node.
+    pub patience: Duration,
+    pub max_reply_bytes: usize,
+}
+
+impl ClientOptions {
+    pub fn new(seed: u128) -> ClientOptions {
+        ClientOptions {
+            seed,
+            timeout: DEFAULT_TIMEOUT,
+            patience: DEFAULT_TIMEOUT,
+            attempt_timeout: Duration::from_secs(7),
+            connect_timeout: Duration::from_secs(1),
+            max_reply_bytes: MAX_REPLY_BYTES,
+        }
+    }
+}
+
+/// A client of one cluster. Cheap to clone; clones share connections and what they learn.
+#[derive(Clone)]
+pub struct Client {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    http: reqwest::Client,
+    servers: servers::Servers,
+    writers: writers::Writers,
+    pauses: transport::Pauses,
+    /// Whether somebody is asking for the members at the moment.
+    learning: AtomicBool,
+    options: ClientOptions,
+}
+
+impl Client {
+    /// A client that starts with `servers`, each an `http://host:port` or `host:port`. Connects to
+    /// none of them yet.
+    pub fn new(servers: Vec<String>, options: ClientOptions) -> Result<Client, ClientError> {
+        let http = reqwest::Client::builder()
+            // Redirects are followed by `transport`, which keeps method, body and headers.
+            .redirect(Policy::none())
+            .no_proxy()
+            .tcp_nodelay(true)
+            .connect_timeout(options.connect_timeout)
+            .build()
+            .map_err(ClientError::Setup)?;
+        Ok(Client {
+            shared: Arc::new(Shared {
+                http,
+                servers: servers::Servers::new(&servers)?,
+                writers: writers::Writers::new(options.seed),
+                pauses: transport::Pauses::new(options.seed),
+                learning: AtomicBool::new(false),
+                options,
+            }),
+        })
+    }
+
+    /// The servers this client knows: the ones it was given first, then those it learned.
+    pub fn servers(&self) -> Vec<String> {
+        self.shared.servers.all()
+    }
+
+    /// The server the next request goes to.
+    pub fn current_server(&self) -> String {
+        self.shared.servers.current()
+    }
+}

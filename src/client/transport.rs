@@ -1,0 +1,224 @@
+//! One call: attempts at one server after the other until an answer settles it or time runs out.
+//!
+//! | An attempt ends in | then |
+//! |---|---|
+//! | 2xx, or any refusal not named below | settled |
+//! | 307 | the same request at `Location`, at once, [`MAX_REDIRECTS`] times |
+//! | no connection, 408, 429, 503 | not applied: the next server |
+//! | 502, 504, a broken connection, an attempt's timeout | unknown: the next server if a repeat is safe |
+//!
+//! A round asks each server once without a pause; rounds are apart by a pause that doubles and is
+//! drawn at random, so that clients which failed together do not return together. `Retry-After`
+//! makes the pause longer.
+
+use std::sync::atomic::Ordering;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use rand::rngs::StdRng;
+use rand::{Rng, SeedableRng};
+use reqwest::Method;
+use tokio::time::Instant;
+
+use super::call::{Call, Failure, MAX_PROBLEM_BYTES, Reply, Retry, read, refusal};
+use super::error::{Applied, ClientError};
+use super::{Client, Members};
+
+const MAX_REDIRECTS: u32 = 5;
+
+/// The pause after the first round, and the longest. An election takes a few hundred milliseconds.
+const FIRST_PAUSE: Duration = Duration::from_millis(50);
+const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+
+/// How long the members may take to be listed.
+const LEARN_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// One time round the servers.
+#[derive(Default)]
+struct Round {
+    number: u32,
+    tried: Vec<String>,
+    redirects: u32,
+    /// What to report should this be the last round: a server's words before a silence.
+    error: Option<ClientError>,
+}
+
+impl Round {
+    fn add(&mut self, server: String, error: ClientError) {
+        self.tried.push(server);
+        let silence = matches!(error, ClientError::Unreachable { .. });
+        if !silence || self.error.is_none() {
+            self.error = Some(error);
+        }
+    }
+
+    /// Whether no server took a connection.
+    fn is_unreachable(&self) -> bool {
+        matches!(self.error, Some(ClientError::Unreachable { .. }))
+    }
+
+    /// The round's error as that of the whole call, one of whose attempts left the outcome in `doubt`.
+    fn in_sum(self, doubt: Applied) -> ClientError {
+        let mut error = self.error.unwrap_or(ClientError::NoServers);
+        match &mut error {
+            ClientError::Unreachable { tried, applied, .. } => {
+                *tried = self.tried;
+                *applied = doubt;
+            }
+            // The outcome of a condition is kept under the write's name: had an earlier attempt been
+            // applied, this one would have been told so.
+            ClientError::Refused { problem, .. } if problem.status == 412 => {}
+            ClientError::Refused { applied, .. } | ClientError::Lost { applied, .. } => {
+                *applied = doubt
+            }
+            _ => {}
+        }
+        error
+    }
+}
+
+impl Client {
+    pub(super) async fn call(&self, call: &Call) -> Result<Reply, ClientError> {
+        let (servers, options) = (&self.shared.servers, &self.shared.options);
+        let began = Instant::now();
+        let deadline = began + options.timeout;
+        let mut server = servers.current();
+        let mut round = Round::default();
+        let mut doubt = Applied::No;
+        loop {
+            let failure = match self.attempt(&server, call, deadline).await {
+                Ok(reply) => {
+                    servers.keep(&server);
+                    self.learn_in_background();
+                    return Ok(reply);
+                }
+                Err(failure) => failure,
+            };
+            if failure.error.applied() == Applied::Unknown {
+                doubt = Applied::Unknown;
+            }
+            let repeat = match call.retry {
+                Retry::Always => failure.passing,
+                Retry::Unapplied => failure.passing && doubt == Applied::No,
+                Retry::Never => false,
+            };
+            if let (true, Some(location)) = (round.redirects < MAX_REDIRECTS, &failure.redirect) {
+                round.redirects += 1;
+                server = location.clone();
+                continue;
+            }
+            let retry_after = failure.retry_after.unwrap_or_default();
+            round.add(server.clone(), failure.error);
+            if !repeat {
+                return Err(round.in_sum(doubt));
+            }
+            server = servers.after(&server);
+            if round.tried.contains(&server) {
+                let pause = self.shared.pauses.draw(round.number).max(retry_after);
+                let unheard = round.is_unreachable() && doubt == Applied::No;
+                let end = if unheard { deadline.min(began + options.patience) } else { deadline };
+                if Instant::now() + pause >= end {
+                    return Err(round.in_sum(doubt));
+                }
+                tokio::time::sleep(pause).await;
+                round = Round { number: round.number + 1, ..Round::default() };
+            }
+        }
+    }
+
+    async fn attempt(
+        &self,
+        server: &str,
+        call: &Call,
+        deadline: Instant,
+    ) -> Result<Reply, Failure> {
+        let options = &self.shared.options;
+        let left = deadline.saturating_duration_since(Instant::now());
+        let mut request = self
+            .shared
+            .http
+            .request(call.method.clone(), format!("{server}{}", call.target))
+            .timeout(left.min(options.attempt_timeout));
+        if call.method != Method::GET {
+            request = request.body(call.body.clone());
+        }
+        for (name, value) in &call.headers {
+            request = request.header(name, value);
+        }
+        let lost = |source: reqwest::Error| {
+            let server = server.to_owned();
+            Failure::passing(ClientError::Lost { server, source, applied: call.after_silence() })
+        };
+        let response = match request.send().await {
+            Ok(response) => response,
+            Err(source) if source.is_connect() => {
+                let error =
+                    ClientError::Unreachable { tried: Vec::new(), source, applied: Applied::No };
+                return Err(Failure::passing(error));
+            }
+            Err(source) => return Err(lost(source)),
+        };
+        let status = response.status();
+        let headers = response.headers().clone();
+        if status.is_success() {
+            let limit_bytes = options.max_reply_bytes;
+            return match read(response, limit_bytes).await.map_err(lost)? {
+                Some(body) => Ok(Reply {
+                    server: server.to_owned(),
+                    headers,
+                    body,
+                    silence: call.after_silence(),
+                }),
+                None => Err(Failure::settled(ClientError::ReplyTooLong {
+                    server: server.to_owned(),
+                    limit_bytes,
+                    applied: call.after_silence(),
+                })),
+            };
+        }
+        let body = read(response, MAX_PROBLEM_BYTES).await.ok().flatten().unwrap_or_default();
+        Err(refusal(server, call, status, &headers, &body))
+    }
+
+    /// Asks for the members when that is due, beside the caller's work and without telling it of
+    /// failures: the servers known so far will do.
+    fn learn_in_background(&self) {
+        if !self.shared.servers.should_learn() || self.shared.learning.swap(true, Ordering::AcqRel)
+        {
+            return;
+        }
+        let client = self.clone();
+        tokio::spawn(async move {
+            let server = client.shared.servers.current();
+            let deadline = Instant::now() + LEARN_TIMEOUT;
+            let listed = client.attempt(&server, &Call::get("/raft/config"), deadline).await;
+            if let Some(members) = listed.ok().and_then(|reply| reply.json::<Members>().ok()) {
+                client.learn(&members);
+            }
+            client.shared.learning.store(false, Ordering::Release);
+        });
+    }
+
+    pub(super) fn learn(&self, members: &Members) {
+        let addresses = members.servers.iter().map(|member| member.http_address.as_str());
+        self.shared.servers.learn(addresses);
+    }
+}
+
+/// The pauses between rounds.
+pub struct Pauses {
+    chance: Mutex<StdRng>,
+}
+
+impl Pauses {
+    pub fn new(seed: u128) -> Pauses {
+        Pauses { chance: Mutex::new(StdRng::seed_from_u64(seed as u64)) }
+    }
+
+    /// The pause after round `rounds` (counted from 0): half of it fixed, half drawn.
+    fn draw(&self, rounds: u32) -> Duration {
+        let longest = FIRST_PAUSE.saturating_mul(1 << rounds.min(16)).min(LONGEST_PAUSE);
+        let mut chance = self.chance.lock().unwrap_or_else(PoisonError::into_inner);
+        longest.mul_f64(chance.random_range(0.5..=1.0))
+    }
+}
