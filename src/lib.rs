@@ -6,5 +6,6 @@ pub mod http;
 pub mod metrics;
 pub mod client;
 pub mod config;
+pub mod shell;
 pub mod storage;
 pub mod types;

@@ -1,0 +1,387 @@
+//! From words to a command, checked as far as it can be without a server.
+
+use std::ffi::OsString;
+use std::os::unix::ffi::OsStringExt;
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use bytes::Bytes;
+
+use super::table::{self, Spec};
+use super::words::{Word, escape};
+use crate::client::{Join, ReadOptions, Scan};
+use crate::types::Condition;
+
+/// Keys that a scan lists unless told otherwise: a screen or two.
+const DEFAULT_SCAN_LIMIT: usize = 100;
+
+/// What to do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Command {
+    Put {
+        key: Vec<u8>,
+        value: Source,
+        condition: Condition,
+    },
+    Get {
+        key: Vec<u8>,
+        read: ReadOptions,
+        show: Show,
+    },
+    Delete {
+        key: Vec<u8>,
+        condition: Condition,
+    },
+    DeletePrefix {
+        prefix: Vec<u8>,
+    },
+    /// `scan.limit` is set, and is the limit of all pages together.
+    Scan {
+        scan: Scan,
+        limit: usize,
+    },
+    Status,
+    Members,
+    Join(Join),
+    Remove {
+        id: String,
+    },
+    Transfer {
+        id: String,
+    },
+    Help(Option<&'static str>),
+    Exit,
+}
+
+/// Where a value comes from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Source {
+    Word(Vec<u8>),
+    File(PathBuf),
+    Stdin,
+}
+
+/// What to do with a value that was read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Show {
+    Value,
+    Meta,
+    Out(PathBuf),
+}
+
+/// Words that are no command.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum UsageError {
+    #[error("there is no command {0:?}; `help` lists them")]
+    UnknownCommand(String),
+    #[error("{command} has no option {option}; `help {command}` lists them")]
+    UnknownOption { command: &'static str, option: String },
+    #[error("{command}: {option} is given twice")]
+    Twice { command: &'static str, option: &'static str },
+    #[error("{command}: {problem}; usage: {usage}")]
+    Bad { command: &'static str, problem: String, usage: &'static str },
+}
+
+/// Reads `words` as a command; `None` when there are none.
+pub fn parse(words: Vec<Word>) -> Result<Option<Command>, UsageError> {
+    let mut words = words.into_iter();
+    let Some(name) = words.next() else { return Ok(None) };
+    let name = escape(&name.bytes);
+    let spec = table::find(&name).ok_or(UsageError::UnknownCommand(name))?;
+    let mut given = Given { spec, arguments: Vec::new(), options: Vec::new() };
+    let help = given.take(words)?;
+    if help {
+        return Ok(Some(Command::Help(Some(spec.name))));
+    }
+    given.command().map(Some)
+}
+
+/// The words after a command's name, sorted.
+struct Given {
+    spec: &'static Spec,
+    arguments: Vec<Word>,
+    options: Vec<(&'static str, Vec<u8>)>,
+}
+
+impl Given {
+    /// Sorts `words`; true when help is asked for. After `--` no word is an option.
+    fn take(&mut self, mut words: impl Iterator<Item = Word>) -> Result<bool, UsageError> {
+        let mut options_end = false;
+        while let Some(mut word) = words.next() {
+            let dashed = word.bare && word.bytes.len() > 1 && word.bytes.starts_with(b"-");
+            if options_end || !dashed {
+                word.bare &= !options_end;
+                self.arguments.push(word);
+            } else if word.bytes == b"--" {
+                options_end = true;
+            } else if word.bytes == b"--help" || word.bytes == b"-h" {
+                return Ok(true);
+            } else {
+                self.option(&word.bytes, &mut words)?;
+            }
+        }
+        let expected = &self.spec.arguments;
+        match self.arguments.len() {
+            given if given < *expected.start() => {
+                Err(self.bad("an argument is missing".to_owned()))
+            }
+            given if given > *expected.end() => {
+                let first = escape(&self.arguments[*expected.end()].bytes);
+                Err(self.bad(format!("{first:?} is one argument too many (quote blanks)")))
+            }
+            _ => Ok(false),
+        }
+    }
+
+    /// `--name value`, `--name=value` or `--name`.
+    fn option(
+        &mut self,
+        word: &[u8],
+        words: &mut impl Iterator<Item = Word>,
+    ) -> Result<(), UsageError> {
+        let equals = word.iter().position(|&byte| byte == b'=');
+        let (name, attached) = word.split_at(equals.unwrap_or(word.len()));
+        let known = self.spec.options.iter().find(|option| option.name.as_bytes() == name);
+        let Some(option) = known else {
+            return Err(UsageError::UnknownOption {
+                command: self.spec.name,
+                option: escape(name),
+            });
+        };
+        if self.options.iter().any(|(given, _)| *given == option.name) {
+            return Err(UsageError::Twice { command: self.spec.name, option: option.name });
+        }
+        let value = match (option.value, attached) {
+            (None, []) => Vec::new(),
+            (None, _) => return Err(self.bad(format!("{} takes no value", option.name))),
+            (Some(_), [_, value @ ..]) => value.to_vec(),
+            (Some(what), []) => match words.next() {
+                Some(value) => value.bytes,
+                None => return Err(self.bad(format!("{} needs {what}", option.name))),
+            },
+        };
+        self.options.push((option.name, value));
+        Ok(())
+    }
+
+    fn command(&mut self) -> Result<Command, UsageError> {
+        Ok(match self.spec.name {
+            "put" => Command::Put {
+                condition: self.condition()?,
+                value: self.source()?,
+                key: self.key()?,
+            },
+            "get" => Command::Get {
+                read: self.read(),
+                show: match (self.flag("--meta"), self.value("--out")) {
+                    (true, Some(_)) => {
+                        return Err(self.bad("--meta and --out exclude each other".to_owned()));
+                    }
+                    (true, None) => Show::Meta,
+                    (false, Some(path)) => Show::Out(path_of(path)),
+                    (false, None) => Show::Value,
+                },
+                key: self.key()?,
+            },
+            "delete" => match (self.value("--prefix"), self.arguments.is_empty()) {
+                (Some(prefix), true) if !self.flag("--if-revision") => {
+                    Command::DeletePrefix { prefix }
+                }
+                (Some(_), _) => {
+                    return Err(
+                        self.bad("--prefix stands alone, without a key or condition".to_owned())
+                    );
+                }
+                (None, true) => return Err(self.bad("a key is missing".to_owned())),
+                (None, false) => Command::Delete { condition: self.condition()?, key: self.key()? },
+            },
+            "scan" => self.scan()?,
+            "status" => Command::Status,
+            "members" => Command::Members,
+            "join" => {
+                let raft_addr = self.text()?;
+                let http_addr = self.value("--http-addr");
+                Command::Join(Join {
+                    raft_addr,
+                    id: self.text()?,
+                    http_addr: http_addr.map(|url| escape(&url)),
+                    nonvoter: self.flag("--nonvoter"),
+                })
+            }
+            "remove" => Command::Remove { id: self.text()? },
+            "transfer" => Command::Transfer { id: self.text()? },
+            "help" if self.arguments.is_empty() => Command::Help(None),
+            "help" => {
+                let name = self.text()?;
+                let spec = table::find(&name).ok_or(UsageError::UnknownCommand(name))?;
+                Command::Help(Some(spec.name))
+            }
+            "exit" => Command::Exit,
+            other => unreachable!("the command {other} of the table is read nowhere"),
+        })
+    }
+
+    fn scan(&mut self) -> Result<Command, UsageError> {
+        let limit = self.number("--limit")?.unwrap_or(DEFAULT_SCAN_LIMIT);
+        if limit == 0 {
+            return Err(self.bad("--limit begins at 1".to_owned()));
+        }
+        let scan = Scan {
+            prefix: self.arguments.pop().map(|word| word.bytes).unwrap_or_default().into(),
+            start: self.value("--start").map(Bytes::from),
+            end: self.value("--end").map(Bytes::from),
+            limit: None,
+            reverse: self.flag("--reverse"),
+            keys_only: self.flag("--keys-only"),
+            cursor: None,
+            read: self.read(),
+        };
+        Ok(Command::Scan { scan, limit })
+    }
+
+    /// The value of a put: the second argument or what `--file` names.
+    fn source(&mut self) -> Result<Source, UsageError> {
+        let word = if self.arguments.len() == 2 { self.arguments.pop() } else { None };
+        match (word, self.value("--file")) {
+            (None, None) => Err(self.bad("a value is missing".to_owned())),
+            (Some(_), Some(_)) => Err(self.bad("a value and --file exclude each other".to_owned())),
+            (Some(word), None) if word.bare && word.bytes == b"-" => Ok(Source::Stdin),
+            (Some(word), None) => Ok(Source::Word(word.bytes)),
+            (None, Some(path)) => Ok(Source::File(path_of(path))),
+        }
+    }
+
+    fn condition(&self) -> Result<Condition, UsageError> {
+        match (self.flag("--if-absent"), self.number("--if-revision")?) {
+            (true, Some(_)) => {
+                Err(self.bad("--if-absent and --if-revision exclude each other".to_owned()))
+            }
+            (true, None) => Ok(Condition::Absent),
+            (false, Some(revision)) => Ok(Condition::ModRevision(revision)),
+            (false, None) => Ok(Condition::None),
+        }
+    }
+
+    fn read(&self) -> ReadOptions {
+        ReadOptions { stale: self.flag("--stale"), max_stale: None }
+    }
+
+    /// The last argument that is left; `take` has counted them.
+    fn key(&mut self) -> Result<Vec<u8>, UsageError> {
+        match self.arguments.pop() {
+            Some(word) if !word.bytes.is_empty() => Ok(word.bytes),
+            _ => Err(self.bad("a key has at least one byte".to_owned())),
+        }
+    }
+
+    /// The last argument that is left, as text: names and addresses are ASCII anyway.
+    fn text(&mut self) -> Result<String, UsageError> {
+        self.key().map(|bytes| escape(&bytes))
+    }
+
+    fn flag(&self, name: &str) -> bool {
+        self.options.iter().any(|(given, _)| *given == name)
+    }
+
+    fn value(&self, name: &str) -> Option<Vec<u8>> {
+        self.options.iter().find(|(given, _)| *given == name).map(|(_, value)| value.clone())
+    }
+
+    fn number<T: FromStr>(&self, name: &str) -> Result<Option<T>, UsageError> {
+        let Some(value) = self.value(name) else { return Ok(None) };
+        let text = escape(&value);
+        match text.parse() {
+            Ok(number) => Ok(Some(number)),
+            Err(_) => Err(self.bad(format!("{name} is {text:?}, no whole number"))),
+        }
+    }
+
+    fn bad(&self, problem: String) -> UsageError {
+        UsageError::Bad { command: self.spec.name, problem, usage: self.spec.usage }
+    }
+}
+
+fn path_of(bytes: Vec<u8>) -> PathBuf {
+    PathBuf::from(OsString::from_vec(bytes))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::words::split;
+    use super::*;
+
+    fn read(line: &str) -> Result<Command, String> {
+        let words = split(line.as_bytes()).unwrap();
+        parse(words).map(|command| command.unwrap()).map_err(|why| why.to_string())
+    }
+
+    #[test]
+    fn values_come_from_words_files_and_standard_input() {
+        let value = |line: &str| match read(line).unwrap() {
+            Command::Put { value, .. } => value,
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(value("put k v"), Source::Word(b"v".to_vec()));
+        assert_eq!(value("put k ''"), Source::Word(Vec::new()));
+        assert_eq!(value("put k '--file'"), Source::Word(b"--file".to_vec()));
+        assert_eq!(value("put k --file /tmp/x"), Source::File("/tmp/x".into()));
+        assert_eq!(value("put k --file=/tmp/x"), Source::File("/tmp/x".into()));
+        assert_eq!(value("put k -"), Source::Stdin);
+        assert_eq!(value("put k '-'"), Source::Word(b"-".to_vec()));
+        assert_eq!(value("put -- k -"), Source::Word(b"-".to_vec()));
+        assert_eq!(value("put -- -k --x"), Source::Word(b"--x".to_vec()));
+    }
+
+    #[test]
+    fn options_stand_anywhere_after_the_command() {
+        let read = |line| read(line).unwrap();
+        assert_eq!(read("put --if-absent k v"), read("put k v --if-absent"));
+        assert_eq!(
+            read("delete k --if-revision 7"),
+            Command::Delete { key: b"k".to_vec(), condition: Condition::ModRevision(7) }
+        );
+        assert_eq!(read("get k --help"), Command::Help(Some("get")));
+        assert_eq!(read("del --prefix a"), Command::DeletePrefix { prefix: b"a".to_vec() });
+        assert_eq!(
+            read("join n2 h:1 --http-addr h:2 --nonvoter"),
+            Command::Join(Join {
+                id: "n2".to_owned(),
+                raft_addr: "h:1".to_owned(),
+                http_addr: Some("h:2".to_owned()),
+                nonvoter: true
+            })
+        );
+    }
+
+    #[test]
+    fn a_scan_without_words_lists_a_screen_from_the_first_key() {
+        let Ok(Command::Scan { scan, limit }) = read("scan") else { panic!() };
+        assert_eq!((scan, limit), (Scan::default(), DEFAULT_SCAN_LIMIT));
+    }
+
+    #[test]
+    fn what_is_no_command_says_why() {
+        for (line, why) in [
+            ("fetch k", "no command \"fetch\""),
+            ("help fetch", "no command \"fetch\""),
+            ("get", "an argument is missing; usage: get KEY"),
+            ("get ''", "a key has at least one byte"),
+            ("get a b", "\"b\" is one argument too many"),
+            ("get k --limit 3", "get has no option --limit"),
+            ("get k --stale --stale", "--stale is given twice"),
+            ("get k --stale=yes", "--stale takes no value"),
+            ("get k --meta --out f", "exclude each other"),
+            ("put k", "a value is missing"),
+            ("put k v --file f", "exclude each other"),
+            ("put k v --if-absent --if-revision 1", "exclude each other"),
+            ("put k v --if-revision x", "--if-revision is \"x\", no whole number"),
+            ("put k v --if-revision", "--if-revision needs N"),
+            ("delete", "a key is missing"),
+            ("delete k --prefix p", "--prefix stands alone"),
+            ("scan --limit 0", "--limit begins at 1"),
+        ] {
+            let said = read(line).unwrap_err();
+            assert!(said.contains(why), "{line}: {said}");
+        }
+    }
+}

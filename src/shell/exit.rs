@@ -1,0 +1,81 @@
+//! How a command can fail, and the exit code that tells a script.
+
+use std::io;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use super::command::UsageError;
+use super::words::{SplitError, quote};
+use crate::client::{Applied, ClientError};
+
+/// The exit codes, as `--help` shows them.
+pub const CODES: &str = "\
+Exit codes:
+  0  done
+  1  failed
+  2  no such command, or wrongly used
+  3  no server can be reached
+  4  there is no such key or node
+  5  the condition (--if-absent, --if-revision) does not hold
+  6  the outcome of a write is unknown
+";
+
+/// Why a command did not do its work.
+#[derive(Debug, thiserror::Error)]
+pub enum Failure {
+    #[error(transparent)]
+    Split(#[from] SplitError),
+    #[error(transparent)]
+    Usage(#[from] UsageError),
+    #[error("there is no key {}", quote(.0))]
+    NotFound(Vec<u8>),
+    #[error(transparent)]
+    Client(#[from] ClientError),
+    #[error("cannot {doing} {}: {source}", .path.display())]
+    File { doing: &'static str, path: PathBuf, source: io::Error },
+    #[error("cannot read standard input: {0}")]
+    Stdin(io::Error),
+    #[error("a value has at most {limit_bytes} bytes, and {what} holds more")]
+    TooLong { what: String, limit_bytes: u64 },
+    #[error(
+        "the line is longer than {limit_bytes} bytes; store such a value with `put KEY --file FILE`"
+    )]
+    LineTooLong { limit_bytes: u64 },
+    #[error("`put KEY -` reads standard input, which holds the commands here; use --file")]
+    StdinTaken,
+    #[error("cannot write the output: {0}")]
+    Output(#[source] io::Error),
+    #[error("cannot start threads: {0}")]
+    Runtime(#[source] io::Error),
+    #[error("the terminal: {0}")]
+    Terminal(String),
+    #[error("given up by Ctrl-C{}", if *.writes { "; it may have been applied or not" } else { "" })]
+    Interrupted { writes: bool },
+}
+
+impl Failure {
+    pub fn exit_code(&self) -> ExitCode {
+        ExitCode::from(match self {
+            Failure::Split(_) | Failure::Usage(_) | Failure::StdinTaken => 2,
+            Failure::NotFound(_) => 4,
+            Failure::Client(error) => match error {
+                _ if error.applied() == Applied::Unknown => 6,
+                ClientError::NoServers | ClientError::BadServer { .. } => 2,
+                ClientError::Unreachable { .. } | ClientError::Lost { .. } => 3,
+                ClientError::Refused { problem, .. } => match problem.status {
+                    404 => 4,
+                    412 => 5,
+                    _ => 1,
+                },
+                _ => 1,
+            },
+            // The reader of the output has seen enough.
+            _ if self.is_broken_pipe() => 0,
+            _ => 1,
+        })
+    }
+
+    pub fn is_broken_pipe(&self) -> bool {
+        matches!(self, Failure::Output(why) if why.kind() == io::ErrorKind::BrokenPipe)
+    }
+}

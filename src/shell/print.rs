@@ -1,0 +1,206 @@
+//! What a person sees: values made safe for a terminal, tables, errors in colour.
+
+use std::fmt::Write as _;
+use std::io::{self, IsTerminal, Write};
+
+use reedline::Color;
+
+use super::exit::Failure;
+use super::words::{escape, is_safe};
+use crate::client::{Item, Member, Members, Status};
+
+/// Most bytes of one value that `get` shows on a terminal, and `scan` in one line of it.
+const SHOWN_VALUE_BYTES: usize = 64 * 1024;
+const SHOWN_LINE_BYTES: usize = 200;
+
+/// A value for a terminal: text as it is, other bytes escaped, their number with them.
+pub fn value(bytes: &[u8]) -> String {
+    let shown = cut(bytes, SHOWN_VALUE_BYTES);
+    let safe = |text: &str| text.chars().all(|c| is_safe(c) || c == '\n' || c == '\t');
+    let mut text = match std::str::from_utf8(shown) {
+        Ok(text) if safe(text) => text.to_owned(),
+        _ => {
+            let mut text = escape(shown);
+            write!(text, "\n({} bytes, not text; `--out FILE` keeps them)", bytes.len())
+                .expect(STRING);
+            text
+        }
+    };
+    if shown.len() < bytes.len() {
+        write!(text, "\n… ({} bytes in all; `--out FILE` keeps them)", bytes.len()).expect(STRING);
+    }
+    if !text.ends_with('\n') {
+        text.push('\n');
+    }
+    text
+}
+
+/// A line of a scan. What is not shown on a terminal is counted.
+pub fn item(item: &Item, terminal: bool) -> String {
+    let mut line = escape(&item.key);
+    if let Some(value) = &item.value {
+        let shown = if terminal { cut(value, SHOWN_LINE_BYTES) } else { value };
+        line.push('\t');
+        line.push_str(&escape(shown));
+        if shown.len() < value.len() {
+            write!(line, "… ({} bytes)", value.len()).expect(STRING);
+        }
+    }
+    line.push('\n');
+    line
+}
+
+/// The first `most` bytes, less a character that would be cut in two.
+fn cut(bytes: &[u8], most: usize) -> &[u8] {
+    if bytes.len() <= most {
+        return bytes;
+    }
+    let begins_character = |at: &usize| bytes[*at] & 0xc0 != 0x80;
+    let at = (most - 3..=most).rev().find(begins_character).unwrap_or(most);
+    &bytes[..at]
+}
+
+pub fn record(item: &Item) -> String {
+    let value = item.value.as_deref().unwrap_or_default();
+    format!(
+        "key              {}\ncreate_revision  {}\nmod_revision     {}\nversion          {}\nbytes            {}\n",
+        escape(&item.key),
+        item.create_revision,
+        item.mod_revision,
+        item.version,
+        value.len()
+    )
+}
+
+pub fn status(status: &Status) -> String {
+    let unknown = || "(unknown)".to_owned();
+    let leader = status.leader_id.clone().or_else(|| Some(status.leader.clone()));
+    let mut rows = vec![
+        ("node", status.node_id.clone()),
+        ("role", status.role.clone()),
+        ("leader", leader.filter(|leader| !leader.is_empty()).unwrap_or_else(unknown)),
+        ("term", status.term.to_string()),
+        ("commit index", status.commit_index.to_string()),
+        ("applied index", status.applied_index.to_string()),
+        ("revision", status.revision.to_string()),
+    ];
+    rows.extend(status.cluster_id.clone().map(|id| ("cluster", id)));
+    rows.push(("version", status.version.clone()));
+    rows.push((
+        "database",
+        format!("{} bytes, {} of them in use", status.db_bytes, status.db_bytes_live),
+    ));
+    rows.iter().map(|(name, value)| format!("{name:<13}  {}\n", escape(value.as_bytes()))).collect()
+}
+
+pub fn members(members: &Members) -> String {
+    let leads = |member: &Member| !members.leader.is_empty() && member.address == members.leader;
+    let mut rows = vec![["NODE", "RAFT", "HTTP", "SUFFRAGE", ""].map(str::to_owned)];
+    rows.extend(members.servers.iter().map(|member| {
+        let text = |text: &str| escape(text.as_bytes());
+        let leader = if leads(member) { "leader" } else { "" };
+        [
+            text(&member.id),
+            text(&member.address),
+            text(&member.http_address),
+            text(&member.suffrage),
+            leader.to_owned(),
+        ]
+    }));
+    let width =
+        |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
+    let widths = [0, 1, 2, 3, 4].map(width);
+    let line = |row: &[String; 5]| {
+        let cells = row.iter().zip(widths).map(|(cell, width)| format!("{cell:<width$}"));
+        format!("{}\n", cells.collect::<Vec<_>>().join("  ").trim_end())
+    };
+    rows.iter().map(line).collect()
+}
+
+/// Tells of a failure on standard error, after the number of its line if it has one. A reader of the
+/// output that left needs no words.
+pub fn failure(failure: &Failure, line: Option<u64>) {
+    if failure.is_broken_pipe() {
+        return;
+    }
+    let place = line.map(|line| format!("line {line}: ")).unwrap_or_default();
+    note(&format!("{} {place}{}", paint(Color::Red, "error:"), lines_kept(&failure.to_string())));
+}
+
+/// Tells something beside the output.
+pub fn note(text: &str) {
+    // Where standard error is closed there is nobody left to tell.
+    let _ = writeln!(io::stderr(), "{text}");
+}
+
+pub fn welcome() {
+    note(&format!(
+        "conuresh {}: `help` lists the commands, Ctrl-D leaves.",
+        env!("CARGO_PKG_VERSION")
+    ));
+}
+
+/// Text of a server, with nothing in it that acts on a terminal.
+fn lines_kept(text: &str) -> String {
+    text.chars().map(|c| if is_safe(c) || c == '\n' { c } else { '\u{fffd}' }).collect()
+}
+
+/// In colour where standard error is a terminal and nobody asked for none (<https://no-color.org>).
+fn paint(color: Color, text: &str) -> String {
+    let plain = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+    match io::stderr().is_terminal() && !plain {
+        true => color.bold().paint(text).to_string(),
+        false => text.to_owned(),
+    }
+}
+
+const STRING: &str = "a string takes all that is written";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn text_is_shown_as_it_is_and_other_bytes_escaped_with_their_number() {
+        assert_eq!(value(b"two\nlines"), "two\nlines\n");
+        assert_eq!(value(b"ends\n"), "ends\n");
+        assert_eq!(value(b""), "\n");
+        assert_eq!(
+            value(b"\x1b[2J\xff"),
+            "\\x1b[2J\\xff\n(5 bytes, not text; `--out FILE` keeps them)\n"
+        );
+    }
+
+    #[test]
+    fn a_long_value_is_cut_between_characters_and_counted() {
+        let long = "é".repeat(SHOWN_VALUE_BYTES);
+        let shown = value(long.as_bytes());
+        assert!(shown.starts_with("éé") && !shown.contains('\\'));
+        assert!(
+            shown.ends_with("(131072 bytes in all; `--out FILE` keeps them)\n"),
+            "{}",
+            &shown[shown.len() - 80..]
+        );
+        assert_eq!(cut("aé".as_bytes(), 3), "aé".as_bytes());
+        let text = format!("{}é", "a".repeat(9));
+        assert_eq!(cut(text.as_bytes(), 10), b"aaaaaaaaa");
+    }
+
+    #[test]
+    fn a_scan_has_one_line_for_each_key_whatever_is_in_it() {
+        let of = |value: &[u8]| Item {
+            key: "a\tb".into(),
+            value: Some(value.to_vec().into()),
+            create_revision: 1,
+            mod_revision: 1,
+            version: 1,
+        };
+        assert_eq!(item(&of(b"x\ny"), false), "a\\tb\tx\\ny\n");
+        assert_eq!(
+            item(&of(&[b'v'; 300]), true),
+            format!("a\\tb\t{}… (300 bytes)\n", "v".repeat(200))
+        );
+        assert_eq!(item(&of(&[b'v'; 300]), false), format!("a\\tb\t{}\n", "v".repeat(300)));
+        assert_eq!(item(&Item { value: None, ..of(b"") }, true), "a\\tb\n");
+    }
+}

@@ -1,0 +1,167 @@
+//! Doing a command: ask the client, print what it said.
+
+use std::io::{self, IsTerminal, Write};
+use std::time::Duration;
+
+use super::command::{Command, Show, Source};
+use super::exit::Failure;
+use super::{files, print, table};
+use crate::client::{Client, Scan, Status};
+
+/// Items asked for in one page of a scan.
+const PAGE_ITEMS: usize = 1_000;
+
+/// How long the prompt waits to show who answers. More would be felt.
+const GLANCE: Duration = Duration::from_millis(250);
+
+/// Where commands come from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    OneShot,
+    Lines,
+    Prompt,
+}
+
+/// A client, and where its answers go.
+pub struct Session {
+    client: Client,
+    mode: Mode,
+    /// Whether the output is read by a person.
+    terminal: bool,
+}
+
+impl Session {
+    pub fn new(client: Client, mode: Mode) -> Session {
+        Session { client, mode, terminal: io::stdout().is_terminal() }
+    }
+
+    /// Who answers at the moment, if somebody does so at once.
+    pub async fn glance(&self) -> Option<Status> {
+        tokio::time::timeout(GLANCE, self.client.status()).await.ok()?.ok()
+    }
+
+    /// Does `command`, or as much of it as is done when Ctrl-C is pressed.
+    pub async fn run_until_ctrl_c(&mut self, command: Command) -> Result<(), Failure> {
+        let writes = !matches!(
+            command,
+            Command::Get { .. } | Command::Scan { .. } | Command::Status | Command::Members
+        );
+        tokio::select! {
+            done = self.run(command) => done,
+            _ = tokio::signal::ctrl_c() => {
+                // The terminal has shown "^C" where the next words would go.
+                print::note("");
+                Err(Failure::Interrupted { writes })
+            }
+        }
+    }
+
+    pub async fn run(&mut self, command: Command) -> Result<(), Failure> {
+        match command {
+            Command::Put { key, value, condition } => {
+                let value = match value {
+                    Source::Word(bytes) => bytes.into(),
+                    Source::File(path) => files::read_value(&path)?,
+                    Source::Stdin if self.mode == Mode::OneShot => files::read_stdin()?,
+                    Source::Stdin => return Err(Failure::StdinTaken),
+                };
+                let written = self.client.put(&key, value, condition).await?;
+                self.say(&format!("OK revision {}", written.revision))
+            }
+            Command::Get { key, read, show: Show::Meta } => {
+                let item = self.client.get_item(&key, read).await?;
+                let mut item = item.ok_or(Failure::NotFound(key.clone()))?;
+                item.key = key.into();
+                self.write(print::record(&item).as_bytes())
+            }
+            Command::Get { key, read, show } => {
+                let value = self.client.get(&key, read).await?.ok_or(Failure::NotFound(key))?.bytes;
+                match show {
+                    Show::Out(path) => {
+                        files::write_value(&path, &value)?;
+                        self.say(&format!("OK {} bytes in {}", value.len(), path.display()))
+                    }
+                    _ => self.value(&value),
+                }
+            }
+            Command::Delete { key, condition } => {
+                let deleted = self.client.delete(&key, condition).await?;
+                self.say(if deleted.existed {
+                    "OK deleted 1"
+                } else {
+                    "OK deleted 0, there was no such key"
+                })
+            }
+            Command::DeletePrefix { prefix } => {
+                let deleted = self.client.delete_prefix(&prefix).await?;
+                self.say(&format!("OK deleted {}", deleted.deleted))
+            }
+            Command::Scan { scan, limit } => self.scan(scan, limit).await,
+            Command::Status => {
+                let status = self.client.status().await?;
+                self.write(print::status(&status).as_bytes())
+            }
+            Command::Members => {
+                let members = self.client.members().await?;
+                self.write(print::members(&members).as_bytes())
+            }
+            Command::Join(join) => {
+                self.client.join(&join).await?;
+                self.say("OK")
+            }
+            Command::Remove { id } => {
+                self.client.remove(&id).await?;
+                self.say("OK")
+            }
+            Command::Transfer { id } => {
+                self.client.transfer(&id).await?;
+                self.say("OK")
+            }
+            Command::Help(None) => self.write(table::overview().as_bytes()),
+            Command::Help(Some(name)) => {
+                let text = table::find(name).map(table::describe).unwrap_or_default();
+                self.write(text.as_bytes())
+            }
+            Command::Exit => Ok(()),
+        }
+    }
+
+    /// Follows pages up to `limit` items, printing each as it comes.
+    async fn scan(&self, mut scan: Scan, limit: usize) -> Result<(), Failure> {
+        let mut left = limit;
+        loop {
+            scan.limit = Some(left.min(PAGE_ITEMS));
+            let page = self.client.scan(&scan).await?;
+            let lines: String =
+                page.items.iter().take(left).map(|item| print::item(item, self.terminal)).collect();
+            self.write(lines.as_bytes())?;
+            left = left.saturating_sub(page.items.len());
+            scan.cursor = page.next;
+            match (&scan.cursor, left) {
+                (None, _) => return Ok(()),
+                (Some(_), 0) => {
+                    print::note(&format!("more keys follow these {limit}; `--limit N` lists them"));
+                    return Ok(());
+                }
+                _ => {}
+            }
+        }
+    }
+
+    fn value(&self, bytes: &[u8]) -> Result<(), Failure> {
+        match (self.terminal, self.mode) {
+            (true, _) => self.write(print::value(bytes).as_bytes()),
+            (false, Mode::OneShot) => self.write(bytes),
+            (false, _) => self.write(&[bytes, b"\n"].concat()),
+        }
+    }
+
+    fn say(&self, text: &str) -> Result<(), Failure> {
+        self.write(format!("{text}\n").as_bytes())
+    }
+
+    fn write(&self, bytes: &[u8]) -> Result<(), Failure> {
+        let mut out = io::stdout().lock();
+        out.write_all(bytes).and_then(|()| out.flush()).map_err(Failure::Output)
+    }
+}

@@ -1,0 +1,233 @@
+//! The table of commands: what completion offers, what `help` prints, what parsing allows.
+
+use std::fmt::Write;
+use std::ops::RangeInclusive;
+
+/// A command.
+pub struct Spec {
+    pub name: &'static str,
+    pub aliases: &'static [&'static str],
+    /// Its arguments, as `help` shows them.
+    pub usage: &'static str,
+    pub about: &'static str,
+    pub options: &'static [Opt],
+    pub arguments: RangeInclusive<usize>,
+    pub examples: &'static [&'static str],
+}
+
+/// An option of a command.
+pub struct Opt {
+    pub name: &'static str,
+    /// What follows it, if something does.
+    pub value: Option<&'static str>,
+    pub about: &'static str,
+}
+
+const fn flag(name: &'static str, about: &'static str) -> Opt {
+    Opt { name, value: None, about }
+}
+
+const fn with(name: &'static str, value: &'static str, about: &'static str) -> Opt {
+    Opt { name, value: Some(value), about }
+}
+
+const IF_REVISION: Opt = with("--if-revision", "N", "only if revision N wrote the key last");
+const STALE: Opt = flag("--stale", "from the server's own state, which may be behind");
+
+pub static COMMANDS: &[Spec] = &[
+    Spec {
+        name: "put",
+        aliases: &["set"],
+        usage: "put KEY VALUE | put KEY --file FILE | put KEY -",
+        about: "store a value under a key; - reads it from standard input (from the command line only)",
+        options: &[
+            with("--file", "FILE", "the value is what the file holds"),
+            flag("--if-absent", "only if there is no such key"),
+            IF_REVISION,
+        ],
+        arguments: 1..=2,
+        examples: &[
+            "put greeting \"hello world\"",
+            "put lock/1 me --if-absent",
+            "put logo.png --file logo.png",
+            "put bin\\x00key \"two\\nlines\"",
+        ],
+    },
+    Spec {
+        name: "get",
+        aliases: &[],
+        usage: "get KEY",
+        about: "print the value of a key; into a pipe or file exactly its bytes",
+        options: &[
+            STALE,
+            flag("--meta", "print revisions and size too"),
+            with("--out", "FILE", "write the bytes to a file"),
+        ],
+        arguments: 1..=1,
+        examples: &["get greeting", "get greeting --meta", "get logo.png --out logo.png"],
+    },
+    Spec {
+        name: "delete",
+        aliases: &["del", "rm"],
+        usage: "delete KEY | delete --prefix PREFIX",
+        about: "remove a key, or at once all keys with a prefix",
+        options: &[with("--prefix", "PREFIX", "remove every key that begins with it"), IF_REVISION],
+        arguments: 0..=1,
+        examples: &["delete greeting", "delete greeting --if-revision 7", "delete --prefix tmp/"],
+    },
+    Spec {
+        name: "scan",
+        aliases: &["ls"],
+        usage: "scan [PREFIX]",
+        about: "list keys and values in order, one a line with a tab between",
+        options: &[
+            with("--limit", "N", "list at most N keys (100)"),
+            flag("--keys-only", "list no values"),
+            flag("--reverse", "last key first"),
+            with("--start", "KEY", "begin at this key"),
+            with("--end", "KEY", "stop before this key"),
+            STALE,
+        ],
+        arguments: 0..=1,
+        examples: &[
+            "scan",
+            "scan user/ --limit 10",
+            "scan --start b --end d --keys-only --reverse",
+        ],
+    },
+    Spec {
+        name: "status",
+        aliases: &[],
+        usage: "status",
+        about: "show how the node that is asked sees itself and the leader",
+        options: &[],
+        arguments: 0..=0,
+        examples: &["status"],
+    },
+    Spec {
+        name: "members",
+        aliases: &[],
+        usage: "members",
+        about: "list the nodes of the cluster",
+        options: &[],
+        arguments: 0..=0,
+        examples: &["members"],
+    },
+    Spec {
+        name: "join",
+        aliases: &[],
+        usage: "join ID RAFT_ADDR",
+        about: "add a node; it votes once it has caught up",
+        options: &[
+            with("--http-addr", "URL", "where clients reach the node"),
+            flag("--nonvoter", "a copy of the data that does not vote"),
+        ],
+        arguments: 2..=2,
+        examples: &["join node2 127.0.0.1:7002 --http-addr http://127.0.0.1:8082"],
+    },
+    Spec {
+        name: "remove",
+        aliases: &[],
+        usage: "remove ID",
+        about: "remove a node from the cluster for good",
+        options: &[],
+        arguments: 1..=1,
+        examples: &["remove node2"],
+    },
+    Spec {
+        name: "transfer",
+        aliases: &[],
+        usage: "transfer ID",
+        about: "make a node the leader",
+        options: &[],
+        arguments: 1..=1,
+        examples: &["transfer node2"],
+    },
+    Spec {
+        name: "help",
+        aliases: &["?"],
+        usage: "help [COMMAND]",
+        about: "list the commands, or tell about one",
+        options: &[],
+        arguments: 0..=1,
+        examples: &["help scan"],
+    },
+    Spec {
+        name: "exit",
+        aliases: &["quit"],
+        usage: "exit",
+        about: "leave the shell (also Ctrl-D)",
+        options: &[],
+        arguments: 0..=0,
+        examples: &["exit"],
+    },
+];
+
+/// The command with this name or alias.
+pub fn find(name: &str) -> Option<&'static Spec> {
+    COMMANDS.iter().find(|spec| spec.name == name || spec.aliases.contains(&name))
+}
+
+/// All commands, a line each.
+pub fn overview() -> String {
+    let mut text = String::from("Commands:\n");
+    for spec in COMMANDS {
+        line(&mut text, spec.name, spec.about);
+    }
+    text.push_str(
+        "\nWords are quoted as in a shell: \"two words\", 'as it is', escapes \\n \\t \\\\ \\xNN.\n\
+         `help COMMAND` tells more, with examples.\n",
+    );
+    text
+}
+
+/// One command: usage, options, examples.
+pub fn describe(spec: &Spec) -> String {
+    let mut text = format!("{}\n\nUsage: {}\n", spec.about, spec.usage);
+    if !spec.aliases.is_empty() {
+        text.push_str(&format!("Also called: {}\n", spec.aliases.join(", ")));
+    }
+    if !spec.options.is_empty() {
+        text.push_str("\nOptions:\n");
+    }
+    for option in spec.options {
+        let name = [option.name, option.value.unwrap_or_default()].join(" ");
+        line(&mut text, &name, option.about);
+    }
+    text.push_str("\nExamples:\n");
+    for example in spec.examples {
+        text.push_str(&format!("  {example}\n"));
+    }
+    text
+}
+
+fn line(text: &mut String, name: &str, about: &str) {
+    writeln!(text, "  {name:<16}  {about}").expect("a string takes all that is written");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::command::parse;
+    use super::super::words::split;
+    use super::*;
+
+    #[test]
+    fn every_example_is_a_command() {
+        for spec in COMMANDS {
+            for example in spec.examples {
+                parse(split(example.as_bytes()).unwrap())
+                    .unwrap_or_else(|why| panic!("{example}: {why}"));
+            }
+        }
+    }
+
+    #[test]
+    fn names_and_aliases_are_distinct() {
+        let mut names: Vec<_> =
+            COMMANDS.iter().flat_map(|spec| spec.aliases.iter().chain([&spec.name])).collect();
+        names.sort();
+        let all = names.len();
+        names.dedup();
+        assert_eq!(names.len(), all);
+    }
+}
