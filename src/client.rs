@@ -22,7 +22,6 @@
 //! Left out: TLS and authentication (the server has neither yet), and watches.
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use reqwest::redirect::Policy;
@@ -88,8 +87,6 @@ struct Shared {
     servers: servers::Servers,
     writers: writers::Writers,
     pauses: transport::Pauses,
-    /// Whether somebody is asking for the members at the moment.
-    learning: AtomicBool,
     options: ClientOptions,
 }
 
@@ -111,7 +108,6 @@ impl Client {
                 servers: servers::Servers::new(&servers)?,
                 writers: writers::Writers::new(options.seed),
                 pauses: transport::Pauses::new(options.seed),
-                learning: AtomicBool::new(false),
                 options,
             }),
         })

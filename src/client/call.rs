@@ -109,6 +109,11 @@ impl Failure {
     pub fn passing(error: ClientError) -> Failure {
         Failure { passing: true, ..Failure::settled(error) }
     }
+
+    /// Whether it is the answer of a server that works: "no such key", say.
+    pub fn is_answer(&self) -> bool {
+        !self.passing && self.error.problem().is_some()
+    }
 }
 
 /// The body, or `None` when it is longer than `limit_bytes`; then the rest stays unread.

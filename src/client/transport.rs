@@ -11,7 +11,6 @@
 //! drawn at random, so that clients which failed together do not return together. `Retry-After`
 //! makes the pause longer.
 
-use std::sync::atomic::Ordering;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -86,12 +85,13 @@ impl Client {
         let mut round = Round::default();
         let mut doubt = Applied::No;
         loop {
-            let failure = match self.attempt(&server, call, deadline).await {
-                Ok(reply) => {
-                    servers.keep(&server);
-                    self.learn_in_background();
-                    return Ok(reply);
-                }
+            let answer = self.attempt(&server, call, deadline).await;
+            if answer.as_ref().map_or_else(Failure::is_answer, |_| true) {
+                servers.keep(&server);
+                self.learn_in_background();
+            }
+            let failure = match answer {
+                Ok(reply) => return Ok(reply),
                 Err(failure) => failure,
             };
             if failure.error.applied() == Applied::Unknown {
@@ -183,8 +183,7 @@ impl Client {
     /// Asks for the members when that is due, beside the caller's work and without telling it of
     /// failures: the servers known so far will do.
     fn learn_in_background(&self) {
-        if !self.shared.servers.should_learn() || self.shared.learning.swap(true, Ordering::AcqRel)
-        {
+        if !self.shared.servers.should_learn() {
             return;
         }
         let client = self.clone();
@@ -195,7 +194,6 @@ impl Client {
             if let Some(members) = listed.ok().and_then(|reply| reply.json::<Members>().ok()) {
                 client.learn(&members);
             }
-            client.shared.learning.store(false, Ordering::Release);
         });
     }
 
