@@ -3,6 +3,12 @@
 use super::error::{ConfigError, ConfigErrors};
 use super::{Config, HostPort};
 
+/// What a segment of the log holds beside the longest value: its key, the entry around it, headers.
+const RECORD_ROOM_BYTES: u64 = 1024 * 1024;
+
+/// Segments are written in blocks of this length.
+const SEGMENT_UNIT_BYTES: u64 = 4_096;
+
 impl Config {
     /// Whether the settings can work together; [`Config::load`] has asked this already.
     pub fn check(&self) -> Result<(), ConfigErrors> {
@@ -67,6 +73,23 @@ pub fn check(config: &Config, errors: &mut Vec<ConfigError>) {
             &["cluster_secret", "cluster_secret_file"],
             "the secret is given twice".to_owned(),
             "remove one of them",
+        );
+    }
+
+    let segment_bytes = config.storage.log_segment_bytes;
+    if segment_bytes < config.limits.max_value_bytes as u64 + RECORD_ROOM_BYTES {
+        conflict(
+            &["limits.max_value_bytes", "storage.log_segment_bytes"],
+            "the log could not hold the longest value, whose record stands in one segment"
+                .to_owned(),
+            "set storage.log_segment_bytes to 1MiB above limits.max_value_bytes or more",
+        );
+    }
+    if !segment_bytes.is_multiple_of(SEGMENT_UNIT_BYTES) {
+        conflict(
+            &["storage.log_segment_bytes"],
+            format!("{segment_bytes} is no multiple of {SEGMENT_UNIT_BYTES}"),
+            "give it a whole number of MiB, such as 16MiB",
         );
     }
 
