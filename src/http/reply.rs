@@ -1,0 +1,138 @@
+//! A reply, and how its body leaves.
+//!
+//! Handlers make a [`Reply`]; [`Reply::finish`] turns it into what the protocol layer sends. Two
+//! things about its body are worth their own type there:
+//!
+//! - It goes out in slices. In one piece it would be copied whole into the connection's write buffer, and
+//!   the byte budget would be given back while a slow reader keeps all of it in memory.
+//! - It carries the unread rest of the request. While that lives, the protocol layer knows that the
+//!   connection cannot be used again: it closes it after the reply, reading and throwing away
+//!   what still comes for `LINGER`, so that the client sees the reply and not a reset. Dropped
+//!   earlier, the rest of a chunked body would be read for ever.
+//!
+//! A gap: nothing cuts a client that stops reading in the middle of a reply. It holds its connection
+//! and its share of the budget until it goes on or goes away; both are bounded.
+
+use std::convert::Infallible;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use actix_web::body::{BodySize, MessageBody};
+use actix_web::http::StatusCode;
+use actix_web::http::header::{self, HeaderName, HeaderValue};
+use actix_web::web::Payload;
+use actix_web::{HttpResponse, HttpResponseBuilder};
+use bytes::Bytes;
+use serde::Serialize;
+
+use super::admission::Hold;
+use super::headers::{REVISION, STALE_MS};
+use crate::types::Revision;
+
+/// What goes to the socket at a time; the size of the protocol layer's own write buffer.
+const SLICE_BYTES: usize = 32 * 1024;
+
+/// Status, headers and body of a reply.
+pub struct Reply {
+    status: StatusCode,
+    headers: Vec<(HeaderName, HeaderValue)>,
+    /// `None` where the protocol forbids a body.
+    body: Option<Bytes>,
+    hold: Option<Hold>,
+}
+
+impl Reply {
+    pub fn new(status: StatusCode, media_type: &'static str, body: impl Into<Bytes>) -> Reply {
+        Reply {
+            status,
+            headers: vec![(header::CONTENT_TYPE, HeaderValue::from_static(media_type))],
+            body: Some(body.into()),
+            hold: None,
+        }
+    }
+
+    /// The answer to a request that asked for no more than to be carried out.
+    pub fn ok() -> Reply {
+        Reply::text("OK\n")
+    }
+
+    pub fn text(body: impl Into<Bytes>) -> Reply {
+        Reply::new(StatusCode::OK, "text/plain; charset=utf-8", body)
+    }
+
+    /// A JSON document of bounded size, such as the state of the node.
+    pub fn json(document: &impl Serialize) -> Reply {
+        // Serializing into memory fails only for maps whose keys are no strings; there are none.
+        let body = serde_json::to_vec(document).unwrap_or_default();
+        Reply::new(StatusCode::OK, "application/json", body)
+    }
+
+    pub fn not_modified() -> Reply {
+        let (status, headers) = (StatusCode::NOT_MODIFIED, Vec::new());
+        Reply { status, headers, body: None, hold: None }
+    }
+
+    pub fn header(mut self, name: HeaderName, value: impl Into<HeaderValue>) -> Reply {
+        self.headers.push((name, value.into()));
+        self
+    }
+
+    /// Says at which revision of the store the request was answered.
+    pub fn revision(self, revision: Revision) -> Reply {
+        self.header(REVISION, revision)
+    }
+
+    /// Says how long ago a node that answers a stale read last heard from a leader.
+    pub fn stale_for(self, age: Option<Duration>) -> Reply {
+        match age {
+            Some(age) => self.header(STALE_MS, u64::try_from(age.as_millis()).unwrap_or(u64::MAX)),
+            None => self,
+        }
+    }
+
+    /// Keeps the body's share of the byte budget until the body has left.
+    pub fn holding(mut self, hold: Hold) -> Reply {
+        self.hold = Some(hold);
+        self
+    }
+
+    /// What the protocol layer sends; `unread` is the request's payload, as far as it was read.
+    pub fn finish(self, served_by: (HeaderName, HeaderValue), unread: Payload) -> HttpResponse {
+        let mut response = HttpResponseBuilder::new(self.status);
+        for header in self.headers.into_iter().chain([served_by]) {
+            response.insert_header(header);
+        }
+        response.body(Body { bytes: self.body, _hold: self.hold, _unread: unread })
+    }
+}
+
+struct Body {
+    bytes: Option<Bytes>,
+    _hold: Option<Hold>,
+    _unread: Payload,
+}
+
+impl MessageBody for Body {
+    type Error = Infallible;
+
+    fn size(&self) -> BodySize {
+        match &self.bytes {
+            Some(bytes) => BodySize::Sized(bytes.len() as u64),
+            None => BodySize::None,
+        }
+    }
+
+    fn poll_next(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<Bytes, Infallible>>> {
+        match &mut self.bytes {
+            Some(bytes) if !bytes.is_empty() => {
+                let slice = SLICE_BYTES.min(bytes.len());
+                Poll::Ready(Some(Ok(bytes.split_to(slice))))
+            }
+            _ => Poll::Ready(None),
+        }
+    }
+}

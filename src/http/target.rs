@@ -1,0 +1,211 @@
+//! Reads the raw request target: a key of any bytes in the path, parameters in the query.
+//!
+//! Keys are bytes, so nothing between the socket and [`Key`] may decode them as text or tidy them up:
+//! the floor matches routes on the raw path (see [`super::route`]) and decodes the rest here, once,
+//! by percent-encoding only. `..`, `//`, `%2f`, `%00` and invalid UTF-8 are bytes like others. `+`
+//! is a plus sign and not a space, in the path as in the query: the other reading belongs to HTML forms
+//! and would give one key two meanings.
+//!
+//! Parsing is strict, because a parameter that is silently ignored is a wrong answer (`?stale=ture`
+//! would be a linearizable read, `?kye=` a scan): unknown and repeated parameters, broken escapes
+//! and values out of range are refused with the name of the parameter and what it takes.
+//!
+//! A gap: a raw `#` cannot be told here. The protocol parser drops it and all that follows, as
+//! a fragment, which no client is allowed to send; a key with `#` is written `%23`.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use super::error::{Code, Problem};
+use crate::types::{Key, MAX_KEY_BYTES};
+
+/// Parameters of the contract that this release does not carry out. They are refused by name: a
+/// read of the past must not be answered with the present.
+const NOT_YET: [&str; 2] = ["revision", "ttl"];
+
+/// Decodes percent-encoding; a `%` without two hex digits is an error, found at the returned offset.
+fn decode(raw: &str) -> Result<Bytes, usize> {
+    let raw = raw.as_bytes();
+    let hex = |at: usize| raw.get(at).and_then(|&digit| char::from(digit).to_digit(16));
+    let mut decoded = Vec::with_capacity(raw.len());
+    let mut at = 0;
+    while let Some(&byte) = raw.get(at) {
+        if byte == b'%' {
+            let (Some(high), Some(low)) = (hex(at + 1), hex(at + 2)) else { return Err(at) };
+            decoded.push((high * 16 + low) as u8);
+            at += 3;
+        } else {
+            decoded.push(byte);
+            at += 1;
+        }
+    }
+    Ok(Bytes::from(decoded))
+}
+
+/// Decodes what follows `/kv/` to a key.
+pub fn key_of_path(raw: &str) -> Result<Key, Problem> {
+    let bytes = decode(raw).map_err(|at| {
+        Problem::parameter(
+            "path",
+            format_args!("byte {at} of the key is a % without two hex digits"),
+        )
+    })?;
+    Ok(Key::new(bytes)?)
+}
+
+/// The names in a query, raw.
+pub fn names(query: Option<&str>) -> impl Iterator<Item = &str> {
+    let pairs = query.unwrap_or("").split('&').filter(|pair| !pair.is_empty());
+    pairs.map(|pair| pair.split_once('=').map_or(pair, |(name, _)| name))
+}
+
+/// The decoded parameters of a query.
+pub struct Params(Vec<(&'static str, Option<Bytes>)>);
+
+impl Params {
+    /// Decodes `query`, which may hold each of the `allowed` names once.
+    pub fn parse(query: Option<&str>, allowed: &[&'static str]) -> Result<Params, Problem> {
+        let mut params: Vec<(&'static str, Option<Bytes>)> = Vec::new();
+        for pair in query.unwrap_or("").split('&').filter(|pair| !pair.is_empty()) {
+            let (name, raw) = match pair.split_once('=') {
+                Some((name, raw)) => (name, Some(raw)),
+                None => (pair, None),
+            };
+            let Some(&name) = allowed.iter().find(|&&known| known == name) else {
+                return Err(unknown(name, allowed));
+            };
+            if params.iter().any(|(seen, _)| *seen == name) {
+                return Err(Problem::parameter(name, "is given twice"));
+            }
+            let value = raw.map(decode).transpose().map_err(|at| {
+                Problem::parameter(name, format_args!("byte {at} is a % without two hex digits"))
+            })?;
+            params.push((name, value));
+        }
+        Ok(Params(params))
+    }
+
+    /// Whether the parameter is there, with a value or without.
+    pub fn has(&self, name: &str) -> bool {
+        self.0.iter().any(|(seen, _)| *seen == name)
+    }
+
+    /// The value of a parameter that is there; empty if it was written without one.
+    pub fn bytes(&self, name: &str) -> Option<Bytes> {
+        let (_, value) = self.0.iter().find(|(seen, _)| *seen == name)?;
+        Some(value.clone().unwrap_or_default())
+    }
+
+    /// A bound of a range. It may be one byte longer than a key, as the successor of the longest key is.
+    pub fn bound(&self, name: &str) -> Result<Option<Bytes>, Problem> {
+        match self.bytes(name) {
+            Some(bound) if bound.len() > MAX_KEY_BYTES + 1 => Err(Problem::new(
+                Code::KeyTooLong,
+                format!("{name}: has {} bytes, a key has at most {MAX_KEY_BYTES}", bound.len()),
+            )),
+            bound => Ok(bound),
+        }
+    }
+
+    /// A switch: off when absent, on when written without a value.
+    pub fn flag(&self, name: &str) -> Result<bool, Problem> {
+        let Some((_, value)) = self.0.iter().find(|(seen, _)| *seen == name) else {
+            return Ok(false);
+        };
+        match value.as_deref() {
+            None | Some(b"true" | b"1") => Ok(true),
+            Some(b"false" | b"0") => Ok(false),
+            Some(_) => Err(Problem::parameter(name, "takes true, 1, false or 0")),
+        }
+    }
+
+    /// A number from 1 up.
+    pub fn count(&self, name: &str) -> Result<Option<usize>, Problem> {
+        let Some(value) = self.bytes(name) else { return Ok(None) };
+        let digits =
+            std::str::from_utf8(&value).ok().filter(|v| v.bytes().all(|b| b.is_ascii_digit()));
+        match digits.and_then(|digits| digits.parse().ok()) {
+            Some(count) if count > 0 => Ok(Some(count)),
+            _ => Err(Problem::parameter(name, "takes a whole number from 1 up")),
+        }
+    }
+
+    /// A duration with its unit.
+    pub fn duration(&self, name: &str) -> Result<Option<Duration>, Problem> {
+        let Some(value) = self.bytes(name) else { return Ok(None) };
+        let parsed =
+            std::str::from_utf8(&value).ok().and_then(|v| humantime::parse_duration(v).ok());
+        match parsed {
+            Some(duration) => Ok(Some(duration)),
+            None => {
+                Err(Problem::parameter(name, "takes a duration with its unit, such as 500ms or 2s"))
+            }
+        }
+    }
+}
+
+fn unknown(name: &str, allowed: &[&str]) -> Problem {
+    if NOT_YET.contains(&name) {
+        return Problem::parameter(name, "is not supported yet");
+    }
+    let name: String = name.chars().take(64).collect();
+    if allowed.is_empty() {
+        return Problem::parameter(&name, "is not a parameter; this request takes none");
+    }
+    let allowed = allowed.join(", ");
+    Problem::parameter(
+        &name,
+        format_args!("is not a parameter of this request, which takes {allowed}"),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn code<T>(result: Result<T, Problem>) -> Option<Code> {
+        result.err().map(|problem| problem.code())
+    }
+
+    #[test]
+    fn keys_are_decoded_once_and_left_as_they_are() {
+        for (raw, key) in [
+            ("a/b", &b"a/b"[..]),
+            ("a%2fb", b"a/b"),
+            ("a%252fb", b"a%2fb"),
+            ("../..//x/.", b"../..//x/."),
+            ("%00%ff%fe", b"\x00\xff\xfe"),
+            ("a+b%20c", b"a+b c"),
+            ("%C3%a4", "ä".as_bytes()),
+        ] {
+            assert_eq!(key_of_path(raw).expect(raw).as_bytes(), key, "{raw}");
+        }
+        for broken in ["%", "a%2", "%zz", "%+1", "%%41"] {
+            assert_eq!(code(key_of_path(broken)), Some(Code::BadParameter), "{broken}");
+        }
+        assert_eq!(code(key_of_path("")), Some(Code::MissingKey));
+        assert!(key_of_path(&"%ff".repeat(MAX_KEY_BYTES)).is_ok());
+        assert_eq!(code(key_of_path(&"k".repeat(MAX_KEY_BYTES + 1))), Some(Code::KeyTooLong));
+    }
+
+    #[test]
+    fn parameters_are_known_given_once_and_in_range() {
+        let parse = |query| Params::parse(Some(query), &["key", "stale", "limit", "max_stale"]);
+        let params = parse("key=a%26b=c&stale&&limit=7&max_stale=1s%20500ms").expect("valid");
+        assert_eq!(params.bytes("key"), Some(Bytes::from_static(b"a&b=c")));
+        assert_eq!(params.flag("stale").ok(), Some(true));
+        assert_eq!(params.count("limit").ok(), Some(Some(7)));
+        assert_eq!(params.duration("max_stale").ok(), Some(Some(Duration::from_millis(1500))));
+        for refused in ["kye=a", "key=a&key=b", "revision=1", "ttl=3s", "=a", "key=%g0"] {
+            assert_eq!(code(parse(refused)), Some(Code::BadParameter), "{refused}");
+        }
+        for limit in ["limit=0", "limit=-1", "limit=+1", "limit=", "limit=99999999999999999999"] {
+            assert_eq!(code(parse(limit).and_then(|p| p.count("limit"))), Some(Code::BadParameter));
+        }
+        assert_eq!(
+            code(parse("stale=ture").and_then(|p| p.flag("stale"))),
+            Some(Code::BadParameter)
+        );
+    }
+}
