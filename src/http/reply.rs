@@ -7,7 +7,7 @@
 //!   the byte budget would be given back while a slow reader keeps all of it in memory.
 //! - It carries the unread rest of the request. While that lives, the protocol layer knows that the
 //!   connection cannot be used again: it closes it after the reply, reading and throwing away
-//!   what still comes for `LINGER`, so that the client sees the reply and not a reset. Dropped
+//!   what still comes for [`super::LINGER`], so that the client sees the reply and not a reset. Dropped
 //!   earlier, the rest of a chunked body would be read for ever.
 //!
 //! A gap: nothing cuts a client that stops reading in the middle of a reply. It holds its connection

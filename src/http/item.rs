@@ -1,0 +1,73 @@
+//! A record as JSON: bytes as text where they are text, as base64 where they are not.
+//!
+//! The rule is per field and can be read off the field's name: `key` or `key_base64`, `value` or
+//! `value_base64`. A client that wants one shape for all values reads the bytes themselves.
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use serde::Serialize;
+use serde::ser::{SerializeMap, Serializer};
+
+use crate::types::{Key, Record};
+
+/// Longest JSON spelling of one byte: `\u001f`. Base64 stays below.
+const MAX_JSON_BYTES_PER_BYTE: usize = 6;
+
+/// More than the names, numbers and punctuation of an item can take.
+const FRAME_BYTES: usize = 256;
+
+/// A key with its record, to be written as JSON.
+pub struct Item<'a> {
+    key: &'a Key,
+    record: &'a Record,
+    /// Leaves the value out.
+    key_only: bool,
+}
+
+impl<'a> Item<'a> {
+    pub fn of(key: &'a Key, record: &'a Record, key_only: bool) -> Item<'a> {
+        Item { key, record, key_only }
+    }
+
+    /// An upper bound of its length as JSON.
+    pub fn max_json_bytes(&self) -> usize {
+        let value = if self.key_only { 0 } else { self.record.value.len() };
+        (self.key.as_bytes().len() + value) * MAX_JSON_BYTES_PER_BYTE + FRAME_BYTES
+    }
+}
+
+impl Serialize for Item<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(None)?;
+        bytes_entry(&mut map, ["key", "key_base64"], self.key.as_bytes())?;
+        if !self.key_only {
+            bytes_entry(&mut map, ["value", "value_base64"], &self.record.value)?;
+        }
+        map.serialize_entry("mod_revision", &self.record.mod_revision)?;
+        map.serialize_entry("create_revision", &self.record.create_revision)?;
+        map.serialize_entry("version", &self.record.version)?;
+        map.end()
+    }
+}
+
+/// A common prefix of keys, to be written as JSON.
+pub struct Prefix<'a>(pub &'a [u8]);
+
+impl Serialize for Prefix<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(Some(1))?;
+        bytes_entry(&mut map, ["prefix", "prefix_base64"], self.0)?;
+        map.end()
+    }
+}
+
+fn bytes_entry<M: SerializeMap>(
+    map: &mut M,
+    [as_text, as_base64]: [&'static str; 2],
+    bytes: &[u8],
+) -> Result<(), M::Error> {
+    match std::str::from_utf8(bytes) {
+        Ok(text) => map.serialize_entry(as_text, text),
+        Err(_) => map.serialize_entry(as_base64, &STANDARD.encode(bytes)),
+    }
+}

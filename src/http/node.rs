@@ -1,0 +1,119 @@
+//! Asks the node below: a message through the gateway, its answer or why there is none.
+//!
+//! The node promises an answer within the time a message names. Should that fail, [`GRACE`] later the
+//! floor answers by itself: no request hangs, and for a write the answer is "outcome unknown", since the
+//! message was delivered.
+//!
+//! What bounds the node's work must not depend on clients that stay. The protocol layer drops a
+//! handler when its connection breaks; the question runs on in a task of its own and keeps its
+//! permit and its bytes until the node has answered.
+
+use std::time::Duration;
+
+use actix::prelude::*;
+use actix_web::{HttpRequest, rt};
+
+use super::State;
+use super::admission::{Hold, Permit};
+use super::error::Problem;
+use super::target::Params;
+use crate::actors::messages::{
+    Consistency, GetMembers, GetStatus, Members, Read, ReadView, RequestError, Status, Write,
+};
+use crate::types::{Operation, Outcome, RequestId};
+
+/// How long after its own time limit the node may still answer.
+const GRACE: Duration = Duration::from_secs(1);
+
+/// How long the node may take for what it answers from memory.
+const FROM_MEMORY: Duration = Duration::from_secs(2);
+
+/// Sends `message` and waits for its answer, `held` being kept until then.
+pub async fn ask<M, T, H>(
+    recipient: &Recipient<M>,
+    message: M,
+    timeout: Duration,
+    held: H,
+    lost: fn(String) -> RequestError,
+) -> Result<(T, H), RequestError>
+where
+    M: Message<Result = Result<T, RequestError>> + Send + 'static,
+    T: Send + 'static,
+    H: 'static,
+{
+    let answer = tokio::time::timeout(timeout + GRACE, recipient.send(message));
+    let task = rt::spawn(async move { (answer.await, held) });
+    match task.await {
+        Ok((Ok(Ok(answer)), held)) => answer.map(|answer| (answer, held)),
+        Ok((Ok(Err(_)), _)) | Err(_) => Err(lost("the node stopped before it answered".to_owned())),
+        Ok((Err(_), _)) => Err(lost("the node gave no answer".to_owned())),
+    }
+}
+
+/// Why a question that changes nothing has no answer.
+fn lost_read(reason: String) -> RequestError {
+    RequestError::NotReady { reason }
+}
+
+/// Why a request that changes something has no answer: it was handed over, so it may have happened.
+pub fn lost_change(reason: String) -> RequestError {
+    RequestError::OutcomeUnknown { reason }
+}
+
+/// Proposes a write. `hold` covers the value's bytes.
+pub async fn write(
+    state: &State,
+    operation: Operation,
+    request_id: Option<RequestId>,
+    redirect: bool,
+    permit: Permit,
+    hold: Hold,
+) -> Result<Outcome, RequestError> {
+    let timeout = state.options.write_timeout;
+    let message = Write { operation, request_id, timeout, forward: state.forwards(redirect) };
+    let held = (permit, hold);
+    ask(&state.gateway.write, message, timeout, held, lost_change).await.map(|(outcome, _)| outcome)
+}
+
+/// Gets the state that `stale`, `max_stale` and `redirect` ask for. The permit is for reading it, and
+/// kept until the reply is built.
+pub async fn read(
+    request: &HttpRequest,
+    params: &Params,
+    state: &State,
+) -> Result<(ReadView, Permit), Problem> {
+    let max_stale = params.duration("max_stale")?;
+    let consistency = match (params.flag("stale")?, max_stale) {
+        (true, max_stale) => Consistency::Stale { max_stale },
+        (false, None) => Consistency::Linearizable,
+        (false, Some(_)) => {
+            return Err(Problem::parameter("max_stale", "bounds a stale read; add stale=true"));
+        }
+    };
+    let forward = state.forwards(params.flag("redirect")?);
+    let timeout = state.options.barrier_timeout;
+    let message = Read { consistency, timeout, forward };
+    let permit = state.admission.read()?;
+    let view = ask(&state.gateway.read, message, timeout, permit, lost_read).await;
+    view.map_err(|error| Problem::from_node(error, request))
+}
+
+pub async fn status(state: &State) -> Result<Status, RequestError> {
+    from_memory(&state.gateway.status, GetStatus).await
+}
+
+pub async fn members(state: &State) -> Result<Members, RequestError> {
+    from_memory(&state.gateway.members, GetMembers).await
+}
+
+async fn from_memory<M>(recipient: &Recipient<M>, message: M) -> Result<M::Result, RequestError>
+where
+    M: Message + Send + 'static,
+    M::Result: Send,
+{
+    match tokio::time::timeout(FROM_MEMORY, recipient.send(message)).await {
+        Ok(Ok(answer)) => Ok(answer),
+        Ok(Err(_)) => Err(lost_read("the node is closing".to_owned())),
+        Err(_) => Err(lost_read("the node gave no answer".to_owned())),
+    }
+}

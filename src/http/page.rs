@@ -1,0 +1,203 @@
+//! Walks a range and writes a page of it, in memory that does not depend on the range.
+//!
+//! A page ends with the range, at its limit of entries, at [`PAGE_BYTES`] of JSON, when the byte budget
+//! of the node gives no more, or when its time is up; a page that ended early says where the next one
+//! begins. It holds at least one entry if there is one, whatever its size, so that a scan always gets
+//! on. An entry is a record, or, with a delimiter, a prefix that keys share; the walk leaps over those
+//! keys instead of reading them.
+//!
+//! The walk runs on the worker that also serves other connections. It gives way to them every
+//! [`TURN_ENTRIES`] entries and after every large one.
+
+use actix_web::HttpRequest;
+use bytes::Bytes;
+use serde::Serialize;
+use tokio::task::yield_now;
+use tokio::time::Instant;
+
+use super::admission::Hold;
+use super::cursor::Plan;
+use super::error::{Code, Problem};
+use super::item::{Item, Prefix};
+use crate::actors::messages::{RequestError, View};
+use crate::types::{Key, KeyRange};
+
+/// A page takes no further entry beyond this many bytes.
+const PAGE_BYTES: usize = 8 * 1024 * 1024;
+
+/// Entries between two turns of the worker's other connections.
+const TURN_ENTRIES: usize = 64;
+
+/// An entry of this size ends the turn.
+const LARGE_BYTES: usize = 64 * 1024;
+
+/// A page: `{"items":[…]` and, with a delimiter, `,"common_prefixes":[…]`, without what follows.
+pub struct Page {
+    pub json: Vec<u8>,
+    /// What is left of the scan.
+    pub next: Option<Plan>,
+}
+
+/// Why there is no page.
+pub enum PageError {
+    Node(RequestError),
+    Refused(Problem),
+}
+
+impl PageError {
+    pub fn into_problem(self, request: &HttpRequest) -> Problem {
+        match self {
+            PageError::Node(error) => Problem::from_node(error, request),
+            PageError::Refused(problem) => problem,
+        }
+    }
+}
+
+impl From<RequestError> for PageError {
+    fn from(error: RequestError) -> PageError {
+        PageError::Node(error)
+    }
+}
+
+/// Writes the next page of `plan`, of at most `limit` entries.
+pub async fn build(
+    view: &dyn View,
+    plan: Plan,
+    limit: usize,
+    deadline: Instant,
+    hold: &mut Hold,
+) -> Result<Page, PageError> {
+    let mut writer = Writer::new();
+    let mut rest = plan;
+    let mut is_full = false;
+    'leap: while !is_full && !rest.range.is_empty() {
+        let range = rest.range.clone();
+        for entry in view.scan(&range, rest.reverse, rest.keys_only) {
+            let (key, record) = entry?;
+            let shared = rest.shared_prefix(&key);
+            let item = Item::of(&key, &record, rest.keys_only);
+            let entry_bytes = item.max_json_bytes();
+            if writer.entries == 0 {
+                hold.grow(entry_bytes).map_err(PageError::Refused)?;
+            } else if !hold.try_grow(writer.len_bytes() + entry_bytes) {
+                is_full = true;
+                break;
+            }
+            match &shared {
+                Some(shared) => writer.prefix(shared),
+                None => writer.item(&item),
+            }
+            rest.pass(&key, shared.as_ref());
+            is_full = writer.entries >= limit || writer.len_bytes() >= PAGE_BYTES;
+            if writer.entries.is_multiple_of(TURN_ENTRIES) || entry_bytes >= LARGE_BYTES {
+                yield_now().await;
+                is_full |= Instant::now() >= deadline;
+            }
+            if is_full {
+                break;
+            }
+            if shared.is_some() {
+                continue 'leap;
+            }
+        }
+        break;
+    }
+    let has_more = is_full
+        && !rest.range.is_empty()
+        && view.scan(&rest.range, rest.reverse, true).next().transpose()?.is_some();
+    Ok(Page { json: writer.finish(rest.delimiter.is_some()), next: has_more.then_some(rest) })
+}
+
+/// Counts the keys of a range; fails when the time is up.
+pub async fn count(view: &dyn View, range: &KeyRange, deadline: Instant) -> Result<u64, PageError> {
+    let mut count = 0_u64;
+    if range.is_empty() {
+        return Ok(count);
+    }
+    for entry in view.scan(range, false, true) {
+        entry?;
+        count += 1;
+        if count.is_multiple_of(TURN_ENTRIES as u64) {
+            yield_now().await;
+            if Instant::now() >= deadline {
+                let detail = format!("counted {count} keys and ran out of time; count parts of it");
+                return Err(PageError::Refused(Problem::new(Code::Timeout, detail)));
+            }
+        }
+    }
+    Ok(count)
+}
+
+impl Plan {
+    /// What `key` shares with others: all up to the first delimiter after the prefix.
+    fn shared_prefix(&self, key: &Key) -> Option<Bytes> {
+        let delimiter = self.delimiter.as_ref()?;
+        let key = key.clone().into_bytes();
+        let tail = key.get(self.prefix_len..)?;
+        let at = tail.windows(delimiter.len()).position(|window| window == delimiter)?;
+        Some(key.slice(..self.prefix_len + at + delimiter.len()))
+    }
+
+    /// Leaves behind `key`, and with `shared` every key that begins so.
+    fn pass(&mut self, key: &Key, shared: Option<&Bytes>) {
+        let key = key.clone().into_bytes();
+        match (shared, self.reverse) {
+            (None, true) => self.range.end = Some(key),
+            (Some(shared), true) => self.range.end = Some(shared.clone()),
+            (None, false) => {
+                let successor = key.iter().copied().chain([0]).collect::<Vec<u8>>();
+                self.range.start = Bytes::from(successor);
+            }
+            (Some(shared), false) => match KeyRange::prefix(shared.clone()).end {
+                Some(end) => self.range.start = end,
+                // No key is above a prefix of 0xff bytes only: an empty range is left.
+                None => self.range.end = Some(self.range.start.clone()),
+            },
+        }
+    }
+}
+
+/// The two lists of a page as JSON text.
+struct Writer {
+    items: Vec<u8>,
+    prefixes: Vec<u8>,
+    entries: usize,
+}
+
+impl Writer {
+    fn new() -> Writer {
+        let (items, prefixes) = (b"{\"items\":[".to_vec(), b",\"common_prefixes\":[".to_vec());
+        Writer { items, prefixes, entries: 0 }
+    }
+
+    fn len_bytes(&self) -> usize {
+        self.items.len() + self.prefixes.len()
+    }
+
+    fn item(&mut self, item: &Item<'_>) {
+        append(&mut self.items, item);
+        self.entries += 1;
+    }
+
+    fn prefix(&mut self, prefix: &Bytes) {
+        append(&mut self.prefixes, &Prefix(prefix));
+        self.entries += 1;
+    }
+
+    fn finish(self, with_prefixes: bool) -> Vec<u8> {
+        let mut json = self.items;
+        json.push(b']');
+        if with_prefixes {
+            json.extend(self.prefixes);
+            json.push(b']');
+        }
+        json
+    }
+}
+
+fn append(list: &mut Vec<u8>, entry: &impl Serialize) {
+    if list.last() != Some(&b'[') {
+        list.push(b',');
+    }
+    serde_json::to_writer(list, entry).expect("memory takes every write, and map keys are strings");
+}
