@@ -1,0 +1,295 @@
+//! A node behind the gateway: a map with revisions, and switches for what a test needs to go wrong.
+
+use std::collections::{BTreeMap, HashMap};
+use std::ops::Bound;
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
+
+use actix::prelude::*;
+use bytes::Bytes;
+use conuredb::actors::messages::*;
+use conuredb::types::*;
+use tokio::sync::watch;
+
+type Map = BTreeMap<Bytes, Record>;
+
+/// What the fake node is and does; shared by its actor and the test.
+pub struct Fake {
+    store: Mutex<Store>,
+    /// Every request from the HTTP floor, as it came.
+    pub writes: Mutex<Vec<Write>>,
+    pub reads: Mutex<Vec<Read>>,
+    pub joins: Mutex<Vec<Join>>,
+    /// Answers every request that has an error to give, while it is set.
+    pub fault: Mutex<Option<RequestError>>,
+    pub status: Mutex<Status>,
+    /// Requests wait while it is shut.
+    pub gate: watch::Sender<bool>,
+    /// How many requests have arrived.
+    pub arrived: watch::Sender<usize>,
+}
+
+#[derive(Default)]
+struct Store {
+    revision: Revision,
+    map: Arc<Map>,
+    sessions: HashMap<String, (u64, Outcome)>,
+}
+
+pub fn member(name: &str, port: u16) -> Member {
+    Member {
+        node_id: port.into(),
+        name: name.to_owned(),
+        raft_addr: format!("127.0.0.1:{port}"),
+        http_addr: format!("http://127.0.0.1:{}", port + 1000),
+        voter: port != 7003,
+    }
+}
+
+impl Fake {
+    pub fn new() -> Arc<Fake> {
+        let status = Status {
+            node_name: "node1".to_owned(),
+            node_id: 7001,
+            cluster_id: ClusterId(0xabc),
+            role: Role::Leader,
+            term: 3,
+            leader: Some(member("node1", 7001)),
+            commit_index: 12,
+            applied_index: 11,
+            last_log_index: 13,
+            last_log_term: 3,
+            snapshot_index: 5,
+            snapshot_term: 2,
+            revision: 9,
+            last_contact: Some(Duration::from_millis(4)),
+            peers: BTreeMap::from([("node2".to_owned(), PeerProgress { match_index: 10, lag: 3 })]),
+            member_count: 3,
+            not_ready: Vec::new(),
+            db_file_bytes: 4096,
+            db_live_bytes: 2048,
+            log_bytes: 512,
+        };
+        Arc::new(Fake {
+            store: Mutex::default(),
+            writes: Mutex::default(),
+            reads: Mutex::default(),
+            joins: Mutex::default(),
+            fault: Mutex::new(None),
+            status: Mutex::new(status),
+            gate: watch::channel(true).0,
+            arrived: watch::channel(0).0,
+        })
+    }
+
+    /// Starts the actor. All messages go to one; the floor cannot tell.
+    pub fn gateway(self: &Arc<Fake>) -> Gateway {
+        let node = Node(self.clone()).start();
+        Gateway {
+            write: node.clone().recipient(),
+            read: node.clone().recipient(),
+            status: node.clone().recipient(),
+            members: node.clone().recipient(),
+            join: node.clone().recipient(),
+            remove: node.clone().recipient(),
+            transfer: node.recipient(),
+        }
+    }
+
+    pub fn fail_with(&self, error: RequestError) {
+        *self.fault.lock().unwrap() = Some(error);
+    }
+
+    pub async fn has_received(&self, count: usize) {
+        self.arrived.subscribe().wait_for(|&arrived| arrived >= count).await.unwrap();
+    }
+
+    async fn admit(&self) -> Result<(), RequestError> {
+        self.arrived.send_modify(|arrived| *arrived += 1);
+        self.gate.subscribe().wait_for(|&open| open).await.unwrap();
+        self.fault.lock().unwrap().clone().map_or(Ok(()), Err)
+    }
+
+    fn store(&self) -> MutexGuard<'_, Store> {
+        self.store.lock().unwrap()
+    }
+}
+
+impl Store {
+    fn apply(&mut self, write: Write) -> Outcome {
+        if let Some(id) = &write.request_id
+            && let Some((sequence, outcome)) = self.sessions.get(&id.client)
+        {
+            if id.sequence == *sequence {
+                return outcome.clone();
+            }
+            if id.sequence < *sequence {
+                return Outcome::Superseded { last_sequence: *sequence };
+            }
+        }
+        let outcome = self.carry_out(write.operation);
+        if let Some(id) = write.request_id {
+            self.sessions.insert(id.client, (id.sequence, outcome.clone()));
+        }
+        outcome
+    }
+
+    fn carry_out(&mut self, operation: Operation) -> Outcome {
+        let revision = self.revision;
+        let next = revision + 1;
+        let current = |map: &Map, key: &Key| map.get(key.as_bytes()).map(|r| r.mod_revision);
+        let outcome = match operation {
+            Operation::Put { key, condition, .. } | Operation::Delete { key, condition }
+                if !condition.holds(current(&self.map, &key)) =>
+            {
+                Outcome::ConditionFailed { current: current(&self.map, &key), revision }
+            }
+            Operation::Put { key, value, .. } => {
+                let map = Arc::make_mut(&mut self.map);
+                let old = map.get(key.as_bytes());
+                let create_revision = old.map_or(next, |old| old.create_revision);
+                let version = old.map_or(1, |old| old.version + 1);
+                let (mod_revision, expires_at_ms) = (next, None);
+                let record =
+                    Record { create_revision, mod_revision, version, expires_at_ms, value };
+                map.insert(key.into_bytes(), record);
+                Outcome::Put { revision: next, create_revision, version }
+            }
+            Operation::Delete { key, .. } => {
+                let count = Arc::make_mut(&mut self.map).remove(key.as_bytes()).map_or(0, |_| 1);
+                Outcome::Deleted { count, revision: revision + count }
+            }
+            Operation::DeleteRange { range } => {
+                let before = self.map.len();
+                Arc::make_mut(&mut self.map).retain(|key, _| !range.contains(key));
+                let count = (before - self.map.len()) as u64;
+                Outcome::Deleted { count, revision: revision + count.min(1) }
+            }
+        };
+        if let Outcome::Put { revision, .. } | Outcome::Deleted { revision, .. } = &outcome {
+            self.revision = *revision;
+        }
+        outcome
+    }
+}
+
+struct Snapshot {
+    revision: Revision,
+    map: Arc<Map>,
+}
+
+impl View for Snapshot {
+    fn revision(&self) -> Revision {
+        self.revision
+    }
+
+    fn get(&self, key: &Key) -> Result<Option<Record>, RequestError> {
+        Ok(self.map.get(key.as_bytes()).cloned())
+    }
+
+    fn scan(&self, range: &KeyRange, reverse: bool, keys_only: bool) -> Scan<'_> {
+        let end = range.end.clone().map_or(Bound::Unbounded, Bound::Excluded);
+        let found = self.map.range((Bound::Included(range.start.clone()), end));
+        let found = found.map(move |(key, record)| {
+            let mut record = record.clone();
+            if keys_only {
+                record.value = Bytes::new();
+            }
+            Ok((Key::new(key.clone()).unwrap(), record))
+        });
+        if reverse { Box::new(found.rev()) } else { Box::new(found) }
+    }
+}
+
+struct Node(Arc<Fake>);
+
+impl Actor for Node {
+    type Context = Context<Self>;
+}
+
+impl Handler<Write> for Node {
+    type Result = ResponseFuture<Result<Outcome, RequestError>>;
+
+    fn handle(&mut self, write: Write, _: &mut Self::Context) -> Self::Result {
+        let fake = self.0.clone();
+        Box::pin(async move {
+            fake.writes.lock().unwrap().push(write.clone());
+            fake.admit().await?;
+            Ok(fake.store().apply(write))
+        })
+    }
+}
+
+impl Handler<Read> for Node {
+    type Result = ResponseFuture<Result<ReadView, RequestError>>;
+
+    fn handle(&mut self, read: Read, _: &mut Self::Context) -> Self::Result {
+        let fake = self.0.clone();
+        Box::pin(async move {
+            fake.reads.lock().unwrap().push(read);
+            fake.admit().await?;
+            let store = fake.store();
+            let view = Snapshot { revision: store.revision, map: store.map.clone() };
+            let stale_for = match read.consistency {
+                Consistency::Linearizable => None,
+                Consistency::Stale { .. } => Some(Duration::from_millis(120)),
+            };
+            Ok(ReadView { view: Arc::new(view), stale_for })
+        })
+    }
+}
+
+impl Handler<GetStatus> for Node {
+    type Result = MessageResult<GetStatus>;
+
+    fn handle(&mut self, _: GetStatus, _: &mut Self::Context) -> Self::Result {
+        MessageResult(self.0.status.lock().unwrap().clone())
+    }
+}
+
+impl Handler<GetMembers> for Node {
+    type Result = MessageResult<GetMembers>;
+
+    fn handle(&mut self, _: GetMembers, _: &mut Self::Context) -> Self::Result {
+        let leader = self.0.status.lock().unwrap().leader.clone();
+        let members = vec![member("node1", 7001), member("node2", 7002), member("node3", 7003)];
+        MessageResult(Members { leader, members })
+    }
+}
+
+impl Handler<Join> for Node {
+    type Result = ResponseFuture<Result<(), RequestError>>;
+
+    fn handle(&mut self, join: Join, _: &mut Self::Context) -> Self::Result {
+        let fake = self.0.clone();
+        fake.joins.lock().unwrap().push(join);
+        Box::pin(async move { fake.admit().await })
+    }
+}
+
+impl Handler<Remove> for Node {
+    type Result = ResponseFuture<Result<(), RequestError>>;
+
+    fn handle(&mut self, remove: Remove, _: &mut Self::Context) -> Self::Result {
+        let fake = self.0.clone();
+        Box::pin(async move {
+            fake.admit().await?;
+            match remove.name.as_str() {
+                "node2" => Ok(()),
+                _ => Err(RequestError::UnknownNode {
+                    name: remove.name,
+                    members: "node1, node2".to_owned(),
+                }),
+            }
+        })
+    }
+}
+
+impl Handler<Transfer> for Node {
+    type Result = ResponseFuture<Result<(), RequestError>>;
+
+    fn handle(&mut self, _: Transfer, _: &mut Self::Context) -> Self::Result {
+        let fake = self.0.clone();
+        Box::pin(async move { fake.admit().await })
+    }
+}

@@ -1,0 +1,18 @@
+//! The HTTP contract, line by line, on a real socket: what clients send is written by hand, byte for
+//! byte, and the node behind the gateway is a fake that can be told to fail or to wait.
+//!
+//! `kv` and `scan` tell what keys and ranges do, `cluster` the documents and changes of the cluster,
+//! `errors` what every refusal looks like, `limits` what happens at each bound.
+
+#![allow(
+    clippy::disallowed_methods,
+    reason = "a test is its own outermost layer: it opens sockets"
+)]
+
+mod cluster;
+mod errors;
+mod fake;
+mod kv;
+mod limits;
+mod scan;
+mod wire;

@@ -1,0 +1,173 @@
+//! A server on a real socket, and a client that sends exactly the bytes it is given.
+
+use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
+
+use actix_web::dev::ServerHandle;
+use conuredb::http::{self, HttpOptions, State};
+use conuredb::metrics::Metrics;
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::net::TcpStream;
+
+use crate::fake::Fake;
+
+/// A server with its fake node. Both end with the test.
+pub struct Server {
+    pub fake: Arc<Fake>,
+    pub metrics: Arc<Metrics>,
+    pub address: SocketAddr,
+    pub handle: ServerHandle,
+}
+
+impl Server {
+    pub fn start() -> Server {
+        Server::with(HttpOptions::default())
+    }
+
+    pub fn with(options: HttpOptions) -> Server {
+        let fake = Fake::new();
+        Server::over(fake, options)
+    }
+
+    /// A further server over the same node, as after a restart.
+    pub fn over(fake: Arc<Fake>, options: HttpOptions) -> Server {
+        let metrics = Arc::new(Metrics::new("test"));
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let state = State::new(fake.gateway(), metrics.clone(), options);
+        let server = http::server(state, vec![listener], 1).unwrap();
+        let handle = server.handle();
+        actix_web::rt::spawn(server);
+        Server { fake, metrics, address, handle }
+    }
+
+    pub async fn connect(&self) -> Client {
+        Client(BufReader::new(TcpStream::connect(self.address).await.unwrap()))
+    }
+
+    /// Sends one request without a body on a connection of its own.
+    pub async fn call(&self, method: &str, target: &str) -> Reply {
+        self.request(method, target, &[], None).await
+    }
+
+    pub async fn get(&self, target: &str) -> Reply {
+        self.call("GET", target).await
+    }
+
+    pub async fn put(&self, target: &str, body: &[u8]) -> Reply {
+        self.request("PUT", target, &[], Some(body)).await
+    }
+
+    pub async fn request(
+        &self,
+        method: &str,
+        target: &str,
+        headers: &[&str],
+        body: Option<&[u8]>,
+    ) -> Reply {
+        let mut client = self.connect().await;
+        client.send(&request(method, target, headers, body)).await;
+        client.reply_to(method).await
+    }
+}
+
+/// The bytes of a request.
+pub fn request(method: &str, target: &str, headers: &[&str], body: Option<&[u8]>) -> Vec<u8> {
+    let mut bytes = format!("{method} {target} HTTP/1.1\r\nHost: test\r\n").into_bytes();
+    for header in headers {
+        bytes.extend_from_slice(format!("{header}\r\n").as_bytes());
+    }
+    if let Some(body) = body {
+        bytes.extend_from_slice(format!("Content-Length: {}\r\n", body.len()).as_bytes());
+    }
+    bytes.extend_from_slice(b"\r\n");
+    bytes.extend_from_slice(body.unwrap_or_default());
+    bytes
+}
+
+/// One connection.
+pub struct Client(pub BufReader<TcpStream>);
+
+impl Client {
+    pub async fn send(&mut self, bytes: &[u8]) {
+        self.0.write_all(bytes).await.unwrap();
+    }
+
+    pub async fn reply(&mut self) -> Reply {
+        self.reply_to("GET").await
+    }
+
+    pub async fn reply_to(&mut self, method: &str) -> Reply {
+        let mut lines = Vec::new();
+        loop {
+            let mut line = String::new();
+            self.0.read_line(&mut line).await.unwrap();
+            match line.trim_end() {
+                "" => break,
+                text => lines.push(text.to_owned()),
+            }
+        }
+        assert!(!lines.is_empty(), "the connection was closed without a reply");
+        let status = lines[0].split(' ').nth(1).unwrap().parse().unwrap();
+        let fields = lines[1..].iter().map(|line| line.split_once(": ").unwrap());
+        let headers: Vec<(String, String)> =
+            fields.map(|(name, value)| (name.to_ascii_lowercase(), value.to_owned())).collect();
+        let mut reply = Reply { status, headers, body: Vec::new() };
+        let announced = reply.header("content-length").map_or(0, |len| len.parse().unwrap());
+        if method != "HEAD" {
+            reply.body = vec![0; announced];
+            self.0.read_exact(&mut reply.body).await.unwrap();
+        }
+        reply
+    }
+
+    /// Whether the server has nothing more to say and closed the connection.
+    pub async fn is_closed(&mut self) -> bool {
+        let mut rest = Vec::new();
+        // A reset is an end as well.
+        self.0.read_to_end(&mut rest).await.is_err() || rest.is_empty()
+    }
+}
+
+/// A reply, as it came.
+#[derive(Debug)]
+pub struct Reply {
+    pub status: u16,
+    pub headers: Vec<(String, String)>,
+    pub body: Vec<u8>,
+}
+
+impl Reply {
+    pub fn header(&self, name: &str) -> Option<&str> {
+        let mut found = self.headers.iter().filter(|(have, _)| have == name);
+        let (_, value) = found.next()?;
+        assert!(found.next().is_none(), "{name} is there twice");
+        Some(value)
+    }
+
+    pub fn text(&self) -> &str {
+        std::str::from_utf8(&self.body).unwrap()
+    }
+
+    pub fn json(&self) -> serde_json::Value {
+        serde_json::from_slice(&self.body).expect("a JSON body")
+    }
+
+    /// Checks a problem document: status and code agree, and all it must have is there.
+    #[track_caller]
+    pub fn is_problem(&self, status: u16, code: &str) -> serde_json::Value {
+        assert_eq!(self.status, status, "{self:?}");
+        assert_eq!(self.header("content-type"), Some("application/problem+json"));
+        assert_eq!(self.header("x-conure-served-by"), Some("node1"));
+        let problem = self.json();
+        assert_eq!(problem["code"], code, "{problem}");
+        assert_eq!(problem["status"], status);
+        assert!(problem["type"].is_string() && problem["title"].is_string());
+        assert!(!problem["detail"].as_str().unwrap().is_empty());
+        assert!(problem["retryable"].is_boolean());
+        assert!(problem["applied"] == "no" || problem["applied"] == "unknown");
+        let retry_after = matches!(status, 429 | 503).then_some("1");
+        assert_eq!(self.header("retry-after"), retry_after);
+        problem
+    }
+}
