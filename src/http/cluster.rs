@@ -7,6 +7,7 @@
 //! clients and charts go on working. Fields it does not know are refused and not ignored: `HTTPAddr`
 //! for `HttpAddr` would add a member that no client finds.
 
+use actix::prelude::{Message, Recipient};
 use actix_web::HttpRequest;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -18,7 +19,7 @@ use super::error::{Answer, Code, Problem};
 use super::node::{self, lost_change};
 use super::reply::Reply;
 use super::target::Params;
-use crate::actors::messages::{Join, Member, Remove, Role, Transfer};
+use crate::actors::messages::{Join, Member, Remove, RequestError, Role, Transfer};
 
 /// Longest body of a request to the cluster; a name and two addresses fit many times.
 const MAX_BODY_BYTES: usize = 64 * 1024;
@@ -136,37 +137,46 @@ pub async fn join(request: &HttpRequest, body: &mut RequestBody, state: &State) 
         let address = ["http://", "https://"].iter().find_map(|s| body.http_addr.strip_prefix(s));
         check_address("HttpAddr", address.unwrap_or(&body.http_addr))?;
     }
-    let timeout = state.options.join_timeout;
     let message = Join {
         name: body.id,
         raft_addr: body.raft_addr,
         http_addr: with_scheme(body.http_addr),
         voter: body.suffrage == Suffrage::Voter,
-        timeout,
+        timeout: state.options.join_timeout,
     };
-    let permit = state.admission.admin()?;
-    let joined = node::ask(&state.gateway.join, message, timeout, permit, lost_change).await;
-    joined.map(|_| Reply::ok()).map_err(|error| Problem::from_node(error, request))
+    change(&state.gateway.join, message, request, state).await
 }
 
 /// `POST /remove`
 pub async fn remove(request: &HttpRequest, body: &mut RequestBody, state: &State) -> Answer {
     let name = member_name(request, body, state).await?;
-    let timeout = state.options.join_timeout;
-    let permit = state.admission.admin()?;
-    let message = Remove { name, timeout };
-    let removed = node::ask(&state.gateway.remove, message, timeout, permit, lost_change).await;
-    removed.map(|_| Reply::ok()).map_err(|error| Problem::from_node(error, request))
+    let message = Remove { name, timeout: state.options.join_timeout };
+    change(&state.gateway.remove, message, request, state).await
 }
 
 /// `POST /transfer`
 pub async fn transfer(request: &HttpRequest, body: &mut RequestBody, state: &State) -> Answer {
     let name = member_name(request, body, state).await?;
-    let timeout = state.options.join_timeout;
+    let message = Transfer { name, timeout: state.options.join_timeout };
+    change(&state.gateway.transfer, message, request, state).await
+}
+
+/// Has the node carry a change out.
+async fn change<M>(
+    recipient: &Recipient<M>,
+    message: M,
+    request: &HttpRequest,
+    state: &State,
+) -> Answer
+where
+    M: Message<Result = Result<(), RequestError>> + Send + 'static,
+{
     let permit = state.admission.admin()?;
-    let message = Transfer { name, timeout };
-    let moved = node::ask(&state.gateway.transfer, message, timeout, permit, lost_change).await;
-    moved.map(|_| Reply::ok()).map_err(|error| Problem::from_node(error, request))
+    let changed = node::ask(recipient, message, state.options.join_timeout, permit, lost_change);
+    match changed.await {
+        Ok(_) => Ok(Reply::ok()),
+        Err(error) => Err(Problem::from_node(error, request)),
+    }
 }
 
 async fn member_name(

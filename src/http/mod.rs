@@ -16,7 +16,7 @@
 //! | `admission`, `body`, `reply` | bounds: requests and bytes in flight, bodies in, bodies out |
 //! | `error`, `options` | problem documents; limits and times |
 //!
-//! The life of a PUT: [`route::serve`] measures it and finds `kv::put`, which decodes the key, reads
+//! The life of a PUT: `route::serve` measures it and finds `kv::put`, which decodes the key, reads
 //! the body against cap and budget, takes a permit and asks the node; the outcome, or the error,
 //! becomes a reply. Nothing is kept between requests but the pins of scans.
 //!

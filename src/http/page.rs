@@ -201,3 +201,131 @@ fn append(list: &mut Vec<u8>, entry: &impl Serialize) {
     }
     serde_json::to_writer(list, entry).expect("memory takes every write, and map keys are strings");
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::{BTreeMap, BTreeSet};
+    use std::ops::Bound;
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    use proptest::prelude::*;
+    use serde_json::Value;
+
+    use super::super::admission::Admission;
+    use super::super::options::HttpOptions;
+    use super::*;
+    use crate::actors::messages::Scan;
+    use crate::metrics::Metrics;
+    use crate::types::{Record, Revision};
+
+    struct Keys(BTreeMap<Bytes, Record>);
+
+    impl View for Keys {
+        fn revision(&self) -> Revision {
+            1
+        }
+
+        fn get(&self, key: &Key) -> Result<Option<Record>, RequestError> {
+            Ok(self.0.get(key.as_bytes()).cloned())
+        }
+
+        fn scan(&self, range: &KeyRange, reverse: bool, _: bool) -> Scan<'_> {
+            let end = range.end.clone().map_or(Bound::Unbounded, Bound::Excluded);
+            let found = self.0.range((Bound::Included(range.start.clone()), end));
+            let found = found.map(|(key, record)| {
+                let key = Key::new(key.clone()).expect("the map holds keys");
+                Ok((key, record.clone()))
+            });
+            if reverse { Box::new(found.rev()) } else { Box::new(found) }
+        }
+    }
+
+    /// Short keys of few bytes, so that prefixes are shared; 0xff among them, where ranges end.
+    fn key() -> impl Strategy<Value = Bytes> {
+        let byte = prop::sample::select(vec![b'/', b'a', 0xfe, 0xff]);
+        prop::collection::vec(byte, 1..6).prop_map(Bytes::from)
+    }
+
+    /// All entries of a scan, page by page: keys as they are, shared prefixes with a mark before.
+    async fn walk(view: &Keys, mut plan: Plan, limit: usize) -> Vec<String> {
+        let metrics = Arc::new(Metrics::new("test"));
+        let admission = Admission::new(&HttpOptions::default(), metrics);
+        let deadline = Instant::now() + Duration::from_secs(60);
+        let mut entries = Vec::new();
+        loop {
+            let mut hold = admission.hold();
+            let page = build(view, plan, limit, deadline, &mut hold).await.ok().expect("a page");
+            let page_json = String::from_utf8(page.json).expect("text") + "}";
+            let json: Value = serde_json::from_str(&page_json).expect("JSON");
+            let name = |entry: &Value, field: &str| {
+                let text = entry.get(field).or(entry.get(format!("{field}_base64")));
+                text.expect("a name").to_string()
+            };
+            let items = json["items"].as_array().expect("a list");
+            let empty = Vec::new();
+            let prefixes = json["common_prefixes"].as_array().unwrap_or(&empty);
+            assert!(items.len() + prefixes.len() <= limit);
+            entries.extend(items.iter().map(|item| name(item, "key")));
+            entries.extend(prefixes.iter().map(|prefix| format!("+{}", name(prefix, "prefix"))));
+            match page.next {
+                Some(rest) => plan = rest,
+                None => return entries,
+            }
+            assert!(items.len() + prefixes.len() > 0, "a page that is not the last gets on");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn pages_of_any_size_join_to_what_the_range_holds(
+            keys in prop::collection::btree_set(key(), 0..40),
+            prefix in prop::option::of(key()),
+            start in prop::option::of(key()),
+            end in prop::option::of(key()),
+            delimiter in prop::option::of(key().prop_map(|key| key.slice(..1))),
+            reverse in any::<bool>(),
+            limit in 1..8_usize,
+        ) {
+            let prefix = prefix.unwrap_or_default();
+            let between = KeyRange { start: start.unwrap_or_default(), end };
+            let range = KeyRange::prefix(prefix.clone()).intersect(&between);
+            let record = Record {
+                create_revision: 1,
+                mod_revision: 1,
+                version: 1,
+                expires_at_ms: None,
+                value: Bytes::new(),
+            };
+            let view = Keys(keys.iter().map(|key| (key.clone(), record.clone())).collect());
+
+            // The model: every key of the range, those that share a prefix taken together.
+            let mut items = BTreeSet::new();
+            let mut shared = BTreeSet::new();
+            for key in keys.iter().filter(|key| key.starts_with(&prefix) && between.contains(key)) {
+                let tail = &key[prefix.len()..];
+                let at = delimiter.as_ref().and_then(|d| tail.iter().position(|byte| *byte == d[0]));
+                match at {
+                    Some(at) => shared.insert(key.slice(..=prefix.len() + at)),
+                    None => items.insert(key.clone()),
+                };
+            }
+            let plan = Plan { range, reverse, keys_only: true, delimiter, prefix_len: prefix.len() };
+            let rt = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
+            let entries = rt.block_on(walk(&view, plan, limit));
+
+            let spell = |bytes: &Bytes| {
+                let key = Key::new(bytes.clone()).expect("a key");
+                let item = serde_json::to_value(Item::of(&key, &record, true)).expect("JSON");
+                item.get("key").or(item.get("key_base64")).expect("a name").to_string()
+            };
+            let expected: BTreeSet<String> = items
+                .iter()
+                .map(spell)
+                .chain(shared.iter().map(|prefix| format!("+{}", spell(prefix))))
+                .collect();
+            prop_assert_eq!(entries.len(), expected.len(), "nothing twice: {:?}", entries);
+            prop_assert_eq!(entries.into_iter().collect::<BTreeSet<_>>(), expected);
+        }
+    }
+}

@@ -33,6 +33,11 @@ use crate::types::Revision;
 /// What goes to the socket at a time; the size of the protocol layer's own write buffer.
 const SLICE_BYTES: usize = 32 * 1024;
 
+/// Without it a cache may take an answer for fresh, and no read through it would be linearizable. It
+/// still may keep the answer and ask with its entity tag.
+const ASK_EVERY_TIME: (HeaderName, HeaderValue) =
+    (header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
+
 /// Status, headers and body of a reply.
 pub struct Reply {
     status: StatusCode,
@@ -100,7 +105,7 @@ impl Reply {
     /// What the protocol layer sends; `unread` is the request's payload, as far as it was read.
     pub fn finish(self, served_by: (HeaderName, HeaderValue), unread: Payload) -> HttpResponse {
         let mut response = HttpResponseBuilder::new(self.status);
-        for header in self.headers.into_iter().chain([served_by]) {
+        for header in self.headers.into_iter().chain([served_by, ASK_EVERY_TIME]) {
             response.insert_header(header);
         }
         response.body(Body { bytes: self.body, _hold: self.hold, _unread: unread })

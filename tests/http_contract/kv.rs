@@ -18,6 +18,7 @@ async fn a_value_by_query_or_by_body_comes_back_byte_for_byte() {
     assert_eq!((get.status, get.text()), (200, "V 1"));
     assert_eq!(get.header("content-type"), Some("application/octet-stream"));
     assert_eq!((get.header("etag"), get.header("x-conure-revision")), (Some("\"1\""), Some("1")));
+    assert_eq!(get.header("cache-control"), Some("no-cache"));
 
     let bytes: Vec<u8> = (0..=255).collect();
     assert_eq!(server.put("/kv/a", &bytes).await.header("etag"), Some("\"2\""));

@@ -33,6 +33,19 @@ async fn an_announced_body_is_refused_before_it_is_sent() {
 }
 
 #[actix_web::test]
+async fn a_client_that_waits_for_100_continue_gets_it() {
+    let server = Server::start();
+    let mut client = server.connect().await;
+    client
+        .send(&request("PUT", "/kv/k", &["Expect: 100-continue", "Content-Length: 5"], None))
+        .await;
+    assert_eq!(client.reply().await.status, 100);
+    client.send(b"12345").await;
+    assert_eq!(client.reply().await.status, 200);
+    assert_eq!(server.get("/kv/k").await.text(), "12345");
+}
+
+#[actix_web::test]
 async fn a_chunked_body_is_cut_at_the_cap_and_the_client_sees_why() {
     let options = HttpOptions { max_value_bytes: 64 * 1024, ..HttpOptions::default() };
     let server = Server::with(options);
