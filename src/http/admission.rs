@@ -42,11 +42,13 @@ pub struct Admission {
 
 impl Admission {
     pub fn new(options: &HttpOptions, metrics: Arc<Metrics>) -> Admission {
+        // A semaphore panics beyond its greatest count.
+        let permits = |count: usize| Arc::new(Semaphore::new(count.min(Semaphore::MAX_PERMITS)));
         Admission {
-            writes: Arc::new(Semaphore::new(options.max_inflight_writes)),
-            reads: Arc::new(Semaphore::new(options.max_inflight_reads)),
-            admin: Arc::new(Semaphore::new(MAX_INFLIGHT_ADMIN)),
-            bytes: Arc::new(Semaphore::new(options.max_body_bytes_in_flight as usize)),
+            writes: permits(options.max_inflight_writes),
+            reads: permits(options.max_inflight_reads),
+            admin: permits(MAX_INFLIGHT_ADMIN),
+            bytes: permits(options.max_body_bytes_in_flight as usize),
             metrics,
         }
     }

@@ -18,6 +18,7 @@ use actix_web::http::header::{self, HeaderName, HeaderValue};
 use actix_web::http::uri::PathAndQuery;
 use serde_json::{Map, Value};
 
+use super::headers;
 use super::reply::Reply;
 use crate::actors::messages::{Applied, RequestError};
 use crate::types::{KeyError, Revision};
@@ -249,9 +250,14 @@ impl Problem {
             Some(current) => format!("the key is at revision {current}"),
             None => "the key does not exist".to_owned(),
         };
-        Problem::new(Code::ConditionFailed, detail)
+        let problem = Problem::new(Code::ConditionFailed, detail)
+            .header(headers::REVISION, revision.into())
             .with("current_revision", current)
-            .with("revision", revision)
+            .with("revision", revision);
+        match current {
+            Some(current) => problem.header(header::ETAG, headers::etag(current)),
+            None => problem,
+        }
     }
 }
 

@@ -32,8 +32,13 @@ impl<'a> Item<'a> {
     /// An upper bound of its length as JSON.
     pub fn max_json_bytes(&self) -> usize {
         let value = if self.key_only { 0 } else { self.record.value.len() };
-        (self.key.as_bytes().len() + value) * MAX_JSON_BYTES_PER_BYTE + FRAME_BYTES
+        max_json_bytes(self.key.as_bytes().len() + value)
     }
+}
+
+/// An upper bound of the JSON of an entry with `len_bytes` of key and value.
+pub fn max_json_bytes(len_bytes: usize) -> usize {
+    len_bytes * MAX_JSON_BYTES_PER_BYTE + FRAME_BYTES
 }
 
 impl Serialize for Item<'_> {

@@ -24,7 +24,8 @@ use crate::types::{Key, Operation, Outcome, RequestId, Revision};
 pub async fn get(request: &HttpRequest, in_path: Option<&str>, state: &State) -> Answer {
     let (key, params) = parse(request, in_path, &["stale", "max_stale", "redirect"])?;
     let condition = headers::if_match(request.headers())?;
-    let (view, _permit) = node::read(request, &params, state).await?;
+    let question = node::question(&params, state)?;
+    let (view, _permit) = node::read(question, request, state).await?;
     let revision = view.view.revision();
     let record = view.view.get(&key).map_err(|error| Problem::from_node(error, request))?;
     let current = record.as_ref().map(|record| record.mod_revision);
@@ -176,12 +177,7 @@ fn value_of(
 fn not_written(outcome: Outcome) -> Problem {
     match outcome {
         Outcome::ConditionFailed { current, revision } => {
-            let problem = Problem::condition_failed(current, revision)
-                .header(headers::REVISION, revision.into());
-            match current {
-                Some(current) => problem.header(header::ETAG, headers::etag(current)),
-                None => problem,
-            }
+            Problem::condition_failed(current, revision)
         }
         // An earlier attempt with this sequence may have been applied; its outcome is forgotten.
         Outcome::Superseded { last_sequence } => Problem::new(

@@ -75,15 +75,9 @@ pub async fn write(
     ask(&state.gateway.write, message, timeout, held, lost_change).await.map(|(outcome, _)| outcome)
 }
 
-/// Gets the state that `stale`, `max_stale` and `redirect` ask for. The permit is for reading it, and
-/// kept until the reply is built.
-pub async fn read(
-    request: &HttpRequest,
-    params: &Params,
-    state: &State,
-) -> Result<(ReadView, Permit), Problem> {
-    let max_stale = params.duration("max_stale")?;
-    let consistency = match (params.flag("stale")?, max_stale) {
+/// What `stale`, `max_stale` and `redirect` ask for.
+pub fn question(params: &Params, state: &State) -> Result<Read, Problem> {
+    let consistency = match (params.flag("stale")?, params.duration("max_stale")?) {
         (true, max_stale) => Consistency::Stale { max_stale },
         (false, None) => Consistency::Linearizable,
         (false, Some(_)) => {
@@ -91,10 +85,17 @@ pub async fn read(
         }
     };
     let forward = state.forwards(params.flag("redirect")?);
-    let timeout = state.options.barrier_timeout;
-    let message = Read { consistency, timeout, forward };
+    Ok(Read { consistency, timeout: state.options.barrier_timeout, forward })
+}
+
+/// Gets a state to read from. The permit is kept until the reply is built.
+pub async fn read(
+    question: Read,
+    request: &HttpRequest,
+    state: &State,
+) -> Result<(ReadView, Permit), Problem> {
     let permit = state.admission.read()?;
-    let view = ask(&state.gateway.read, message, timeout, permit, lost_read).await;
+    let view = ask(&state.gateway.read, question, question.timeout, permit, lost_read).await;
     view.map_err(|error| Problem::from_node(error, request))
 }
 

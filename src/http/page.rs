@@ -18,8 +18,8 @@ use tokio::time::Instant;
 use super::admission::Hold;
 use super::cursor::Plan;
 use super::error::{Code, Problem};
-use super::item::{Item, Prefix};
-use crate::actors::messages::{RequestError, View};
+use super::item::{self, Item, Prefix};
+use crate::actors::messages::{RequestError, Scan, View};
 use crate::types::{Key, KeyRange};
 
 /// A page takes no further entry beyond this many bytes.
@@ -70,41 +70,36 @@ pub async fn build(
     let mut writer = Writer::new();
     let mut rest = plan;
     let mut is_full = false;
-    'leap: while !is_full && !rest.range.is_empty() {
-        let range = rest.range.clone();
-        for entry in view.scan(&range, rest.reverse, rest.keys_only) {
-            let (key, record) = entry?;
-            let shared = rest.shared_prefix(&key);
-            let item = Item::of(&key, &record, rest.keys_only);
-            let entry_bytes = item.max_json_bytes();
-            if writer.entries == 0 {
-                hold.grow(entry_bytes).map_err(PageError::Refused)?;
-            } else if !hold.try_grow(writer.len_bytes() + entry_bytes) {
-                is_full = true;
-                break;
-            }
-            match &shared {
-                Some(shared) => writer.prefix(shared),
-                None => writer.item(&item),
-            }
-            rest.pass(&key, shared.as_ref());
-            is_full = writer.entries >= limit || writer.len_bytes() >= PAGE_BYTES;
-            if writer.entries.is_multiple_of(TURN_ENTRIES) || entry_bytes >= LARGE_BYTES {
-                yield_now().await;
-                is_full |= Instant::now() >= deadline;
-            }
-            if is_full {
-                break;
-            }
-            if shared.is_some() {
-                continue 'leap;
-            }
+    let mut walk = rest.walk(view, rest.keys_only);
+    while !is_full && let Some(entry) = walk.next() {
+        let (key, record) = entry?;
+        let shared = rest.shared_prefix(&key);
+        let item = Item::of(&key, &record, rest.keys_only);
+        let entry_bytes = match &shared {
+            Some(shared) => item::max_json_bytes(shared.len()),
+            None => item.max_json_bytes(),
+        };
+        if writer.entries == 0 {
+            hold.grow(entry_bytes).map_err(PageError::Refused)?;
+        } else if !hold.try_grow(writer.len_bytes() + entry_bytes) {
+            is_full = true;
+            continue;
         }
-        break;
+        match &shared {
+            Some(shared) => writer.prefix(shared),
+            None => writer.item(&item),
+        }
+        rest.pass(&key, shared.as_ref());
+        if shared.is_some() {
+            walk = rest.walk(view, rest.keys_only);
+        }
+        is_full = writer.entries >= limit || writer.len_bytes() >= PAGE_BYTES;
+        if writer.entries.is_multiple_of(TURN_ENTRIES) || entry_bytes >= LARGE_BYTES {
+            yield_now().await;
+            is_full |= Instant::now() >= deadline;
+        }
     }
-    let has_more = is_full
-        && !rest.range.is_empty()
-        && view.scan(&rest.range, rest.reverse, true).next().transpose()?.is_some();
+    let has_more = is_full && rest.walk(view, true).next().transpose()?.is_some();
     Ok(Page { json: writer.finish(rest.delimiter.is_some()), next: has_more.then_some(rest) })
 }
 
@@ -129,6 +124,14 @@ pub async fn count(view: &dyn View, range: &KeyRange, deadline: Instant) -> Resu
 }
 
 impl Plan {
+    /// Walks what is left; an empty range is not handed to the store.
+    fn walk<'a>(&self, view: &'a dyn View, keys_only: bool) -> Scan<'a> {
+        match self.range.is_empty() {
+            true => Box::new(std::iter::empty()),
+            false => view.scan(&self.range, self.reverse, keys_only),
+        }
+    }
+
     /// What `key` shares with others: all up to the first delimiter after the prefix.
     fn shared_prefix(&self, key: &Key) -> Option<Bytes> {
         let delimiter = self.delimiter.as_ref()?;
@@ -215,7 +218,6 @@ mod tests {
     use super::super::admission::Admission;
     use super::super::options::HttpOptions;
     use super::*;
-    use crate::actors::messages::Scan;
     use crate::metrics::Metrics;
     use crate::types::{Record, Revision};
 

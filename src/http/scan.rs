@@ -20,7 +20,7 @@ use super::page::{self, Page};
 use super::reply::Reply;
 use super::target::{self, Params};
 use super::{State, headers, node, pins};
-use crate::actors::messages::ReadView;
+use crate::actors::messages::{Read, ReadView};
 use crate::types::{Condition, KeyRange, Operation, Revision};
 
 /// Items of a page when the request does not say.
@@ -58,15 +58,16 @@ pub async fn get(request: &HttpRequest, state: &State) -> Answer {
         return count(request, &params, state, deadline).await;
     }
     let limit = params.count("limit")?.unwrap_or(DEFAULT_LIMIT).min(state.options.max_scan_results);
+    let question = node::question(&params, state)?;
     let (view, plan, fingerprint, _permit) = match params.bytes("cursor") {
         None => {
             let plan = plan_of(&params)?;
-            let (view, permit) = node::read(request, &params, state).await?;
+            let (view, permit) = node::read(question, request, state).await?;
             (view, plan, fingerprint_of(&params), permit)
         }
         Some(token) => {
             let cursor = cursor_of(&token, &params)?;
-            let (view, permit) = state_of(&cursor, request, &params, state).await?;
+            let (view, permit) = state_of(&cursor, question, request, state).await?;
             (view, cursor.rest, cursor.fingerprint, permit)
         }
     };
@@ -105,7 +106,8 @@ async fn count(request: &HttpRequest, params: &Params, state: &State, deadline: 
         }
     }
     let plan = plan_of(params)?;
-    let (view, _permit) = node::read(request, params, state).await?;
+    let question = node::question(params, state)?;
+    let (view, _permit) = node::read(question, request, state).await?;
     let count = page::count(&*view.view, &plan.range, deadline).await;
     let count = count.map_err(|error| error.into_problem(request))?;
     let revision = view.view.revision();
@@ -184,14 +186,14 @@ fn cursor_of(token: &[u8], params: &Params) -> Result<Cursor, Problem> {
 /// The state a cursor goes on in.
 async fn state_of(
     cursor: &Cursor,
+    question: Read,
     request: &HttpRequest,
-    params: &Params,
     state: &State,
 ) -> Result<(ReadView, Permit), Problem> {
     if let Some(view) = state.pins.find(cursor.revision) {
         return Ok((ReadView { view, stale_for: None }, state.admission.read()?));
     }
-    let (fresh, permit) = node::read(request, params, state).await?;
+    let (fresh, permit) = node::read(question, request, state).await?;
     let now = fresh.view.revision();
     if now == cursor.revision {
         return Ok((fresh, permit));

@@ -148,6 +148,19 @@ async fn a_client_that_leaves_does_not_free_its_permit_before_the_answer() {
 }
 
 #[actix_web::test]
+async fn a_node_that_does_not_answer_leaves_no_request_hanging() {
+    let timeout = Duration::from_millis(10);
+    let options =
+        HttpOptions { write_timeout: timeout, barrier_timeout: timeout, ..HttpOptions::default() };
+    let server = Server::with(options);
+    server.fake.gate.send_replace(false);
+    let (write, read) = tokio::join!(server.put("/kv/a", b"v"), server.get("/kv/a"));
+    let problem = write.is_problem(504, "timeout");
+    assert_eq!((&problem["applied"], &problem["retryable"]), (&json!("unknown"), &json!(false)));
+    read.is_problem(503, "not_ready");
+}
+
+#[actix_web::test]
 async fn bytes_of_bodies_in_flight_are_bounded() {
     let options =
         HttpOptions { max_body_bytes_in_flight: (2 * MIB) as u32, ..HttpOptions::default() };

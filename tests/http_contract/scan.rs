@@ -137,6 +137,8 @@ async fn garbage_and_foreign_cursors_are_refused() {
     for cursor in ["", "x", "%00%ff", cut, &format!("{next}A"), &"A".repeat(20_000)] {
         server.get(&format!("/kv?cursor={cursor}")).await.is_problem(400, "bad_parameter");
     }
+    let target = format!("/kv?stale=maybe&cursor={next}");
+    server.get(&target).await.is_problem(400, "bad_parameter");
     let target = format!("/kv?prefix=b&cursor={next}");
     server.get(&target).await.is_problem(400, "bad_parameter");
 }
