@@ -201,7 +201,7 @@ impl Disk for MemDisk {
             Some(inode) => inode.clone(),
             None => {
                 let inode = Inode::default();
-                let change = NameChange::Create { name: name.to_owned(), inode: inode.clone() };
+                let change = NameChange::Name { name: name.to_owned(), inode: inode.clone() };
                 state.names.change(change);
                 inode
             }
@@ -218,16 +218,16 @@ impl Disk for MemDisk {
         check_name(from)?;
         check_name(to)?;
         let mut state = self.begin(Calls::Names, from)?;
-        state.expect_name(from)?;
-        state.names.change(NameChange::Rename { from: from.to_owned(), to: to.to_owned() });
+        let inode = state.named(from)?;
+        state.names.change(NameChange::Name { name: to.to_owned(), inode });
         Ok(())
     }
 
     fn remove(&self, name: &str) -> io::Result<()> {
         check_name(name)?;
         let mut state = self.begin(Calls::Names, name)?;
-        state.expect_name(name)?;
-        state.names.change(NameChange::Remove { name: name.to_owned() });
+        let inode = state.named(name)?;
+        state.names.change(NameChange::Remove { inode });
         Ok(())
     }
 
@@ -326,11 +326,9 @@ impl DiskFile for MemFile {
 }
 
 impl State {
-    fn expect_name(&self, name: &str) -> io::Result<()> {
-        if self.names.live().contains_key(name) {
-            return Ok(());
-        }
-        Err(io::Error::new(io::ErrorKind::NotFound, format!("{name}: no such file")))
+    fn named(&self, name: &str) -> io::Result<Inode> {
+        let missing = || io::Error::new(io::ErrorKind::NotFound, format!("{name}: no such file"));
+        self.names.live().get(name).cloned().ok_or_else(missing)
     }
 
     /// What files may still grow by. No file may be locked.

@@ -2,7 +2,9 @@
 //!
 //! Of the creations, renames and removals since the last sync of the directory any may be lost, each
 //! as a whole and independently of the others: more than a journalling file system loses, and all
-//! that the trait allows.
+//! that the trait allows. Each is about a file, not about whatever has its name by then: a rename that
+//! survives gives the new name to the file that was renamed, even if the creation of its old name was
+//! lost, and a file never has two names.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
@@ -21,9 +23,10 @@ pub(super) struct Names {
 }
 
 pub(super) enum NameChange {
-    Create { name: String, inode: Inode },
-    Rename { from: String, to: String },
-    Remove { name: String },
+    /// The file has this name: it was created, or renamed.
+    Name { name: String, inode: Inode },
+    /// The file has no name.
+    Remove { inode: Inode },
 }
 
 impl Names {
@@ -57,20 +60,11 @@ impl Names {
 }
 
 impl NameChange {
-    /// Has no effect when the name it is about is not there, because its creation was lost.
     fn apply(&self, names: &mut BTreeMap<String, Inode>) {
-        match self {
-            NameChange::Create { name, inode } => {
-                names.insert(name.clone(), inode.clone());
-            }
-            NameChange::Rename { from, to } => {
-                if let Some(inode) = names.remove(from) {
-                    names.insert(to.clone(), inode);
-                }
-            }
-            NameChange::Remove { name } => {
-                names.remove(name);
-            }
+        let (NameChange::Name { inode, .. } | NameChange::Remove { inode }) = self;
+        names.retain(|_, other| !Arc::ptr_eq(other, inode));
+        if let NameChange::Name { name, inode } = self {
+            names.insert(name.clone(), inode.clone());
         }
     }
 }

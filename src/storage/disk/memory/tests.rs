@@ -69,6 +69,25 @@ fn names_are_durable_after_sync_dir_only() {
 }
 
 #[test]
+fn a_rename_that_survives_moves_the_file_that_was_renamed() {
+    for seed in 0..50 {
+        let disk = MemDisk::new();
+        disk.open("a").unwrap();
+        disk.remove("a").unwrap();
+        let second = disk.open("a").unwrap();
+        second.write_at(0, b"second").unwrap();
+        second.sync_data().unwrap();
+        disk.rename("a", "b").unwrap();
+        let disk = disk.crash(PowerCut::ByChance(&mut StdRng::seed_from_u64(seed)));
+        let contents = disk.contents();
+        let named_b = contents.get("b");
+        assert!(named_b.is_none_or(|content| content == b"second"), "seed {seed}");
+        let seconds = contents.values().filter(|content| *content == b"second").count();
+        assert!(seconds <= 1, "seed {seed}: a file has one name");
+    }
+}
+
+#[test]
 fn handles_of_before_a_crash_are_fenced() {
     let (old, file) = disk_of_ones();
     let new = old.crash(PowerCut::KeepAll);
