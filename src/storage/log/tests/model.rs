@@ -224,7 +224,19 @@ fn recover(disk: &mut MemDisk, history: History, chance: &mut StdRng, context: &
     }
 }
 
+/// Tells which seed it was, whatever the failure says.
+struct TellSeed(u64);
+
+impl Drop for TellSeed {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("repeat with CONURE_LOG_SEEDS={}..{}", self.0, self.0 + 1);
+        }
+    }
+}
+
 fn random_life(seed: u64) {
+    let _tell = TellSeed(seed);
     let context = format!("seed {seed}");
     let mut chance = StdRng::seed_from_u64(seed);
     let mut disk = MemDisk::new();
