@@ -215,6 +215,19 @@ pub struct Command {
     pub operation: Operation,
 }
 
+impl fmt::Display for Command {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.operation {
+            Operation::Put { key, value, .. } => write!(f, "put {key} ({} bytes)", value.len()),
+            Operation::Delete { key, .. } => write!(f, "delete {key}"),
+            Operation::DeleteRange { range } => {
+                write!(f, "delete {} ..", range.start.escape_ascii())?;
+                range.end.iter().try_for_each(|end| write!(f, " {}", end.escape_ascii()))
+            }
+        }
+    }
+}
+
 /// What a [`Command`] does.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Operation {

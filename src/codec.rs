@@ -1,0 +1,102 @@
+//! The one place that turns values into bytes and back: frames between nodes and log payloads.
+//!
+//! The encoding is bincode 2 (variable-length integers, little-endian), always decoded with a size
+//! limit and always to the last byte. The rest of the program sees only [`encode`] and [`decode`],
+//! so that another encoding can take its place (docs/decisions/0002-bincode.md). On-disk layouts of the
+//! B-tree and the headers of log records are laid out by hand and do not come through here.
+
+use serde::{Serialize, de::DeserializeOwned};
+
+/// Most bytes one value may take, encoded or decoded: the largest value a node may be configured
+/// to accept (64 MiB), its key, and room for the envelope.
+pub const MAX_ENCODED_BYTES: usize = 66 * 1024 * 1024;
+
+/// Why bytes did not become a value, or a value did not become bytes.
+#[derive(Debug, thiserror::Error)]
+pub enum CodecError {
+    #[error("cannot encode: {0}")]
+    Encode(#[from] bincode::error::EncodeError),
+    #[error("cannot decode {len_bytes} bytes: {source}")]
+    Decode { len_bytes: usize, source: bincode::error::DecodeError },
+    #[error("{extra_bytes} bytes are left over after the value")]
+    Trailing { extra_bytes: usize },
+    #[error("{len_bytes} bytes are more than the {MAX_ENCODED_BYTES} a message may have")]
+    TooLarge { len_bytes: usize },
+}
+
+fn configuration() -> impl bincode::config::Config {
+    bincode::config::standard().with_limit::<MAX_ENCODED_BYTES>()
+}
+
+/// Encodes `value`.
+pub fn encode<T: Serialize>(value: &T) -> Result<Vec<u8>, CodecError> {
+    let bytes = bincode::serde::encode_to_vec(value, configuration())?;
+    match bytes.len() {
+        len_bytes if len_bytes > MAX_ENCODED_BYTES => Err(CodecError::TooLarge { len_bytes }),
+        _ => Ok(bytes),
+    }
+}
+
+/// Decodes a value that takes all of `bytes`.
+pub fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, CodecError> {
+    let len_bytes = bytes.len();
+    if len_bytes > MAX_ENCODED_BYTES {
+        return Err(CodecError::TooLarge { len_bytes });
+    }
+    let (value, used) = bincode::serde::decode_from_slice(bytes, configuration())
+        .map_err(|source| CodecError::Decode { len_bytes, source })?;
+    match len_bytes - used {
+        0 => Ok(value),
+        extra_bytes => Err(CodecError::Trailing { extra_bytes }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::types::{Command, Condition, Key, Operation, RequestId};
+    use bytes::Bytes;
+    use proptest::prelude::*;
+
+    fn command(value: Vec<u8>) -> Command {
+        Command {
+            time_ms: 1,
+            request_id: Some(RequestId { client: "c".into(), sequence: 7 }),
+            operation: Operation::Put {
+                key: Key::new(&b"k"[..]).unwrap(),
+                value: Bytes::from(value),
+                condition: Condition::ModRevision(3),
+            },
+        }
+    }
+
+    #[test]
+    fn what_is_encoded_is_decoded() {
+        let command = command(vec![0, 255, 7]);
+        assert_eq!(decode::<Command>(&encode(&command).unwrap()).unwrap(), command);
+    }
+
+    #[test]
+    fn every_cut_and_every_extra_byte_is_an_error() {
+        let mut bytes = encode(&command(b"value".to_vec())).unwrap();
+        for len in 0..bytes.len() {
+            assert!(decode::<Command>(&bytes[..len]).is_err(), "cut at {len}");
+        }
+        bytes.push(0);
+        assert!(matches!(decode::<Command>(&bytes), Err(CodecError::Trailing { extra_bytes: 1 })));
+    }
+
+    #[test]
+    fn a_length_beyond_the_limit_is_refused_before_it_is_allocated() {
+        // A byte string that claims u64::MAX bytes (marker 253, then 8 bytes).
+        let claim = [&[253u8][..], &u64::MAX.to_le_bytes()].concat();
+        assert!(decode::<Bytes>(&claim).is_err());
+    }
+
+    proptest! {
+        #[test]
+        fn garbage_never_panics(bytes in proptest::collection::vec(any::<u8>(), 0..256)) {
+            let _ = decode::<Command>(&bytes);
+        }
+    }
+}
