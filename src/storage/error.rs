@@ -61,6 +61,10 @@ pub enum StorageError {
     #[error("the transaction failed earlier and can only be rolled back")]
     TransactionFailed,
 
+    /// A value that the checksums call whole does not read as what it should be.
+    #[error("a stored value cannot be read: {what}; this is a defect, please report it")]
+    BadValue { what: &'static str },
+
     #[error("a tree's key has at most {MAX_TREE_KEY_BYTES} bytes, this one has {len_bytes}")]
     KeyTooLong { len_bytes: usize },
 

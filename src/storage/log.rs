@@ -162,6 +162,8 @@ struct Inner {
     staged: VecDeque<Staged>,
     /// Bytes of the records that are staged or being written.
     staged_bytes: usize,
+    /// Bytes of all records staged since the log was opened.
+    appended_bytes: u64,
     /// Number of the record staged last.
     last: Lsn,
     durable: Lsn,
@@ -185,6 +187,21 @@ impl Log {
         options: LogOptions,
     ) -> Result<(Log, LogWriter, Recovery), LogError> {
         recovery::open(disk, options)
+    }
+
+    /// Removes all files of a log. Whoever holds handles on it must let go of them.
+    pub fn wipe(disk: &Arc<dyn Disk>) -> Result<(), LogError> {
+        segment::remove_all(&**disk)
+    }
+
+    /// Bytes of the segment files that entries stand in.
+    pub fn file_bytes(&self) -> u64 {
+        self.shared.lock().segments.iter().map(|segment| segment.len_bytes).sum()
+    }
+
+    /// Bytes of all records staged since the log was opened.
+    pub fn appended_bytes(&self) -> u64 {
+        self.shared.lock().appended_bytes
     }
 
     /// Appends entries, which must continue the log; the first entry of an empty log that was never
@@ -293,6 +310,7 @@ impl Inner {
         self.last = self.last.next();
         self.view.stage(&record, self.last);
         self.staged_bytes += record.len_bytes();
+        self.appended_bytes += record.len_bytes() as u64;
         self.staged.push_back(Staged { lsn: self.last, record });
     }
 

@@ -321,6 +321,7 @@ impl LogParts {
             view: self.view,
             staged: VecDeque::new(),
             staged_bytes: 0,
+            appended_bytes: 0,
             last: self.last,
             durable: self.last,
             segments: self.segments.into_iter().map(|read| read.segment).collect(),

@@ -160,6 +160,16 @@ impl SegmentHeader {
     }
 }
 
+/// Removes every segment and spare, and makes that durable. A crash in the middle leaves a log that
+/// does not open: whoever wipes has noted that before, and wipes again.
+pub(super) fn remove_all(disk: &dyn Disk) -> Result<(), LogError> {
+    let io = |error| LogError::io("remove the files of the log in", disk.locate(""), 0, error);
+    let (sequences, spares) = find_files(disk.list().map_err(io)?);
+    let names = sequences.into_iter().map(segment_name).chain(spares);
+    names.into_iter().try_for_each(|name| disk.remove(&name)).map_err(io)?;
+    disk.sync_dir().map_err(io)
+}
+
 /// The files of a log among `names`: sequence numbers of segments in order, and spares.
 pub(super) fn find_files(names: Vec<String>) -> (Vec<u32>, Vec<String>) {
     let mut sequences: Vec<u32> =

@@ -115,11 +115,11 @@ fn calls_of_the_workload() -> u64 {
 #[test]
 fn a_power_cut_at_any_call_leaves_the_last_durable_root() {
     for call in 0..calls_of_the_workload() {
-        for seed in 0..4 {
+        for seed in 0..6 {
             let disk = MemDisk::new();
             disk.cut_power_after(call);
             let left = work(&disk);
-            let mut rng = rng(seed);
+            let mut rng = rng(call * 1_000 + seed); // other damage at every call
             let cut = match seed {
                 0 => PowerCut::KeepNone,
                 1 => PowerCut::KeepAll,
