@@ -21,7 +21,10 @@
 //! Callers use [`store`] and what it hands out; no type of the private modules but those re-exported
 //! here is theirs to name.
 
+pub mod backup;
 pub mod disk;
+pub mod identity;
+pub mod kv;
 pub mod log;
 
 mod btree;
