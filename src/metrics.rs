@@ -101,8 +101,8 @@ pub struct Metrics {
     pub last_log_index: Level,
     pub snapshot_index: Level,
     pub revision: Level,
-    /// Members this node has a live connection to.
-    pub peers_connected: Level,
+    /// Connections this node holds to peers, up to three for each.
+    pub peer_connections: Level,
 
     /// Size of the database file.
     pub db_file_bytes: Level,
@@ -153,7 +153,7 @@ impl Metrics {
             last_log_index: level(add, "raft_last_log_index", "Highest log index stored"),
             snapshot_index: level(add, "raft_snapshot_index", "Log index of the last snapshot"),
             revision: level(add, "revision", "Revision of the store"),
-            peers_connected: level(add, "peers_connected", "Members with a live connection"),
+            peer_connections: level(add, "peer_connections", "Connections held to peers"),
             db_file_bytes: level(add, "db_file_bytes", "Size of the database file"),
             db_live_bytes: level(add, "db_live_bytes", "Bytes of it that the last state uses"),
             log_bytes: level(add, "log_bytes", "Size of the Raft log"),
