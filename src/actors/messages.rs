@@ -5,6 +5,8 @@
 //! `timeout`; the actor answers within it, and the answer of a write that ran out of time says
 //! whether the write was surely not applied ([`RequestError::applied`]).
 
+pub mod inside;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -180,7 +182,7 @@ pub struct Status {
     /// On the leader: replication to each other member, by name.
     pub peers: BTreeMap<String, PeerProgress>,
     pub member_count: usize,
-    /// Why [`/readyz`] would refuse; empty when ready.
+    /// Why `/readyz` would refuse; empty when ready.
     pub not_ready: Vec<String>,
     pub db_file_bytes: u64,
     pub db_live_bytes: u64,

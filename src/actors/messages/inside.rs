@@ -1,0 +1,106 @@
+//! Messages between the actors of one node: the log, the storage, the membership.
+//!
+//! The HTTP floor does not see these. None of them waits for another actor while it is handled, so
+//! there is no cycle of sends.
+
+use std::io;
+
+use actix::prelude::*;
+use bytes::Bytes;
+
+use crate::storage::kv::{Entry, KvReader, KvSnapshot};
+use crate::storage::log::Log;
+use crate::types::{LogId, Outcome};
+
+/// Called once when what was staged in the log before is durable, or surely failed.
+pub type Persisted = Box<dyn FnOnce(Result<(), io::Error>) + Send>;
+
+/// To the log actor: make all that is staged durable, then call `done`. Many of these share one
+/// fsync.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct Persist {
+    pub done: Persisted,
+}
+
+/// To the log actor: throw the log away and begin an empty one (the node starts a new life).
+#[derive(Message)]
+#[rtype(result = "Result<Log, io::Error>")]
+pub struct WipeLog;
+
+/// To the storage actor: apply committed entries, in order, in one commit.
+#[derive(Message)]
+#[rtype(result = "Result<Vec<Outcome>, io::Error>")]
+pub struct Apply {
+    pub entries: Vec<Entry>,
+}
+
+/// What the state machine holds of the Raft log.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct AppliedState {
+    pub last: Option<LogId>,
+    /// The last membership entry: where it stood, and its opaque bytes.
+    pub membership: Option<(LogId, Bytes)>,
+}
+
+/// To the storage actor: make the present state durable (a checkpoint) and return it, pinned.
+#[derive(Message)]
+#[rtype(result = "Result<KvSnapshot, io::Error>")]
+pub struct TakeSnapshot;
+
+/// To the storage actor: the state as of the last checkpoint, pinned; `None` before the first.
+#[derive(Message)]
+#[rtype(result = "Option<KvSnapshot>")]
+pub struct LastSnapshot;
+
+/// To the storage actor: begin to receive a snapshot; one that was begun before is dropped.
+/// Answers with the number of the transfer.
+#[derive(Message)]
+#[rtype(result = "Result<u64, io::Error>")]
+pub struct BeginReceive;
+
+/// To the storage actor: the next piece of the snapshot that is being received.
+#[derive(Message)]
+#[rtype(result = "Result<(), io::Error>")]
+pub struct Receive {
+    pub transfer: u64,
+    /// Counts the pieces from 0; a gap or a repetition is refused.
+    pub sequence: u64,
+    pub piece: Bytes,
+}
+
+/// To the storage actor: all pieces came. The answer says what the received state holds.
+#[derive(Message)]
+#[rtype(result = "Result<AppliedState, io::Error>")]
+pub struct FinishReceive {
+    pub transfer: u64,
+}
+
+/// To the storage actor: put a received state in place of the present one, atomically.
+#[derive(Message)]
+#[rtype(result = "Result<(), io::Error>")]
+pub struct Install {
+    pub transfer: u64,
+}
+
+/// To the storage actor: a received state is not wanted any more, if it is still there.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct DropReceived {
+    pub transfer: u64,
+}
+
+/// To the storage actor: throw the state away and begin an empty one.
+#[derive(Message)]
+#[rtype(result = "Result<(), io::Error>")]
+pub struct WipeStore;
+
+/// To the storage actor: where to read.
+#[derive(Message)]
+#[rtype(result = "KvReader")]
+pub struct GetReader;
+
+/// To any actor that owns files: finish, make durable what can be, and stop.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct Close;

@@ -1,0 +1,336 @@
+//! A node: its actors, wired; started from the disk upwards, closed from the outside inwards.
+//!
+//! ```text
+//! start:  identity ▸ log ▸ store ▸ Raft ▸ membership ▸ peers are answered ▸ (HTTP, by the binary)
+//! close:  (HTTP drains) ▸ membership ▸ Raft hands over and stops ▸ checkpoint ▸ last flush of the log
+//! ```
+//!
+//! Everything that differs between a real node and a simulated one comes in through
+//! [`Surroundings`]: disk, network, clocks, chance, threads. A real node gives each writer a thread
+//! of its own; a simulated one runs all actors where it stands.
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+
+use actix::prelude::*;
+use arc_swap::ArcSwapOption;
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+use super::OnFatal;
+use super::log::LogActor;
+use super::membership::{MembershipActor, MembershipOptions, Seeds};
+use super::messages::Gateway;
+use super::messages::inside::Close;
+use super::peer::handshake::{Card, Secret};
+use super::peer::link::Dialer;
+use super::peer::listener::Answerer;
+use super::peer::net::Network;
+use super::peer::{Spawner, TaskOwner};
+use super::raft::actor::{Place, RaftActor};
+use super::raft::admin::Admin;
+use super::raft::context::{self, RaftTiming};
+use super::raft::peers::Peers;
+use super::raft::serve::Desk;
+use super::storage::{CheckpointActor, StorageActor};
+use crate::env::{Chance, Clock};
+use crate::metrics::Metrics;
+use crate::storage::disk::Disk;
+use crate::storage::error::StorageError;
+use crate::storage::identity::{Identity, IdentityError, Standing};
+use crate::storage::kv::{Kv, KvReader};
+use crate::storage::log::{Log, LogError, LogOptions};
+use crate::storage::store::StoreOptions;
+use crate::types::{ClusterId, LogId};
+
+/// Where actors run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Threads {
+    /// Storage, checkpoints, log and Raft each on a thread of their own.
+    Dedicated,
+    /// All on the thread that starts the node: a simulation.
+    Here,
+}
+
+/// What a node is told.
+#[derive(Clone)]
+pub struct NodeOptions {
+    pub name: String,
+    /// Where peers are answered; port 0 lets the system choose.
+    pub raft_addr: String,
+    /// What peers are told to connect to; `None` for the address that was bound.
+    pub raft_advertise_addr: Option<String>,
+    pub http_advertise_addr: String,
+    /// Whether a node without a cluster founds one.
+    pub founds: bool,
+    pub seeds: Vec<String>,
+    pub secret: Secret,
+    pub timing: RaftTiming,
+    pub store: StoreOptions,
+    pub log: LogOptions,
+    pub threads: Threads,
+}
+
+/// What a node stands in.
+#[derive(Clone)]
+pub struct Surroundings {
+    pub disk: Arc<dyn Disk>,
+    pub network: Arc<dyn Network>,
+    pub clock: Arc<dyn Clock>,
+    pub chance: Arc<dyn Chance>,
+    pub seeds: Arc<dyn Seeds>,
+    /// The runtime for Raft and for connections.
+    pub runtime: tokio::runtime::Handle,
+    pub metrics: Arc<Metrics>,
+    pub on_fatal: OnFatal,
+}
+
+/// Why a node did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum NodeError {
+    #[error(transparent)]
+    Identity(#[from] IdentityError),
+    #[error(transparent)]
+    Log(#[from] LogError),
+    #[error(transparent)]
+    Storage(#[from] StorageError),
+    #[error("raft_addr: cannot listen on {address}: {source}")]
+    Listen { address: String, source: std::io::Error },
+    #[error(
+        "the store ends at log index {applied:?}, but the log begins after {purged}: one of the two was damaged or \
+         replaced; stop this node, move its data directory away and let it join its cluster again"
+    )]
+    Gap { applied: Option<LogId>, purged: LogId },
+}
+
+/// A running node.
+pub struct Node {
+    gateway: Gateway,
+    raft_addr: String,
+    log: Addr<LogActor>,
+    storage: Addr<StorageActor>,
+    raft: Addr<RaftActor>,
+    membership: Addr<MembershipActor>,
+    arbiters: Vec<Arbiter>,
+    tasks: TaskOwner,
+}
+
+impl Node {
+    /// Starts a node. It answers peers and requests when this returns; whether it is ready to serve them
+    /// is in its status.
+    pub async fn start(options: NodeOptions, around: Surroundings) -> Result<Node, NodeError> {
+        let identity = identity(&options, &around)?;
+        let (log, log_writer, recovery) = Log::open(around.disk.clone(), options.log.clone())?;
+        log::info!("log: {recovery:?}");
+        let kv = Kv::open(around.disk.clone(), options.store.clone())?;
+        let reader = kv.reader();
+        check_joint(&log, &reader)?;
+
+        let listener =
+            around.network.listen(&options.raft_addr).await.map_err(|source| {
+                NodeError::Listen { address: options.raft_addr.clone(), source }
+            })?;
+        let raft_addr = options.raft_advertise_addr.clone().unwrap_or(listener.local_address());
+        let card = Card {
+            cluster_id: identity.cluster_id,
+            node_id: identity.node_id,
+            name: options.name.clone(),
+            raft_addr: raft_addr.clone(),
+            http_addr: options.http_advertise_addr.clone(),
+        };
+        log::info!(
+            "{} ({:016x}) of cluster {} answers peers at {raft_addr}",
+            card.name,
+            card.node_id,
+            card.cluster_id
+        );
+        let (card_sender, card) = watch::channel(card);
+        let (identity_sender, identity) = watch::channel(identity);
+        let (tasks, spawner) = Spawner::new(around.runtime.clone());
+        let own_card: Arc<dyn Fn() -> Card + Send + Sync> = {
+            let card = card.clone();
+            Arc::new(move || card.borrow().clone())
+        };
+        let dialer = Dialer {
+            network: around.network.clone(),
+            spawner: spawner.clone(),
+            secret: options.secret.clone(),
+            chance: around.chance.clone(),
+            metrics: around.metrics.clone(),
+            card: own_card.clone(),
+        };
+
+        let mut arbiters = Vec::new();
+        let (metrics, on_fatal) = (around.metrics.clone(), around.on_fatal.clone());
+        let log_actor = {
+            let (metrics, on_fatal) = (metrics.clone(), on_fatal.clone());
+            let (disk, log_options) = (around.disk.clone(), options.log.clone());
+            place(options.threads, &mut arbiters, move |_| {
+                LogActor::new(log_writer, disk, log_options, metrics, on_fatal)
+            })
+        };
+        let checkpoints = place(options.threads, &mut arbiters, |_| CheckpointActor);
+        let (applied_sender, applied) = watch::channel(0);
+        let storage = {
+            let (metrics, on_fatal) = (metrics.clone(), on_fatal.clone());
+            place(options.threads, &mut arbiters, move |_| {
+                StorageActor::new(kv, checkpoints, applied_sender, metrics, on_fatal)
+            })
+        };
+
+        let context = Arc::new(context::Context {
+            timing: options.timing,
+            raft: ArcSwapOption::empty(),
+            peers: Peers::new(dialer),
+            identity,
+            storage: storage.clone(),
+            reader,
+            applied,
+            log: ArcSwapOption::from_pointee(log),
+            clock: around.clock.clone(),
+            chance: around.chance.clone(),
+            metrics,
+            on_fatal,
+            started: Instant::now(),
+            heard_ms: AtomicU64::new(0),
+        });
+        let raft = {
+            let place_of =
+                Place { disk: around.disk.clone(), identity: identity_sender, card: card_sender };
+            let (context, spawner) = (context.clone(), spawner.clone());
+            let log_actor = log_actor.clone();
+            place(options.threads, &mut arbiters, move |_| {
+                RaftActor::new(context, place_of, spawner, log_actor)
+            })
+        };
+        let membership = MembershipActor::new(
+            Admin::new(context.clone()),
+            raft.clone().recipient(),
+            MembershipOptions { seeds: options.seeds.clone(), card: own_card },
+            around.seeds.clone(),
+            around.chance.clone(),
+        )
+        .start();
+
+        let desk = Desk {
+            context,
+            read_index: raft.clone().recipient(),
+            invitation: raft.clone().recipient(),
+            removal: raft.clone().recipient(),
+            join: membership.clone().recipient(),
+            remove: membership.clone().recipient(),
+            transfer: membership.clone().recipient(),
+        };
+        let answerer = Answerer {
+            spawner: spawner.clone(),
+            secret: options.secret.clone(),
+            chance: around.chance.clone(),
+            card,
+            serve: desk.into_serve(),
+        };
+        spawner.spawn(answerer.run(listener));
+
+        let gateway = Gateway {
+            write: raft.clone().recipient(),
+            read: raft.clone().recipient(),
+            status: raft.clone().recipient(),
+            members: raft.clone().recipient(),
+            join: membership.clone().recipient(),
+            remove: membership.clone().recipient(),
+            transfer: membership.clone().recipient(),
+        };
+        Ok(Node { gateway, raft_addr, log: log_actor, storage, raft, membership, arbiters, tasks })
+    }
+
+    /// Where requests enter.
+    pub fn gateway(&self) -> Gateway {
+        self.gateway.clone()
+    }
+
+    /// Where peers are told to connect.
+    pub fn raft_addr(&self) -> &str {
+        &self.raft_addr
+    }
+
+    /// Closes in order and waits: leadership is handed over, a checkpoint written, the log flushed.
+    pub async fn close(self) {
+        let _ = self.membership.send(Close).await;
+        let _ = self.raft.send(Close).await;
+        let _ = self.storage.send(Close).await;
+        let _ = self.log.send(Close).await;
+        drop(self.tasks);
+        for arbiter in self.arbiters {
+            arbiter.stop();
+        }
+    }
+}
+
+/// The log must reach back to what the store holds: it is purged only behind a checkpoint. If it does not, the
+/// store fell back to an older root than the last (its newest meta page was damaged) or was replaced.
+fn check_joint(log: &Log, reader: &KvReader) -> Result<(), NodeError> {
+    let applied = reader.snapshot()?.applied()?;
+    match log.state().purged {
+        Some(purged) if applied.is_none_or(|applied| applied.index < purged.index) => {
+            Err(NodeError::Gap { applied, purged })
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Reads this node's identity, or draws one for an empty data directory, and finishes what a crash
+/// interrupted.
+fn identity(options: &NodeOptions, around: &Surroundings) -> Result<Identity, IdentityError> {
+    let stored = Identity::load(&around.disk)?;
+    let mut identity = match stored.clone() {
+        Some(identity) if identity.name != options.name => {
+            return Err(IdentityError::OtherNode {
+                file: around.disk.locate(crate::storage::identity::FILE),
+                stored: identity.name,
+                configured: options.name.clone(),
+            });
+        }
+        Some(identity) => identity,
+        None => Identity {
+            name: options.name.clone(),
+            node_id: around.chance.next_u64(),
+            cluster_id: ClusterId::NONE,
+            standing: Standing::Invited,
+        },
+    };
+    if identity.standing == Standing::Resetting {
+        log::info!("finishing the reset that was interrupted");
+        let io = |source| IdentityError::Io { file: around.disk.locate(""), source };
+        for name in around.disk.list().map_err(io)? {
+            if name != crate::storage::identity::FILE {
+                around.disk.remove(&name).map_err(io)?;
+            }
+        }
+        around.disk.sync_dir().map_err(io)?;
+        identity.standing = Standing::Invited;
+    }
+    if options.founds && !identity.cluster_id.is_some() {
+        identity.cluster_id = ClusterId(around.chance.next_u128());
+        identity.standing = Standing::Founder;
+    }
+    if stored.as_ref() != Some(&identity) {
+        identity.store(&around.disk)?;
+    }
+    Ok(identity)
+}
+
+/// Starts an actor on a thread of its own, or here.
+fn place<A: Actor<Context = Context<A>>>(
+    threads: Threads,
+    arbiters: &mut Vec<Arbiter>,
+    make: impl FnOnce(&mut Context<A>) -> A + Send + 'static,
+) -> Addr<A> {
+    match threads {
+        Threads::Here => A::create(make),
+        Threads::Dedicated => {
+            let arbiter = Arbiter::new();
+            let address = A::start_in_arbiter(&arbiter.handle(), make);
+            arbiters.push(arbiter);
+            address
+        }
+    }
+}

@@ -1,0 +1,415 @@
+//! The Raft actor: owns the running Raft and this node's place in a cluster.
+//!
+//! Requests are carried out by [`super::write`] and [`super::read`] in futures that share the
+//! [`Context`]; the actor itself holds what must change in one place: the read rounds, the identity, and the
+//! life cycle below.
+//!
+//! ```text
+//! start ──▶ founder? initialize a cluster of one ──▶ serving ──▶ closing: hand leadership over, stop
+//!   │                                                │   ▲
+//!   └─ removed: no Raft, stale reads only ◀── told ──┘   └── invited elsewhere: wipe, new incarnation
+//! ```
+//!
+//! A new life is only begun when nothing is lost: the node is empty and alone, or it was removed, or it is
+//! outside the cluster that invites it back and hears no leader.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use actix::prelude::*;
+use openraft::{Config, SnapshotPolicy};
+use openraft_rt::deterministic_rng::DeterministicRng;
+use tokio::sync::{oneshot, watch};
+use tokio::time::Instant;
+
+use super::admin;
+use super::context::Context;
+use super::log_store::LogStore;
+use super::network::NetworkFactory;
+use super::read::{self, Round, Rounds};
+use super::serve::{AcceptInvitation, AskReadIndex, NoteRemoval};
+use super::state_machine::StateMachine;
+use super::types::{PeerNode, Raft};
+use super::{watch as watcher, write};
+use crate::actors::log::LogActor;
+use crate::actors::messages::inside::{Close, WipeLog, WipeStore};
+use crate::actors::messages::{GetMembers, GetStatus, Read, ReadView, RequestError, Write};
+use crate::actors::peer::Spawner;
+use crate::actors::peer::handshake::Card;
+use crate::storage::disk::Disk;
+use crate::storage::identity::{Identity, Standing};
+use crate::types::{ClusterId, NodeId, Outcome};
+
+/// How long a closing leader waits for another to take over.
+const HAND_OVER_LIMIT: Duration = Duration::from_secs(2);
+
+/// Time for one piece of a snapshot, its installation included.
+const SNAPSHOT_PIECE_LIMIT: Duration = Duration::from_secs(60);
+
+/// Where this node stands, and who is told when that changes.
+pub struct Place {
+    pub disk: Arc<dyn Disk>,
+    pub identity: watch::Sender<Identity>,
+    pub card: watch::Sender<Card>,
+}
+
+impl Place {
+    /// Makes a change of identity durable, then known.
+    fn change(&self, change: impl FnOnce(&mut Identity)) -> Result<(), RequestError> {
+        let mut identity = self.identity.borrow().clone();
+        change(&mut identity);
+        identity
+            .store(&self.disk)
+            .map_err(|error| RequestError::Storage { detail: error.to_string() })?;
+        self.card.send_modify(|card| {
+            card.node_id = identity.node_id;
+            card.cluster_id = identity.cluster_id;
+        });
+        self.identity.send_replace(identity);
+        Ok(())
+    }
+}
+
+/// See the module.
+pub struct RaftActor {
+    pub context: Arc<Context>,
+    pub place: Arc<Place>,
+    pub spawner: Spawner,
+    pub log_actor: Addr<LogActor>,
+    rounds: Rounds,
+    /// A new life is begun; a second invitation has to wait.
+    reborn: bool,
+}
+
+impl RaftActor {
+    pub fn new(
+        context: Arc<Context>,
+        place: Place,
+        spawner: Spawner,
+        log_actor: Addr<LogActor>,
+    ) -> RaftActor {
+        RaftActor {
+            context,
+            place: Arc::new(place),
+            spawner,
+            log_actor,
+            rounds: Rounds::default(),
+            reborn: false,
+        }
+    }
+
+    fn parts(&self) -> Parts {
+        Parts {
+            context: self.context.clone(),
+            place: self.place.clone(),
+            spawner: self.spawner.clone(),
+            log_actor: self.log_actor.clone(),
+        }
+    }
+
+    fn begin_round(&mut self, ctx: &mut actix::Context<Self>) {
+        let readers = self.rounds.begin();
+        let round = read::round(self.context.clone()).into_actor(self);
+        ctx.spawn(round.map(move |result, actor, ctx| {
+            for reader in readers {
+                let _ = reader.send(result.clone());
+            }
+            if actor.rounds.end() {
+                actor.begin_round(ctx);
+            }
+        }));
+    }
+}
+
+impl Actor for RaftActor {
+    type Context = actix::Context<Self>;
+
+    fn started(&mut self, ctx: &mut Self::Context) {
+        let on_fatal = self.context.on_fatal.clone();
+        let starting = self.parts().start();
+        ctx.spawn(starting.into_actor(self).map(move |started, _, _| {
+            if let Err(reason) = started {
+                on_fatal(reason);
+            }
+        }));
+    }
+}
+
+/// What the actor's futures need of it.
+#[derive(Clone)]
+struct Parts {
+    context: Arc<Context>,
+    place: Arc<Place>,
+    spawner: Spawner,
+    log_actor: Addr<LogActor>,
+}
+
+impl Parts {
+    /// Starts Raft on what the log and the store hold, and finishes founding a cluster.
+    async fn start(self) -> Result<(), String> {
+        let identity = self.place.identity.borrow().clone();
+        if identity.standing == Standing::Removed {
+            log::warn!(
+                "this node was removed from cluster {}; it serves stale reads only",
+                identity.cluster_id
+            );
+            return Ok(());
+        }
+        let log = self.context.log.load_full().ok_or("the log is not open")?;
+        let config = Arc::new(self.config().validate().map_err(|error| error.to_string())?);
+        let network = NetworkFactory::new(identity.node_id, self.context.peers.clone());
+        let log_store = LogStore::new((*log).clone(), self.log_actor.clone());
+        let state_machine = StateMachine::new(self.context.storage.clone());
+        let making = Raft::new(identity.node_id, config, network, log_store, state_machine);
+        let seed = self.context.chance.next_u64();
+        let seeded = DeterministicRng::<openraft::TokioRuntime>::scope(seed, making);
+        let made = self.spawner.runtime().spawn(seeded).await;
+        let raft = made.map_err(|error| error.to_string())?.map_err(|error| error.to_string())?;
+        if identity.standing == Standing::Founder
+            && !raft.is_initialized().await.map_err(|error| error.to_string())?
+        {
+            let card = self.place.card.borrow().clone();
+            let own = PeerNode {
+                name: card.name,
+                raft_addr: card.raft_addr,
+                http_addr: card.http_addr,
+                wants_vote: true,
+            };
+            let members = BTreeMap::from([(identity.node_id, own)]);
+            raft.initialize(members).await.map_err(|error| error.to_string())?;
+            log::info!("founded cluster {}", identity.cluster_id);
+        }
+        let raft = Arc::new(raft);
+        self.context.raft.store(Some(raft.clone()));
+        self.spawner.spawn(watcher::follow(self.context.clone(), raft.clone()));
+        self.spawner.spawn(watcher::checkpoints(self.context.clone(), raft));
+        Ok(())
+    }
+
+    fn config(&self) -> Config {
+        let timing = self.context.timing;
+        let ms = |duration: Duration| duration.as_millis() as u64;
+        Config {
+            cluster_name: "conuredb".into(),
+            heartbeat_interval: ms(timing.heartbeat_interval),
+            election_timeout_min: ms(timing.election_timeout_min),
+            election_timeout_max: ms(timing.election_timeout_max),
+            install_snapshot_timeout: ms(SNAPSHOT_PIECE_LIMIT),
+            snapshot_policy: SnapshotPolicy::LogsSinceLast(timing.checkpoint_entries),
+            max_in_snapshot_log_to_keep: timing.keep_entries,
+            // A follower further behind than the log reaches gets a snapshot; the log reaches back this far.
+            replication_lag_threshold: timing.checkpoint_entries * 2 + timing.keep_entries,
+            // A restarted leader must win an election before it serves: its applied state is that of the
+            // last checkpoint.
+            enable_leader_restore: Some(false),
+            enable_pre_vote: Some(true),
+            // The least that openraft allows: leader lease plus the longest election timeout.
+            quorum_loss_probe_interval: Some(2 * ms(timing.election_timeout_max)),
+            // Peers get entries while the leader's own fsync is under way.
+            broadcast_submitted_on_append: Some(true),
+            backoff: "50ms 100ms ..500ms".into(),
+            ..Config::default()
+        }
+    }
+
+    async fn stop(&self) {
+        if let Some(raft) = self.context.raft.swap(None)
+            && let Err(error) = raft.shutdown().await
+        {
+            log::warn!("consensus did not stop cleanly: {error}");
+        }
+    }
+
+    /// Accepts an invitation or says why not. Answers with the incarnation that joins.
+    async fn accept(self, cluster_id: ClusterId) -> Result<NodeId, RequestError> {
+        let identity = self.place.identity.borrow().clone();
+        let pristine = self.context.log.load_full().is_none_or(|log| log.state().last.is_none());
+        let same_cluster = identity.cluster_id == cluster_id;
+        if pristine && (same_cluster || !identity.cluster_id.is_some()) {
+            if !same_cluster {
+                self.place.change(|identity| {
+                    identity.cluster_id = cluster_id;
+                    identity.standing = Standing::Invited;
+                })?;
+                log::info!("invited into cluster {cluster_id}");
+            }
+            return Ok(identity.node_id);
+        }
+        if identity.standing != Standing::Removed {
+            self.refuse_if_it_matters(&identity, same_cluster)?;
+        }
+        self.begin_new_life(cluster_id).await
+    }
+
+    fn refuse_if_it_matters(
+        &self,
+        identity: &Identity,
+        same_cluster: bool,
+    ) -> Result<(), RequestError> {
+        let status = self.context.status();
+        let name = &identity.name;
+        if same_cluster {
+            let led = status
+                .last_contact
+                .is_some_and(|age| age < self.context.timing.election_timeout_max);
+            return match led {
+                true => Err(RequestError::NotReady {
+                    reason: format!("{name} is being served by a leader of this cluster right now"),
+                }),
+                false => Ok(()),
+            };
+        }
+        if status.revision == 0 && status.member_count <= 1 {
+            return Ok(());
+        }
+        Err(RequestError::NodeConflict {
+            detail: format!(
+                "{name} belongs to cluster {}, with {} member(s) and data up to revision {}: to give that up, \
+                 stop it, move its data directory away and start it again",
+                identity.cluster_id, status.member_count, status.revision
+            ),
+        })
+    }
+
+    /// Wipes log and store and joins `cluster_id` as a new incarnation. Each step is repeated at the next
+    /// start if a crash comes between: see [`Standing::Resetting`].
+    async fn begin_new_life(&self, cluster_id: ClusterId) -> Result<NodeId, RequestError> {
+        let node_id = self.context.chance.next_u64();
+        log::info!(
+            "giving up the former life of this node to join cluster {cluster_id} as {node_id:016x}"
+        );
+        self.place.change(|identity| {
+            identity.node_id = node_id;
+            identity.cluster_id = cluster_id;
+            identity.standing = Standing::Resetting;
+        })?;
+        self.stop().await;
+        self.context.peers.retain(|_| false);
+        let failed = |reason: String| RequestError::Storage { detail: reason };
+        let log = self.log_actor.send(WipeLog).await.map_err(|error| failed(error.to_string()))?;
+        self.context.log.store(Some(Arc::new(log.map_err(|error| failed(error.to_string()))?)));
+        let wiped = self.context.storage.send(WipeStore).await;
+        wiped
+            .map_err(|error| failed(error.to_string()))?
+            .map_err(|error| failed(error.to_string()))?;
+        self.place.change(|identity| identity.standing = Standing::Invited)?;
+        self.clone().start().await.map_err(failed)?;
+        Ok(node_id)
+    }
+}
+
+impl Handler<Write> for RaftActor {
+    type Result = ResponseFuture<Result<Outcome, RequestError>>;
+
+    fn handle(&mut self, message: Write, _: &mut Self::Context) -> Self::Result {
+        let context = self.context.clone();
+        Box::pin(async move { write::write(&context, message).await })
+    }
+}
+
+impl Handler<Read> for RaftActor {
+    type Result = ResponseFuture<Result<ReadView, RequestError>>;
+
+    fn handle(&mut self, message: Read, ctx: &mut Self::Context) -> Self::Result {
+        let own = ctx.address();
+        let ask = move || {
+            let asked = own.send(AskReadIndex);
+            async move {
+                asked.await.unwrap_or_else(|_| {
+                    Err(RequestError::NotReady { reason: "this node is closing".into() })
+                })
+            }
+        };
+        Box::pin(read::read(self.context.clone(), message, ask))
+    }
+}
+
+impl Handler<AskReadIndex> for RaftActor {
+    type Result = ResponseFuture<Round>;
+
+    fn handle(&mut self, _: AskReadIndex, ctx: &mut Self::Context) -> Self::Result {
+        let (reply, answer) = oneshot::channel();
+        if self.rounds.join(reply) {
+            self.begin_round(ctx);
+        }
+        Box::pin(async move {
+            answer.await.unwrap_or_else(|_| {
+                Err(RequestError::NotReady { reason: "this node is closing".into() })
+            })
+        })
+    }
+}
+
+impl Handler<GetStatus> for RaftActor {
+    type Result = MessageResult<GetStatus>;
+
+    fn handle(&mut self, _: GetStatus, _: &mut Self::Context) -> Self::Result {
+        MessageResult(self.context.status())
+    }
+}
+
+impl Handler<GetMembers> for RaftActor {
+    type Result = MessageResult<GetMembers>;
+
+    fn handle(&mut self, _: GetMembers, _: &mut Self::Context) -> Self::Result {
+        MessageResult(self.context.members())
+    }
+}
+
+impl Handler<AcceptInvitation> for RaftActor {
+    type Result = ResponseActFuture<Self, Result<NodeId, RequestError>>;
+
+    fn handle(&mut self, message: AcceptInvitation, _: &mut Self::Context) -> Self::Result {
+        if std::mem::replace(&mut self.reborn, true) {
+            let reason = "another invitation is being answered".into();
+            return Box::pin(async { Err(RequestError::NotReady { reason }) }.into_actor(self));
+        }
+        let accepting = self.parts().accept(message.cluster_id).into_actor(self);
+        Box::pin(accepting.map(|accepted, actor, _| {
+            actor.reborn = false;
+            if let Err(RequestError::Storage { detail }) = &accepted {
+                (actor.context.on_fatal)(detail.clone());
+            }
+            accepted
+        }))
+    }
+}
+
+impl Handler<NoteRemoval> for RaftActor {
+    type Result = ResponseFuture<()>;
+
+    fn handle(&mut self, message: NoteRemoval, _: &mut Self::Context) -> Self::Result {
+        let parts = self.parts();
+        Box::pin(async move {
+            let identity = parts.place.identity.borrow().clone();
+            if identity.node_id != message.node_id || identity.standing == Standing::Removed {
+                return;
+            }
+            log::warn!(
+                "this node was removed from cluster {}: it stops serving writes and linearizable reads",
+                identity.cluster_id
+            );
+            if let Err(error) = parts.place.change(|identity| identity.standing = Standing::Removed)
+            {
+                (parts.context.on_fatal)(error.to_string());
+            }
+            parts.stop().await;
+        })
+    }
+}
+
+impl Handler<Close> for RaftActor {
+    type Result = ResponseActFuture<Self, ()>;
+
+    fn handle(&mut self, _: Close, _: &mut Self::Context) -> Self::Result {
+        let parts = self.parts();
+        let closing = async move {
+            if let Ok(raft) = parts.context.raft() {
+                admin::step_aside(&parts.context, &raft, Instant::now() + HAND_OVER_LIMIT).await;
+            }
+            parts.stop().await;
+        };
+        Box::pin(closing.into_actor(self).map(|(), _, ctx| ctx.stop()))
+    }
+}

@@ -1,0 +1,330 @@
+//! Changes of the membership, and of who leads: the mechanisms. What is changed when is decided by
+//! [`crate::actors::membership`], which sees none of openraft's types.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use openraft::ChangeMembers;
+use openraft::ReadPolicy;
+use openraft::async_runtime::WatchReceiver;
+use openraft::errors::{ChangeMembershipError, ClientWriteError, RaftError};
+use tokio::time::{Instant, timeout, timeout_at};
+
+use super::context::Context;
+use super::peers::{Lane, PeerError, ask};
+use super::rpc::{MemberStanding, Request, Response};
+use super::types::{PeerNode, Raft, members};
+use super::write::inner_timeout;
+use crate::actors::messages::{Member, RequestError};
+use crate::actors::peer::handshake::{Card, Purpose, call};
+use crate::actors::peer::link::Link;
+use crate::types::{ClusterId, NodeId};
+
+/// How long a node that is asked to introduce itself, or is told something, may take.
+const INTRODUCTION_LIMIT: Duration = Duration::from_secs(3);
+
+/// A change of the membership; each is one or two log entries.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum MemberChange {
+    /// Adds a learner that shall become a voter when caught up, if `wants_vote`.
+    AddLearner { member: Member, wants_vote: bool },
+    /// Makes learners voters.
+    Promote(BTreeSet<NodeId>),
+    /// Corrects a member's addresses.
+    Readdress { member: Member, wants_vote: bool },
+    /// Takes a member out, voter or not.
+    Remove(NodeId),
+}
+
+/// The administrative side of a running Raft, shared with the membership actor.
+#[derive(Clone)]
+pub struct Admin {
+    context: Arc<Context>,
+}
+
+/// A learner on its way, as the leader sees it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Learner {
+    pub node_id: NodeId,
+    pub name: String,
+    /// Entries it lacks; `None` before its first answer.
+    pub lag: Option<u64>,
+}
+
+fn node(member: &Member, wants_vote: bool) -> PeerNode {
+    PeerNode {
+        name: member.name.clone(),
+        raft_addr: member.raft_addr.clone(),
+        http_addr: member.http_addr.clone(),
+        wants_vote,
+    }
+}
+
+fn change_of(change: MemberChange) -> ChangeMembers<NodeId, PeerNode> {
+    match change {
+        MemberChange::AddLearner { member, wants_vote } => {
+            ChangeMembers::AddNodes(BTreeMap::from([(member.node_id, node(&member, wants_vote))]))
+        }
+        MemberChange::Promote(ids) => ChangeMembers::AddVoterIds(ids),
+        MemberChange::Readdress { member, wants_vote } => {
+            ChangeMembers::SetNodes(BTreeMap::from([(member.node_id, node(&member, wants_vote))]))
+        }
+        MemberChange::Remove(id) => ChangeMembers::Batch(vec![
+            ChangeMembers::RemoveVoters(BTreeSet::from([id])),
+            ChangeMembers::RemoveNodes(BTreeSet::from([id])),
+        ]),
+    }
+}
+
+impl Admin {
+    pub fn new(context: Arc<Context>) -> Admin {
+        Admin { context }
+    }
+
+    pub fn context(&self) -> &Context {
+        &self.context
+    }
+
+    /// Whether this node leads, as far as it knows.
+    pub fn leads(&self) -> bool {
+        self.leader().is_some_and(|member| member.node_id == self.context.own_id())
+    }
+
+    pub fn leader(&self) -> Option<Member> {
+        self.context.members().leader
+    }
+
+    /// Has a quorum confirm that this node leads.
+    pub async fn confirm_leadership(&self) -> Result<(), RequestError> {
+        let raft = self.context.raft()?;
+        let limit = self.context.timing.election_timeout_max;
+        match timeout(limit, raft.get_read_linearizer(ReadPolicy::ReadIndex)).await {
+            Ok(Ok(_)) => Ok(()),
+            Ok(Err(error)) => Err(RequestError::NoLeader { reason: error.to_string() }),
+            Err(_) => Err(RequestError::NoLeader { reason: "no quorum answered in time".into() }),
+        }
+    }
+
+    /// Proposes a change and waits until it is committed. A change that is under way is waited for.
+    pub async fn change(
+        &self,
+        change: MemberChange,
+        deadline: Instant,
+    ) -> Result<(), RequestError> {
+        loop {
+            let raft = self.context.raft()?;
+            let proposing = raft.change_membership(change_of(change.clone()), false);
+            let reason = match timeout_at(deadline, proposing).await {
+                Ok(Ok(_)) => return Ok(()),
+                Ok(Err(RaftError::APIError(ClientWriteError::ForwardToLeader(_)))) => {
+                    return Err(RequestError::NoLeader { reason: "leadership moved".into() });
+                }
+                Ok(Err(RaftError::APIError(ClientWriteError::ChangeMembershipError(
+                    error @ (ChangeMembershipError::InProgress(_)
+                    | ChangeMembershipError::UncommittedLeaderLog(_)),
+                )))) => error.to_string(),
+                Ok(Err(RaftError::APIError(ClientWriteError::ChangeMembershipError(error)))) => {
+                    return Err(RequestError::Refused { detail: error.to_string() });
+                }
+                Ok(Err(error)) => {
+                    return Err(RequestError::OutcomeUnknown { reason: error.to_string() });
+                }
+                Err(_) => {
+                    let reason = "no quorum acknowledged the change of membership in time".into();
+                    return Err(RequestError::OutcomeUnknown { reason });
+                }
+            };
+            if !self.context.pause(deadline).await {
+                return Err(RequestError::TimedOut { waiting_for: reason });
+            }
+        }
+    }
+
+    /// Learners that are to become voters.
+    pub fn candidates(&self) -> Vec<Learner> {
+        let Some(raft) = self.context.raft.load_full() else { return Vec::new() };
+        let metrics = raft.metrics();
+        let metrics = metrics.borrow_watched();
+        let Some(replication) = &metrics.replication else { return Vec::new() };
+        let voters: BTreeSet<NodeId> = metrics.membership_config.voter_ids().collect();
+        let last = metrics.last_log_index.unwrap_or(0);
+        metrics
+            .membership_config
+            .nodes()
+            .filter(|(id, node)| node.wants_vote && !voters.contains(id))
+            .map(|(id, node)| Learner {
+                node_id: *id,
+                name: node.name.clone(),
+                lag: replication
+                    .get(id)
+                    .and_then(|matched| matched.as_ref())
+                    .map(|matched| last.saturating_sub(matched.index)),
+            })
+            .collect()
+    }
+
+    /// Asks whoever answers at `address` who it is.
+    pub async fn introduce(&self, address: &str) -> Result<Card, RequestError> {
+        let dialer = self.context.peers.dialer();
+        let unreachable = |reason: String| RequestError::NotReady {
+            reason: format!("no node can be reached at {address}: {reason}"),
+        };
+        let meeting = async {
+            let mut stream = dialer
+                .network
+                .connect(address)
+                .await
+                .map_err(|error| unreachable(error.to_string()))?;
+            let nonce = dialer.chance.next_u128();
+            let card = (dialer.card)();
+            call(&mut *stream, card, Purpose::Introduction, &dialer.secret, nonce)
+                .await
+                .map_err(|error| unreachable(error.to_string()))
+        };
+        let met = timeout(INTRODUCTION_LIMIT, meeting).await;
+        met.unwrap_or_else(|_| Err(unreachable(format!("no answer within {INTRODUCTION_LIMIT:?}"))))
+    }
+
+    /// Invites the node at `address` into this cluster; answers with its incarnation here.
+    pub async fn invite(
+        &self,
+        address: &str,
+        cluster_id: ClusterId,
+    ) -> Result<NodeId, RequestError> {
+        let link = Link::open(self.context.peers.dialer().clone(), address, Purpose::Introduction);
+        // A new life means wiping files: give it longer than a word.
+        let limit = INTRODUCTION_LIMIT * 3;
+        match ask(&link, &Request::Invite { cluster_id }, limit).await {
+            Ok(Response::Invited { node_id }) => Ok(node_id),
+            Ok(_) => Err(RequestError::Refused { detail: PeerError::Mismatch.to_string() }),
+            Err(PeerError::Failed(error)) => Err(error),
+            Err(error) => Err(RequestError::NotReady { reason: error.to_string() }),
+        }
+    }
+
+    /// Passes a request on to the leader.
+    pub async fn pass_on(&self, request: Request, timeout: Duration) -> Result<(), RequestError> {
+        let raft = self.context.raft()?;
+        let Some((leader, node)) = self.context.leader(&raft) else {
+            let reason = "an election is under way, or no quorum is reachable".into();
+            return Err(RequestError::NoLeader { reason });
+        };
+        match self.context.peers.ask(leader, &node, Lane::Forward, &request, timeout).await {
+            Ok(Response::Done) => Ok(()),
+            Ok(_) => Err(RequestError::OutcomeUnknown { reason: PeerError::Mismatch.to_string() }),
+            Err(PeerError::Failed(error)) => Err(error),
+            Err(error) if error.surely_unsent() => {
+                Err(RequestError::NoLeader { reason: error.to_string() })
+            }
+            Err(error) => Err(RequestError::OutcomeUnknown { reason: error.to_string() }),
+        }
+    }
+
+    /// Tells a node that it was removed. It may be down; then it finds out by asking.
+    pub async fn tell_removed(&self, member: &Member) {
+        let request = Request::Removed { node_id: member.node_id };
+        let peers = &self.context.peers;
+        let told = peers
+            .ask(member.node_id, &node(member, false), Lane::Forward, &request, INTRODUCTION_LIMIT)
+            .await;
+        if let Err(error) = told {
+            log::info!("{} was removed and could not be told: {error}", member.name);
+        }
+        let own = self.context.own_id();
+        let keep: BTreeSet<NodeId> =
+            self.context.members().members.iter().map(|member| member.node_id).collect();
+        peers.retain(|id| keep.contains(&id) || id == own);
+    }
+
+    /// Asks all other members whether this node is still one. `NotMember` only when a confirmed
+    /// leader says so.
+    pub async fn ask_standing(&self) -> MemberStanding {
+        let own = self.context.own_id();
+        for member in self.context.members().members {
+            if member.node_id == own {
+                continue;
+            }
+            let request = Request::Standing { node_id: own };
+            let asked = self
+                .context
+                .peers
+                .ask(
+                    member.node_id,
+                    &node(&member, false),
+                    Lane::Forward,
+                    &request,
+                    INTRODUCTION_LIMIT,
+                )
+                .await;
+            match asked {
+                Ok(Response::Standing(MemberStanding::Unknown)) | Err(_) => {}
+                Ok(Response::Standing(standing)) => return standing,
+                Ok(_) => {}
+            }
+        }
+        MemberStanding::Unknown
+    }
+
+    /// Moves leadership to `to`.
+    pub async fn hand_over(&self, to: NodeId, deadline: Instant) -> Result<(), RequestError> {
+        let raft = self.context.raft()?;
+        hand_over(&self.context, &raft, to, deadline).await
+    }
+
+    /// Gives leadership to the most up-to-date other voter, if this node leads.
+    pub async fn step_aside(&self, deadline: Instant) -> Result<(), RequestError> {
+        let raft = self.context.raft()?;
+        step_aside(&self.context, &raft, deadline).await;
+        match self.leads() {
+            true => Err(RequestError::NotReady { reason: "no other voter could take over".into() }),
+            false => Ok(()),
+        }
+    }
+
+    /// What a node gives the next one of its time.
+    pub fn inner_timeout(timeout: Duration) -> Duration {
+        inner_timeout(timeout)
+    }
+}
+
+async fn hand_over(
+    context: &Context,
+    raft: &Raft,
+    to: NodeId,
+    deadline: Instant,
+) -> Result<(), RequestError> {
+    let stopped =
+        |error: &dyn std::fmt::Display| RequestError::NotReady { reason: error.to_string() };
+    raft.trigger().transfer_leader(to).await.map_err(|error| stopped(&error))?;
+    loop {
+        if context.leader(raft).is_some_and(|(leader, _)| leader == to) {
+            return Ok(());
+        }
+        if !context.pause(deadline).await {
+            let waiting_for = "the other node to take over leadership".into();
+            return Err(RequestError::TimedOut { waiting_for });
+        }
+    }
+}
+
+/// Gives leadership to the most up-to-date other voter, if this node leads and there is one.
+pub async fn step_aside(context: &Context, raft: &Raft, deadline: Instant) {
+    let best = {
+        let metrics = raft.metrics();
+        let metrics = metrics.borrow_watched();
+        let Some(replication) = &metrics.replication else { return };
+        members(&metrics.membership_config)
+            .into_iter()
+            .filter(|member| member.voter && member.node_id != metrics.id)
+            .max_by_key(|member| {
+                let matched = replication.get(&member.node_id).and_then(|matched| matched.as_ref());
+                matched.map(|matched| matched.index)
+            })
+    };
+    let Some(best) = best else { return };
+    match hand_over(context, raft, best.node_id, deadline).await {
+        Ok(()) => log::info!("handed leadership over to {}", best.name),
+        Err(error) => log::warn!("could not hand leadership over to {}: {error}", best.name),
+    }
+}

@@ -1,0 +1,237 @@
+//! What the parts of the Raft actor share: the running Raft, its peers, and what this node is.
+//!
+//! Handlers run concurrently, so they hold an `Arc<Context>` and no reference to the actor. The running Raft
+//! can be absent (starting, being reset, closed); then every request says so.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use actix::Addr;
+use arc_swap::ArcSwapOption;
+use openraft::Instant as _;
+use openraft::ServerState;
+use openraft::async_runtime::WatchReceiver;
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+use super::peers::Peers;
+use super::types::{Metrics, PeerNode, Raft, members};
+use crate::actors::messages::{Member, Members, PeerProgress, RequestError, Role, Status};
+use crate::actors::storage::StorageActor;
+use crate::env::{Chance, Clock};
+use crate::storage::identity::{Identity, Standing};
+use crate::storage::kv::KvReader;
+use crate::storage::log::Log;
+use crate::types::NodeId;
+
+/// Timing of consensus.
+#[derive(Debug, Clone, Copy)]
+pub struct RaftTiming {
+    pub heartbeat_interval: Duration,
+    pub election_timeout_min: Duration,
+    pub election_timeout_max: Duration,
+    /// Applied entries after which a checkpoint is taken.
+    pub checkpoint_entries: u64,
+    /// Bytes of log after which a checkpoint is taken.
+    pub checkpoint_bytes: u64,
+    /// Entries kept behind the last checkpoint, for followers that lag a little.
+    pub keep_entries: u64,
+}
+
+impl RaftTiming {
+    /// How long a request waits before it looks again where the leader is.
+    pub fn retry_pause(&self) -> Duration {
+        self.heartbeat_interval / 4
+    }
+}
+
+/// Shared by all handlers of a node's Raft actor.
+pub struct Context {
+    pub timing: RaftTiming,
+    pub raft: ArcSwapOption<Raft>,
+    pub peers: Peers,
+    pub identity: watch::Receiver<Identity>,
+    pub storage: Addr<StorageActor>,
+    pub reader: KvReader,
+    /// The index after the last applied entry.
+    pub applied: watch::Receiver<u64>,
+    pub log: ArcSwapOption<Log>,
+    pub clock: Arc<dyn Clock>,
+    pub chance: Arc<dyn Chance>,
+    pub metrics: Arc<crate::metrics::Metrics>,
+    pub on_fatal: crate::actors::OnFatal,
+    pub started: Instant,
+    /// When a leader was last heard, in milliseconds after `started`, plus one; 0 for never.
+    pub heard_ms: AtomicU64,
+}
+
+impl Context {
+    /// The running Raft, or why there is none.
+    pub fn raft(&self) -> Result<Arc<Raft>, RequestError> {
+        if self.identity.borrow().standing == Standing::Removed {
+            let reason = "this node was removed from its cluster; join it again to serve".into();
+            return Err(RequestError::NotReady { reason });
+        }
+        self.raft.load_full().ok_or_else(|| RequestError::NotReady {
+            reason: "this node is starting or closing".into(),
+        })
+    }
+
+    pub fn own_id(&self) -> NodeId {
+        self.identity.borrow().node_id
+    }
+
+    /// The leader as this node knows it: its id and where it is. `None` while there is an election.
+    pub fn leader(&self, raft: &Raft) -> Option<(NodeId, PeerNode)> {
+        let metrics = raft.metrics();
+        let metrics = WatchReceiver::borrow_watched(&metrics);
+        let leader = metrics.current_leader?;
+        let node = metrics.membership_config.get_node(&leader)?.clone();
+        Some((leader, node))
+    }
+
+    /// Notes that a leader was heard just now.
+    pub fn hear_leader(&self) {
+        let elapsed = self.started.elapsed().as_millis() as u64;
+        self.heard_ms.store(elapsed + 1, Ordering::Relaxed);
+    }
+
+    /// Time since a leader was heard; for a leader, since a quorum acknowledged it.
+    pub fn last_contact(&self, metrics: &Metrics) -> Option<Duration> {
+        if metrics.state == ServerState::Leader {
+            return metrics.last_quorum_acked.map(|at| at.elapsed());
+        }
+        let heard_ms = self.heard_ms.load(Ordering::Relaxed).checked_sub(1)?;
+        Some(self.started.elapsed().saturating_sub(Duration::from_millis(heard_ms)))
+    }
+
+    /// Upper bound of the age of this node's state: the time since a leader was heard, or since the
+    /// node started if none was.
+    pub fn staleness(&self) -> Duration {
+        let contact = self.raft.load_full().and_then(|raft| {
+            let metrics = raft.metrics();
+            self.last_contact(&WatchReceiver::borrow_watched(&metrics))
+        });
+        contact.unwrap_or_else(|| self.started.elapsed())
+    }
+
+    /// Waits a moment for another leader to be known, at most until `deadline`.
+    pub async fn pause(&self, deadline: Instant) -> bool {
+        let until = Instant::now() + self.timing.retry_pause();
+        if until >= deadline {
+            return false;
+        }
+        tokio::time::sleep_until(until).await;
+        true
+    }
+
+    /// The membership this node holds.
+    pub fn members(&self) -> Members {
+        let Some(raft) = self.raft.load_full() else {
+            return Members { leader: None, members: Vec::new() };
+        };
+        let metrics = raft.metrics();
+        let metrics = WatchReceiver::borrow_watched(&metrics);
+        let members = members(&metrics.membership_config);
+        let leader = metrics.current_leader;
+        let leader = members.iter().find(|member| Some(member.node_id) == leader).cloned();
+        Members { leader, members }
+    }
+
+    /// What this node knows of itself and its cluster.
+    pub fn status(&self) -> Status {
+        let identity = self.identity.borrow().clone();
+        let raft = self.raft.load_full();
+        let metrics = match &raft {
+            Some(raft) => {
+                let metrics = raft.metrics();
+                WatchReceiver::borrow_watched(&metrics).clone()
+            }
+            None => Metrics::new_initial(identity.node_id),
+        };
+        let Members { leader, members } = self.members();
+        let last = self.log.load_full().and_then(|log| log.state().last);
+        let index = |id: &Option<super::types::RaftLogId>| id.map_or(0, |id| id.index);
+        let role = match metrics.state {
+            ServerState::Leader => Role::Leader,
+            ServerState::Candidate => Role::Candidate,
+            ServerState::Follower => Role::Follower,
+            ServerState::Learner | ServerState::Shutdown => Role::Learner,
+        };
+        Status {
+            role,
+            term: metrics.current_term,
+            commit_index: index(&metrics.cluster_committed).max(index(&metrics.local_committed)),
+            applied_index: self.applied.borrow().saturating_sub(1),
+            last_log_index: metrics.last_log_index.unwrap_or(0),
+            last_log_term: last.map_or(0, |id| id.term),
+            snapshot_index: index(&metrics.snapshot),
+            snapshot_term: metrics.snapshot.map_or(0, |id| *id.leader_id),
+            revision: self.reader.snapshot().map_or(0, |snapshot| snapshot.revision()),
+            last_contact: self.last_contact(&metrics),
+            peers: peer_progress(&metrics, &members),
+            member_count: members.len(),
+            not_ready: self.not_ready(&identity, &metrics, leader.as_ref()),
+            leader,
+            node_name: identity.name,
+            node_id: identity.node_id,
+            cluster_id: identity.cluster_id,
+            db_file_bytes: self.metrics.db_file_bytes.get(),
+            db_live_bytes: self.metrics.db_live_bytes.get(),
+            log_bytes: self.log.load_full().map_or(0, |log| log.file_bytes()),
+        }
+    }
+
+    fn not_ready(
+        &self,
+        identity: &Identity,
+        metrics: &Metrics,
+        leader: Option<&Member>,
+    ) -> Vec<String> {
+        let mut reasons = Vec::new();
+        if identity.standing == Standing::Removed {
+            reasons.push("this node was removed from its cluster".to_string());
+        }
+        if let Err(fatal) = &metrics.running_state {
+            reasons.push(format!("consensus stopped: {fatal}"));
+        }
+        if self.raft.load().is_none() {
+            reasons.push("this node is starting or closing".to_string());
+        }
+        if leader.is_none() {
+            reasons.push("no leader is known".to_string());
+        }
+        let committed = metrics.cluster_committed.map_or(0, |id| id.index + 1);
+        let applied = *self.applied.borrow();
+        if applied < committed {
+            reasons.push(format!("{} committed entries are not applied yet", committed - applied));
+        }
+        let last_contact = self.last_contact(metrics);
+        let limit = self.timing.election_timeout_max * 2;
+        match last_contact {
+            Some(age) if age > limit => {
+                reasons.push(format!("no leader was heard for {} ms", age.as_millis()));
+            }
+            _ => {}
+        }
+        reasons
+    }
+}
+
+fn peer_progress(
+    metrics: &Metrics,
+    members: &[Member],
+) -> std::collections::BTreeMap<String, PeerProgress> {
+    let last = metrics.last_log_index.unwrap_or(0);
+    let Some(replication) = &metrics.replication else { return Default::default() };
+    members
+        .iter()
+        .filter(|member| member.node_id != metrics.id)
+        .filter_map(|member| {
+            let matched = replication.get(&member.node_id)?.as_ref().map_or(0, |id| id.index);
+            let progress = PeerProgress { match_index: matched, lag: last.saturating_sub(matched) };
+            Some((member.name.clone(), progress))
+        })
+        .collect()
+}

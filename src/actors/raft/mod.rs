@@ -1,0 +1,32 @@
+//! openraft behind messages. Nothing outside this folder names openraft.
+//!
+//! Read in this order:
+//! * [`types`]: how openraft's type parameters are filled;
+//! * [`log_store`], [`state_machine`]: its storage, over the log and the storage actor;
+//! * [`rpc`], [`peers`], [`network`], [`transfer`]: what nodes ask each other, over which links, and how
+//!   snapshots travel;
+//! * [`context`]: what the handlers share;
+//! * [`write`], [`read`]: the life of a PUT and of a GET;
+//! * [`serve`]: answering peers;
+//! * [`watch`]: metrics, and when to take a checkpoint;
+//! * [`admin`]: membership changes and leadership, for the membership actor;
+//! * [`actor`]: the actor that owns it all, and this node's life cycle.
+//!
+//! openraft runs on the multi-threaded runtime given by the outermost layer; its handle is shared.
+
+pub mod actor;
+pub mod admin;
+#[cfg(test)]
+mod conformance;
+pub mod context;
+pub mod log_store;
+pub mod network;
+pub mod peers;
+pub mod read;
+pub mod rpc;
+pub mod serve;
+pub mod state_machine;
+pub mod transfer;
+pub mod types;
+pub mod watch;
+pub mod write;

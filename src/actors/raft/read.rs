@@ -1,0 +1,168 @@
+//! Linearizable reads by read index (Raft dissertation, section 6.4).
+//!
+//! A read needs a log index that was committed when the read began, confirmed by a leader that a quorum
+//! still follows; it then waits until this node has applied that far and reads its own state. One
+//! round serves many reads: those that arrive while a round is under way share the next one, never the
+//! current one, which may have begun before they did. A follower's round is one question to the
+//! leader, whose own rounds are shared in turn.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use openraft::ReadPolicy;
+use openraft::errors::{LinearizableReadError, RaftError};
+use tokio::sync::oneshot;
+use tokio::time::{Instant, timeout, timeout_at};
+
+use super::context::Context;
+use super::peers::{Lane, PeerError};
+use super::rpc::{Request, Response};
+use super::types::Raft;
+use crate::actors::messages::{Consistency, Read, ReadView, RequestError};
+use crate::actors::storage::PinnedView;
+
+/// What a round gives: a log index, or why there is none (and whether to try again).
+pub type Round = Result<u64, RequestError>;
+
+/// Reads waiting for a round. Lives in the actor; rounds run outside it.
+#[derive(Default)]
+pub struct Rounds {
+    waiting: Vec<oneshot::Sender<Round>>,
+    under_way: bool,
+}
+
+impl Rounds {
+    /// Adds a read to the next round. True when the caller has to start that round.
+    pub fn join(&mut self, reply: oneshot::Sender<Round>) -> bool {
+        self.waiting.push(reply);
+        !std::mem::replace(&mut self.under_way, true)
+    }
+
+    /// The reads that the round about to begin serves.
+    pub fn begin(&mut self) -> Vec<oneshot::Sender<Round>> {
+        std::mem::take(&mut self.waiting)
+    }
+
+    /// A round ended. True when another has to begin.
+    pub fn end(&mut self) -> bool {
+        self.under_way = !self.waiting.is_empty();
+        self.under_way
+    }
+}
+
+/// One round: asks a quorum here, or the leader there. Bounded by an election timeout, after which
+/// leadership is in doubt anyway.
+pub async fn round(context: Arc<Context>) -> Round {
+    let raft = context.raft()?;
+    let limit = context.timing.election_timeout_max;
+    match context.leader(&raft) {
+        None => Err(no_leader("an election is under way, or no quorum is reachable")),
+        Some((leader, _)) if leader == context.own_id() => confirm(&raft, limit).await,
+        Some((leader, node)) => {
+            let request = Request::ReadIndex { timeout_ms: limit.as_millis() as u64 };
+            match context.peers.ask(leader, &node, Lane::Forward, &request, limit).await {
+                Ok(Response::ReadIndex { index }) => Ok(index),
+                Ok(_) => Err(no_leader(&PeerError::Mismatch.to_string())),
+                Err(error) => Err(no_leader(&error.to_string())),
+            }
+        }
+    }
+}
+
+fn no_leader(reason: &str) -> RequestError {
+    RequestError::NoLeader { reason: reason.into() }
+}
+
+/// Has a quorum confirm that this node leads, and returns the index reads must wait for.
+async fn confirm(raft: &Raft, limit: Duration) -> Round {
+    match timeout(limit, raft.get_read_linearizer(ReadPolicy::ReadIndex)).await {
+        Ok(Ok(linearizer)) => Ok(linearizer.read_log_id().index()),
+        Ok(Err(RaftError::APIError(LinearizableReadError::ForwardToLeader(_)))) => {
+            Err(no_leader("leadership is changing"))
+        }
+        Ok(Err(error)) => Err(no_leader(&error.to_string())),
+        Err(_) => Err(no_leader("no quorum answered the leader in time")),
+    }
+}
+
+/// Carries out a read: `ask` joins a round.
+pub async fn read<F, Fut>(
+    context: Arc<Context>,
+    read: Read,
+    ask: F,
+) -> Result<ReadView, RequestError>
+where
+    F: Fn() -> Fut,
+    Fut: Future<Output = Round>,
+{
+    if let Consistency::Stale { max_stale } = read.consistency {
+        return stale(&context, max_stale);
+    }
+    let deadline = Instant::now() + read.timeout;
+    loop {
+        let raft = context.raft()?;
+        if !read.forward {
+            refuse_unless_leader(&context, &raft)?;
+        }
+        match timeout_at(deadline, ask()).await {
+            Ok(Ok(index)) => {
+                wait_applied(&context, index, deadline).await?;
+                return view(&context, None);
+            }
+            Ok(Err(error @ RequestError::NoLeader { .. })) => {
+                if !context.pause(deadline).await {
+                    return Err(error);
+                }
+            }
+            Ok(Err(error)) => return Err(error),
+            Err(_) => return Err(no_leader("no quorum confirmed a leader in time")),
+        }
+    }
+}
+
+fn refuse_unless_leader(context: &Context, raft: &Raft) -> Result<(), RequestError> {
+    match context.leader(raft) {
+        Some((leader, node)) if leader != context.own_id() => Err(RequestError::NotLeader {
+            leader_name: node.name,
+            leader_raft: node.raft_addr,
+            leader_http: node.http_addr,
+        }),
+        _ => Ok(()),
+    }
+}
+
+async fn wait_applied(
+    context: &Context,
+    index: u64,
+    deadline: Instant,
+) -> Result<(), RequestError> {
+    let mut applied = context.applied.clone();
+    let waiting = applied.wait_for(|next| *next > index);
+    match timeout_at(deadline, waiting).await {
+        Ok(Ok(_)) => Ok(()),
+        Ok(Err(_)) => Err(RequestError::NotReady { reason: "this node is closing".into() }),
+        Err(_) => Err(RequestError::TimedOut {
+            waiting_for: format!("this node to apply log index {index}"),
+        }),
+    }
+}
+
+fn stale(context: &Context, max_stale: Option<Duration>) -> Result<ReadView, RequestError> {
+    // Needs no running Raft: a removed node still shows what it had.
+    let age = context.staleness();
+    match max_stale {
+        Some(max) if age > max => Err(RequestError::TooStale {
+            age_ms: age.as_millis() as u64,
+            max_ms: max.as_millis() as u64,
+        }),
+        _ => view(context, Some(age)),
+    }
+}
+
+fn view(context: &Context, stale_for: Option<Duration>) -> Result<ReadView, RequestError> {
+    let snapshot = context
+        .reader
+        .snapshot()
+        .map_err(|error| RequestError::Storage { detail: error.to_string() })?;
+    Ok(ReadView { view: Arc::new(PinnedView(snapshot)), stale_for })
+}

@@ -1,0 +1,104 @@
+//! What nodes ask each other: the payloads of the frames.
+//!
+//! Raft's own RPCs keep openraft's types. The rest are requests that a node passes on to the leader, and
+//! the introduction of a node to a cluster. Every request fits a frame; a snapshot travels in pieces.
+//! Adding a variant is a new protocol version: bincode numbers variants by position.
+
+use bytes::Bytes;
+use openraft::raft::{
+    AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, TransferLeaderRequest,
+    TransferLeaderResponse, VoteRequest, VoteResponse,
+};
+use serde::{Deserialize, Serialize};
+
+use super::types::{SnapshotMeta, TypeConfig, Vote};
+use crate::actors::messages::{Join, Remove, RequestError, Transfer};
+use crate::types::{ClusterId, NodeId, Operation, Outcome, RequestId};
+
+/// A question to a peer.
+#[derive(Serialize, Deserialize)]
+pub enum Request {
+    Append(AppendEntriesRequest<TypeConfig>),
+    Vote(VoteRequest<TypeConfig>),
+    PreVote(VoteRequest<TypeConfig>),
+    TransferLeader(TransferLeaderRequest<TypeConfig>),
+    /// A snapshot comes in pieces: begin, pieces in order, end.
+    SnapshotBegin,
+    SnapshotPiece {
+        transfer: u64,
+        sequence: u64,
+        piece: Bytes,
+    },
+    SnapshotEnd {
+        transfer: u64,
+        vote: Vote,
+        meta: SnapshotMeta,
+    },
+    /// A write passed on to the leader. Never passed on twice: a node that does not lead refuses it.
+    Write {
+        operation: Operation,
+        request_id: Option<RequestId>,
+        timeout_ms: u64,
+    },
+    /// Asks the leader up to which log index a linearizable read must wait.
+    ReadIndex {
+        timeout_ms: u64,
+    },
+    Join(Join),
+    Remove(Remove),
+    Transfer(Transfer),
+    /// Invites a node that knows no cluster, or only its own empty one, into this cluster.
+    Invite {
+        cluster_id: ClusterId,
+    },
+    /// Asks whether the node `node_id` is a member, of whoever knows.
+    Standing {
+        node_id: NodeId,
+    },
+    /// Tells a node that it was removed, so that it stops serving.
+    Removed {
+        node_id: NodeId,
+    },
+}
+
+/// The answer to the [`Request`] of the same name.
+#[derive(Serialize, Deserialize)]
+pub enum Response {
+    Append(AppendEntriesResponse<TypeConfig>),
+    Vote(VoteResponse<TypeConfig>),
+    TransferLeader(TransferLeaderResponse<TypeConfig>),
+    SnapshotBegun {
+        transfer: u64,
+    },
+    SnapshotPieceTaken,
+    SnapshotEnd(SnapshotResponse<TypeConfig>),
+    Written(Outcome),
+    ReadIndex {
+        index: u64,
+    },
+    Done,
+    /// The invited node's incarnation from now on.
+    Invited {
+        node_id: NodeId,
+    },
+    Standing(MemberStanding),
+    /// The request was not carried out.
+    Failed(RequestError),
+}
+
+/// What a node knows of another's membership.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum MemberStanding {
+    Member,
+    /// The answering node leads, confirmed by a quorum, and the committed membership lacks the node.
+    NotMember,
+    /// The answering node does not lead; it cannot tell.
+    Unknown,
+}
+
+impl Request {
+    /// Whether a node outside the cluster may ask this: only what an introduction needs.
+    pub fn open_to_strangers(&self) -> bool {
+        matches!(self, Request::Invite { .. })
+    }
+}

@@ -1,0 +1,190 @@
+//! Answers what peers ask: Raft's RPCs straight to openraft, the rest to the actor that owns it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use actix::{MailboxError, Message, Recipient};
+use bytes::Bytes;
+use futures_util::future::BoxFuture;
+use openraft::ReadPolicy;
+use tokio::time::timeout;
+
+use super::context::Context;
+use super::read::Round;
+use super::rpc::{MemberStanding, Request, Response};
+use super::{transfer, write};
+use crate::actors::messages::{Join, Remove, RequestError, Transfer, Write};
+use crate::actors::peer::handshake::{Card, Purpose};
+use crate::actors::peer::listener::Serve;
+use crate::codec;
+use crate::types::{ClusterId, NodeId};
+
+/// Asks for a linearizable read index, by a round shared with others.
+#[derive(Message)]
+#[rtype(result = "Round")]
+pub struct AskReadIndex;
+
+/// Invites this node into a cluster. The answer is its incarnation there.
+#[derive(Message)]
+#[rtype(result = "Result<NodeId, RequestError>")]
+pub struct AcceptInvitation {
+    pub cluster_id: ClusterId,
+}
+
+/// Tells this node that it was removed.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct NoteRemoval {
+    pub node_id: NodeId,
+}
+
+/// Where the answering side passes requests on.
+#[derive(Clone)]
+pub struct Desk {
+    pub context: Arc<Context>,
+    pub read_index: Recipient<AskReadIndex>,
+    pub invitation: Recipient<AcceptInvitation>,
+    pub removal: Recipient<NoteRemoval>,
+    pub join: Recipient<Join>,
+    pub remove: Recipient<Remove>,
+    pub transfer: Recipient<Transfer>,
+}
+
+impl Desk {
+    /// The function that the peer listener calls for every request.
+    pub fn into_serve(self) -> Serve {
+        Arc::new(move |card: Card, purpose: Purpose, payload: Bytes| -> BoxFuture<'static, Bytes> {
+            let desk = self.clone();
+            Box::pin(async move {
+                let response = match codec::decode::<Request>(&payload) {
+                    Ok(request) => desk.answer(&card, purpose, request).await,
+                    Err(error) => {
+                        log::warn!("peer {}: a request cannot be read: {error}", card.name);
+                        Err(RequestError::Refused { detail: error.to_string() })
+                    }
+                };
+                let response = response.unwrap_or_else(Response::Failed);
+                encoded(&response)
+            })
+        })
+    }
+
+    async fn answer(
+        &self,
+        card: &Card,
+        purpose: Purpose,
+        request: Request,
+    ) -> Result<Response, RequestError> {
+        if purpose == Purpose::Introduction && !request.open_to_strangers() {
+            let detail = "only members may ask this".into();
+            return Err(RequestError::Refused { detail });
+        }
+        match request {
+            Request::Append(rpc) => {
+                let raft = self.context.raft()?;
+                let response = raft.append_entries(rpc).await.map_err(fatal)?;
+                use openraft::raft::AppendEntriesResponse as R;
+                if matches!(response, R::Success | R::PartialSuccess(_) | R::Conflict) {
+                    self.context.hear_leader();
+                }
+                Ok(Response::Append(response))
+            }
+            Request::Vote(rpc) => {
+                Ok(Response::Vote(self.context.raft()?.vote(rpc).await.map_err(fatal)?))
+            }
+            Request::PreVote(rpc) => {
+                Ok(Response::Vote(self.context.raft()?.pre_vote(rpc).await.map_err(fatal)?))
+            }
+            Request::TransferLeader(request) => {
+                let raft = self.context.raft()?;
+                let taken = raft.handle_transfer_leader(request).await.map_err(fatal)?;
+                Ok(Response::TransferLeader(taken))
+            }
+            Request::SnapshotBegin => transfer::begin(&self.context.storage).await,
+            Request::SnapshotPiece { transfer, sequence, piece } => {
+                transfer::piece(&self.context.storage, transfer, sequence, piece).await
+            }
+            Request::SnapshotEnd { transfer, vote, meta } => {
+                let raft = self.context.raft()?;
+                log::info!("received a snapshot from {}", card.name);
+                transfer::end(&self.context.storage, &raft, transfer, vote, meta).await
+            }
+            Request::Write { operation, request_id, timeout_ms } => {
+                let timeout = Duration::from_millis(timeout_ms);
+                let write = Write { operation, request_id, timeout, forward: false };
+                write::serve(&self.context, write).await
+            }
+            Request::ReadIndex { timeout_ms } => {
+                let asked = timeout(Duration::from_millis(timeout_ms), self.leader_read_index());
+                let index = asked.await.map_err(|_| RequestError::NoLeader {
+                    reason: "no quorum answered the leader in time".into(),
+                })??;
+                Ok(Response::ReadIndex { index })
+            }
+            Request::Join(join) => pass(&self.join, join).await,
+            Request::Remove(remove) => pass(&self.remove, remove).await,
+            Request::Transfer(transfer) => pass(&self.transfer, transfer).await,
+            Request::Invite { cluster_id } => {
+                let asked = self.invitation.send(AcceptInvitation { cluster_id }).await;
+                Ok(Response::Invited { node_id: asked.map_err(closing)?? })
+            }
+            Request::Standing { node_id } => Ok(Response::Standing(self.standing(node_id).await)),
+            Request::Removed { node_id } => {
+                self.removal.send(NoteRemoval { node_id }).await.map_err(closing)?;
+                Ok(Response::Done)
+            }
+        }
+    }
+
+    /// Only a leader answers; a follower would ask in a circle.
+    async fn leader_read_index(&self) -> Round {
+        let raft = self.context.raft()?;
+        match self.context.leader(&raft) {
+            Some((leader, _)) if leader == self.context.own_id() => {
+                self.read_index.send(AskReadIndex).await.map_err(closing)?
+            }
+            _ => Err(RequestError::NoLeader { reason: "the node asked does not lead".into() }),
+        }
+    }
+
+    /// Whether `node_id` is a member; certain only from a leader that a quorum confirms.
+    async fn standing(&self, node_id: NodeId) -> MemberStanding {
+        let Ok(raft) = self.context.raft() else { return MemberStanding::Unknown };
+        let limit = self.context.timing.election_timeout_max;
+        match timeout(limit, raft.get_read_linearizer(ReadPolicy::ReadIndex)).await {
+            Ok(Ok(_)) => {}
+            _ => return MemberStanding::Unknown,
+        }
+        match self.context.members().members.iter().any(|member| member.node_id == node_id) {
+            true => MemberStanding::Member,
+            false => MemberStanding::NotMember,
+        }
+    }
+}
+
+/// Encodes a response; one that cannot be encoded becomes an error that can.
+fn encoded(response: &Response) -> Bytes {
+    codec::encode(response)
+        .or_else(|error| {
+            let detail = format!("the answer cannot be encoded: {error}");
+            codec::encode(&Response::Failed(RequestError::Storage { detail }))
+        })
+        .map(Bytes::from)
+        .unwrap_or_default()
+}
+
+async fn pass<M>(recipient: &Recipient<M>, message: M) -> Result<Response, RequestError>
+where
+    M: Message<Result = Result<(), RequestError>> + Send + 'static,
+{
+    recipient.send(message).await.map_err(closing)??;
+    Ok(Response::Done)
+}
+
+fn closing(_: MailboxError) -> RequestError {
+    RequestError::NotReady { reason: "this node is closing".into() }
+}
+
+fn fatal(error: impl std::fmt::Display) -> RequestError {
+    RequestError::NotReady { reason: format!("consensus stopped: {error}") }
+}

@@ -1,0 +1,175 @@
+//! openraft's state machine over the storage actor.
+//!
+//! What openraft calls a snapshot is here a checkpoint of the store: the state is on disk already, and a snapshot
+//! is a pinned root of it. openraft purges the log up to the last snapshot, which is
+//! exactly the rule that the log is kept until a checkpoint holds what it did.
+
+use std::io;
+
+use actix::{Addr, MailboxError};
+use bytes::Bytes;
+use futures_util::{FutureExt, Stream, StreamExt};
+use openraft::storage::{EntryResponder, RaftSnapshotBuilder, RaftStateMachine};
+use openraft::{EntryPayload, OptionalSend, alias::SnapshotOf};
+
+use super::transfer;
+use super::types::{
+    Entry, RaftLogId, SnapshotMeta, StoredMembership, TypeConfig, log_id, raft_log_id,
+};
+use crate::actors::messages::inside::{Apply, GetReader, Install, LastSnapshot, TakeSnapshot};
+use crate::actors::storage::StorageActor;
+use crate::codec;
+use crate::storage::error::StorageError;
+use crate::storage::kv::{self, KvSnapshot, Payload};
+use crate::types::LogId;
+
+/// Entries applied in one commit, at most.
+const APPLY_ENTRIES: usize = 1024;
+
+/// What travels as a snapshot.
+pub enum SnapshotData {
+    /// A pinned state of this node, to be sent.
+    Pinned(Box<KvSnapshot>),
+    /// A state that was received and waits to be installed: the number of its transfer.
+    Received { transfer: u64 },
+}
+
+/// The state machine as openraft sees it.
+pub struct StateMachine {
+    storage: Addr<StorageActor>,
+}
+
+fn closed(_: MailboxError) -> io::Error {
+    io::Error::other("the storage actor is closed")
+}
+
+fn other(error: impl std::error::Error + Send + Sync + 'static) -> io::Error {
+    io::Error::other(error)
+}
+
+impl StateMachine {
+    pub fn new(storage: Addr<StorageActor>) -> StateMachine {
+        StateMachine { storage }
+    }
+
+    /// Applies one batch and answers who waits for it.
+    async fn apply_batch(&self, batch: Vec<EntryResponder<TypeConfig>>) -> Result<(), io::Error> {
+        let mut entries = Vec::with_capacity(batch.len());
+        let mut responders = Vec::with_capacity(batch.len());
+        for (entry, responder) in batch {
+            entries.push(applicable(entry)?);
+            responders.push(responder);
+        }
+        let outcomes = self.storage.send(Apply { entries }).await.map_err(closed)??;
+        for (responder, outcome) in responders.into_iter().zip(outcomes) {
+            if let Some(responder) = responder {
+                responder.send(outcome);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// An openraft entry as the state machine of floor 1 takes it.
+fn applicable(entry: Entry) -> Result<kv::Entry, io::Error> {
+    let id = log_id(&entry.log_id);
+    let payload = match entry.payload {
+        EntryPayload::Blank => Payload::Blank,
+        EntryPayload::Normal(command) => Payload::Command(command),
+        EntryPayload::Membership(membership) => {
+            Payload::Membership(Bytes::from(codec::encode(&membership).map_err(other)?))
+        }
+    };
+    Ok(kv::Entry { id, payload })
+}
+
+/// A stored membership in openraft's form.
+fn stored_membership(stored: Option<(LogId, Bytes)>) -> Result<StoredMembership, io::Error> {
+    match stored {
+        None => Ok(StoredMembership::default()),
+        Some((id, bytes)) => {
+            let membership = codec::decode(&bytes).map_err(other)?;
+            Ok(StoredMembership::new(Some(raft_log_id(id)), membership))
+        }
+    }
+}
+
+/// What a pinned state holds of the log.
+fn state_of(snapshot: &KvSnapshot) -> Result<(Option<RaftLogId>, StoredMembership), io::Error> {
+    let facts = || -> Result<_, StorageError> { Ok((snapshot.applied()?, snapshot.membership()?)) };
+    let (applied, membership) = facts().map_err(other)?;
+    Ok((applied.map(raft_log_id), stored_membership(membership)?))
+}
+
+fn snapshot_of(pinned: KvSnapshot) -> Result<SnapshotOf<TypeConfig, SnapshotData>, io::Error> {
+    let (last_log_id, last_membership) = state_of(&pinned)?;
+    Ok(openraft::Snapshot {
+        meta: SnapshotMeta { last_log_id, last_membership },
+        snapshot: SnapshotData::Pinned(Box::new(pinned)),
+    })
+}
+
+impl RaftStateMachine<TypeConfig> for StateMachine {
+    type SnapshotData = SnapshotData;
+    type SnapshotBuilder = SnapshotBuilder;
+
+    async fn applied_state(&mut self) -> Result<(Option<RaftLogId>, StoredMembership), io::Error> {
+        let reader = self.storage.send(GetReader).await.map_err(closed)?;
+        state_of(&reader.snapshot().map_err(other)?)
+    }
+
+    async fn apply<S>(&mut self, entries: S) -> Result<(), io::Error>
+    where
+        S: Stream<Item = Result<EntryResponder<TypeConfig>, io::Error>> + Unpin + OptionalSend,
+    {
+        let mut entries = entries.fuse();
+        // The first entry is waited for; what is ready behind it joins the same commit.
+        while let Some(first) = entries.next().await {
+            let mut batch = vec![first?];
+            while batch.len() < APPLY_ENTRIES
+                && let Some(Some(entry)) = entries.next().now_or_never()
+            {
+                batch.push(entry?);
+            }
+            self.apply_batch(batch).await?;
+        }
+        Ok(())
+    }
+
+    async fn get_snapshot_builder(&mut self) -> SnapshotBuilder {
+        SnapshotBuilder { storage: self.storage.clone() }
+    }
+
+    async fn install_snapshot(
+        &mut self,
+        _: &SnapshotMeta,
+        data: SnapshotData,
+    ) -> Result<(), io::Error> {
+        match data {
+            // Whoever received it has compared it with its metadata (`super::transfer`).
+            SnapshotData::Received { transfer } => {
+                self.storage.send(Install { transfer }).await.map_err(closed)?
+            }
+            SnapshotData::Pinned(pinned) => transfer::copy(&self.storage, *pinned).await,
+        }
+    }
+
+    async fn get_current_snapshot(
+        &mut self,
+    ) -> Result<Option<SnapshotOf<TypeConfig, SnapshotData>>, io::Error> {
+        self.storage.send(LastSnapshot).await.map_err(closed)?.map(snapshot_of).transpose()
+    }
+}
+
+/// Takes checkpoints on openraft's behalf.
+pub struct SnapshotBuilder {
+    storage: Addr<StorageActor>,
+}
+
+impl RaftSnapshotBuilder<TypeConfig> for SnapshotBuilder {
+    type SnapshotData = SnapshotData;
+
+    async fn build_snapshot(&mut self) -> Result<SnapshotOf<TypeConfig, SnapshotData>, io::Error> {
+        snapshot_of(self.storage.send(TakeSnapshot).await.map_err(closed)??)
+    }
+}

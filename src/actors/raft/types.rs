@@ -1,0 +1,69 @@
+//! How openraft's type parameters are filled, and the way from its types to ours.
+
+use openraft::impls::leader_id_std;
+use openraft_rt::deterministic_rng::DeterministicRng;
+use serde::{Deserialize, Serialize};
+
+use crate::actors::messages::Member;
+use crate::types::{Command, LogId, NodeId, Outcome};
+
+/// What the replicated membership says of a node.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PeerNode {
+    pub name: String,
+    pub raft_addr: String,
+    pub http_addr: String,
+    /// A learner that shall be made a voter when it has caught up.
+    pub wants_vote: bool,
+}
+
+openraft::declare_raft_types!(
+    /// Commands in, outcomes out; standard Raft leader ids (one leader a term), so that a log id is
+    /// a term and an index. The runtime's chance is seeded by whoever starts a node.
+    pub TypeConfig:
+        D = Command,
+        R = Outcome,
+        NodeId = u64,
+        Node = PeerNode,
+        Term = u64,
+        LeaderId = leader_id_std::LeaderId<u64, u64>,
+        AsyncRuntime = DeterministicRng<openraft::TokioRuntime>,
+);
+
+pub type Raft = openraft::Raft<TypeConfig, super::state_machine::StateMachine>;
+pub type Entry = openraft::alias::EntryOf<TypeConfig>;
+pub type RaftLogId = openraft::alias::LogIdOf<TypeConfig>;
+pub type Vote = openraft::alias::VoteOf<TypeConfig>;
+pub type StoredMembership = openraft::alias::StoredMembershipOf<TypeConfig>;
+pub type SnapshotMeta = openraft::alias::SnapshotMetaOf<TypeConfig>;
+pub type Metrics = openraft::RaftMetrics<TypeConfig>;
+
+/// Our log id of theirs.
+pub fn log_id(id: &RaftLogId) -> LogId {
+    LogId { term: *id.leader_id, index: id.index }
+}
+
+/// Their log id of ours.
+pub fn raft_log_id(id: LogId) -> RaftLogId {
+    RaftLogId { leader_id: id.term.into(), index: id.index }
+}
+
+/// A member as the outside sees it.
+pub fn member(node_id: NodeId, node: &PeerNode, voter: bool) -> Member {
+    Member {
+        node_id,
+        name: node.name.clone(),
+        raft_addr: node.raft_addr.clone(),
+        http_addr: node.http_addr.clone(),
+        voter,
+    }
+}
+
+/// All members of a membership, sorted by name.
+pub fn members(membership: &StoredMembership) -> Vec<Member> {
+    let voters: std::collections::BTreeSet<NodeId> = membership.voter_ids().collect();
+    let mut members: Vec<Member> =
+        membership.nodes().map(|(id, node)| member(*id, node, voters.contains(id))).collect();
+    members.sort_by(|a, b| a.name.cmp(&b.name));
+    members
+}

@@ -1,0 +1,91 @@
+//! Watches a running Raft: metrics and log lines, and when a checkpoint is due by bytes.
+//!
+//! openraft takes a checkpoint after so many entries and purges the log behind it by entries. Entries may be
+//! large, so bytes are bounded here: past `checkpoint_bytes` of new log a checkpoint is
+//! taken, and a log of several times that is purged up to the last checkpoint, whatever the number of entries.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use openraft::ServerState;
+use openraft::async_runtime::WatchReceiver;
+
+use super::context::Context;
+use super::types::Raft;
+use crate::types::NodeId;
+
+/// How often the size of the log is looked at.
+const LOOK_EVERY: Duration = Duration::from_millis(500);
+
+/// A log of so many times `checkpoint_bytes` is cut to the last checkpoint.
+const PURGE_FACTOR: u64 = 3;
+
+/// Keeps the metrics up to date until this Raft ends.
+pub async fn follow(context: Arc<Context>, raft: Arc<Raft>) {
+    let mut changes = raft.metrics();
+    let mut leader: Option<NodeId> = None;
+    loop {
+        {
+            let now = changes.borrow_watched();
+            let metrics = &context.metrics;
+            metrics.term.set(now.current_term);
+            metrics.is_leader.set(u64::from(now.state == ServerState::Leader));
+            metrics.commit_index.set(now.local_committed.map_or(0, |id| id.index));
+            metrics.last_log_index.set(now.last_log_index.unwrap_or(0));
+            metrics.snapshot_index.set(now.snapshot.map_or(0, |id| id.index));
+            if now.current_leader != leader {
+                leader = now.current_leader;
+                metrics.leader_changes.inc();
+                let known = leader.and_then(|id| now.membership_config.get_node(&id));
+                match known {
+                    Some(node) => log::info!("{} leads in term {}", node.name, now.current_term),
+                    None => log::info!("no leader is known in term {}", now.current_term),
+                }
+            }
+        }
+        if changes.changed().await.is_err() {
+            break;
+        }
+    }
+    // Raft ended. Whoever ends it on purpose takes it out of the context first.
+    if is_running(&context, &raft) {
+        let reason = match &changes.borrow_watched().running_state {
+            Err(fatal) => fatal.to_string(),
+            Ok(()) => "it ended without a reason".into(),
+        };
+        (context.on_fatal)(format!("consensus stopped: {reason}"));
+    }
+}
+
+/// Whether this is the Raft that the node runs now, and not one that it has given up.
+fn is_running(context: &Context, raft: &Arc<Raft>) -> bool {
+    context.raft.load_full().is_some_and(|running| Arc::ptr_eq(&running, raft))
+}
+
+/// Takes checkpoints when the log grew by `checkpoint_bytes`, until this Raft ends.
+pub async fn checkpoints(context: Arc<Context>, raft: Arc<Raft>) {
+    let mut taken_at = 0;
+    loop {
+        tokio::time::sleep(LOOK_EVERY).await;
+        let Some(log) = context.log.load_full() else { return };
+        if !is_running(&context, &raft) {
+            return;
+        }
+        let (appended, on_disk) = (log.appended_bytes(), log.file_bytes());
+        context.metrics.log_bytes.set(on_disk);
+        let limit = context.timing.checkpoint_bytes;
+        if appended - taken_at >= limit {
+            taken_at = appended;
+            if raft.trigger().snapshot().await.is_err() {
+                return;
+            }
+        }
+        let snapshot = raft.metrics().borrow_watched().snapshot;
+        if on_disk > limit * PURGE_FACTOR
+            && let Some(snapshot) = snapshot
+            && raft.trigger().purge_log(snapshot.index).await.is_err()
+        {
+            return;
+        }
+    }
+}

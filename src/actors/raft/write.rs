@@ -1,0 +1,142 @@
+//! The write path: propose here if this node leads, pass on to the leader if not, try again while that is safe.
+//!
+//! A write may be tried again when it surely was not applied (nobody took it), or when it carries a request
+//! id, which the state machine applies once. In every other case a lost answer is
+//! [`RequestError::OutcomeUnknown`]: the caller decides.
+
+use std::time::Duration;
+
+use openraft::errors::{ClientWriteError, RaftError};
+use tokio::time::{Instant, timeout_at};
+
+use super::context::Context;
+use super::peers::{Lane, PeerError};
+use super::rpc::{Request, Response};
+use super::types::{PeerNode, Raft};
+use crate::actors::messages::{RequestError, Write};
+use crate::types::{Command, NodeId, Outcome};
+
+/// What became of one attempt.
+pub enum Attempt {
+    Done(Outcome),
+    /// Nobody took the write; `leader` is who may.
+    NotTaken {
+        reason: String,
+    },
+    /// It was proposed or sent, and no outcome came back.
+    Unknown {
+        reason: String,
+    },
+    /// It cannot succeed.
+    Refused(RequestError),
+}
+
+/// Carries out a write from outside within its time.
+pub async fn write(context: &Context, write: Write) -> Result<Outcome, RequestError> {
+    let deadline = Instant::now() + write.timeout;
+    let repeatable = write.request_id.is_some();
+    let mut unknown: Option<String> = None;
+    loop {
+        let raft = context.raft()?;
+        let reason = match attempt(context, &raft, &write, deadline).await {
+            Attempt::Done(outcome) => return Ok(outcome),
+            Attempt::Refused(error) => return Err(error),
+            Attempt::NotTaken { reason } => reason,
+            Attempt::Unknown { reason } if repeatable => {
+                unknown = Some(reason.clone());
+                reason
+            }
+            Attempt::Unknown { reason } => return Err(RequestError::OutcomeUnknown { reason }),
+        };
+        if !context.pause(deadline).await {
+            return Err(match unknown {
+                Some(reason) => RequestError::OutcomeUnknown { reason },
+                None => RequestError::NoLeader { reason },
+            });
+        }
+    }
+}
+
+async fn attempt(context: &Context, raft: &Raft, write: &Write, deadline: Instant) -> Attempt {
+    match context.leader(raft) {
+        None => Attempt::NotTaken {
+            reason: "an election is under way, or no quorum is reachable".into(),
+        },
+        Some((leader, _)) if leader == context.own_id() => {
+            propose(context, raft, write, deadline).await
+        }
+        Some((_, node)) if !write.forward => Attempt::Refused(RequestError::NotLeader {
+            leader_name: node.name,
+            leader_raft: node.raft_addr,
+            leader_http: node.http_addr,
+        }),
+        Some((leader, node)) => pass_on(context, leader, &node, write, deadline).await,
+    }
+}
+
+/// Proposes a write on this node, which leads or believes so.
+pub async fn propose(context: &Context, raft: &Raft, write: &Write, deadline: Instant) -> Attempt {
+    let command = Command {
+        time_ms: context.clock.unix_ms(),
+        request_id: write.request_id.clone(),
+        operation: write.operation.clone(),
+    };
+    let proposed = Instant::now();
+    match timeout_at(deadline, raft.client_write(command)).await {
+        Ok(Ok(response)) => {
+            context.metrics.commit.observe(proposed.elapsed());
+            Attempt::Done(response.data)
+        }
+        Ok(Err(RaftError::APIError(ClientWriteError::ForwardToLeader(_)))) => {
+            Attempt::NotTaken { reason: "leadership is changing".into() }
+        }
+        Ok(Err(RaftError::APIError(error))) => Attempt::Unknown { reason: error.to_string() },
+        Ok(Err(RaftError::Fatal(error))) => Attempt::Unknown { reason: error.to_string() },
+        Err(_) => Attempt::Unknown { reason: "no quorum acknowledged it in time".into() },
+    }
+}
+
+async fn pass_on(
+    context: &Context,
+    leader: NodeId,
+    node: &PeerNode,
+    write: &Write,
+    deadline: Instant,
+) -> Attempt {
+    let timeout = deadline.saturating_duration_since(Instant::now());
+    let request = Request::Write {
+        operation: write.operation.clone(),
+        request_id: write.request_id.clone(),
+        timeout_ms: inner_timeout(timeout).as_millis() as u64,
+    };
+    match context.peers.ask(leader, node, Lane::Forward, &request, timeout).await {
+        Ok(Response::Written(outcome)) => Attempt::Done(outcome),
+        Ok(_) => Attempt::Unknown { reason: PeerError::Mismatch.to_string() },
+        Err(PeerError::Failed(RequestError::OutcomeUnknown { reason })) => {
+            Attempt::Unknown { reason }
+        }
+        Err(PeerError::Failed(
+            error @ (RequestError::NoLeader { .. } | RequestError::NotReady { .. }),
+        )) => Attempt::NotTaken { reason: error.to_string() },
+        Err(PeerError::Failed(error)) => Attempt::Refused(error),
+        Err(error) if error.surely_unsent() => Attempt::NotTaken { reason: error.to_string() },
+        Err(error) => Attempt::Unknown { reason: error.to_string() },
+    }
+}
+
+/// What a node gives the next one of its time: less, so that the answer still arrives.
+pub fn inner_timeout(timeout: Duration) -> Duration {
+    timeout * 9 / 10
+}
+
+/// A write that a peer passed on: proposed here or refused, never passed on again.
+pub async fn serve(context: &Context, write: Write) -> Result<Response, RequestError> {
+    let raft = context.raft()?;
+    let deadline = Instant::now() + write.timeout;
+    match propose(context, &raft, &write, deadline).await {
+        Attempt::Done(outcome) => Ok(Response::Written(outcome)),
+        Attempt::NotTaken { reason } => Err(RequestError::NoLeader { reason }),
+        Attempt::Unknown { reason } => Err(RequestError::OutcomeUnknown { reason }),
+        Attempt::Refused(error) => Err(error),
+    }
+}

@@ -1,0 +1,336 @@
+//! The storage actor: the only writer of the state machine.
+//!
+//! It applies committed entries in one copy-on-write commit for each batch, serves pinned states, and takes checkpoints.
+//! A checkpoint is planned here in memory and written by the [`CheckpointActor`], on a thread of its own in a
+//! real node, while applying goes on; nothing here waits for a disk except for a page that is not
+//! cached, and for a snapshot that is being received.
+//!
+//! Reads never come here: [`crate::storage::kv::KvReader`] hands out states from any thread.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::sync::Arc;
+
+use actix::prelude::*;
+use tokio::sync::{oneshot, watch};
+use tokio::time::Instant;
+
+use super::OnFatal;
+use super::messages::inside::{
+    AppliedState, Apply, BeginReceive, Close, DropReceived, FinishReceive, GetReader, Install,
+    LastSnapshot, Receive, TakeSnapshot, WipeStore,
+};
+use super::messages::{RequestError, Scan, View};
+use crate::metrics::Metrics;
+use crate::storage::backup::Import;
+use crate::storage::checkpoint::{Checkpoint, CheckpointDone};
+use crate::storage::error::StorageError;
+use crate::storage::kv::{Kv, KvSnapshot};
+use crate::types::{Key, KeyRange, Outcome, Record, Revision};
+
+/// Writes checkpoints, one at a time.
+pub struct CheckpointActor;
+
+#[derive(Message)]
+#[rtype(result = "Result<CheckpointDone, StorageError>")]
+struct WriteCheckpoint(Checkpoint);
+
+impl Actor for CheckpointActor {
+    type Context = Context<Self>;
+}
+
+impl Handler<WriteCheckpoint> for CheckpointActor {
+    type Result = Result<CheckpointDone, StorageError>;
+
+    fn handle(&mut self, message: WriteCheckpoint, _: &mut Self::Context) -> Self::Result {
+        message.0.write()
+    }
+}
+
+impl Handler<Close> for CheckpointActor {
+    type Result = ();
+
+    fn handle(&mut self, _: Close, ctx: &mut Self::Context) {
+        ctx.stop();
+    }
+}
+
+/// Who waits for a checkpoint.
+type SnapshotReply = oneshot::Sender<Result<KvSnapshot, io::Error>>;
+
+/// See the module.
+pub struct StorageActor {
+    kv: Kv,
+    writer: Addr<CheckpointActor>,
+    /// The index after the last applied entry, for reads that wait.
+    applied: watch::Sender<u64>,
+    waiting: Vec<SnapshotReply>,
+    receiving: Option<(u64, Import)>,
+    /// Received whole, by transfer number.
+    received: BTreeMap<u64, Import>,
+    transfers: u64,
+    metrics: Arc<Metrics>,
+    on_fatal: OnFatal,
+}
+
+impl StorageActor {
+    pub fn new(
+        kv: Kv,
+        writer: Addr<CheckpointActor>,
+        applied: watch::Sender<u64>,
+        metrics: Arc<Metrics>,
+        on_fatal: OnFatal,
+    ) -> StorageActor {
+        StorageActor {
+            kv,
+            writer,
+            applied,
+            waiting: Vec::new(),
+            receiving: None,
+            received: BTreeMap::new(),
+            transfers: 0,
+            metrics,
+            on_fatal,
+        }
+    }
+
+    /// Turns an error that leaves the state in doubt into the end of the node.
+    fn fatal(&self, error: StorageError) -> io::Error {
+        (self.on_fatal)(error.to_string());
+        io::Error::other(error)
+    }
+
+    /// Tells readers and metrics what is applied now.
+    fn publish(&self) -> Result<(), StorageError> {
+        let state = self.kv.reader().snapshot()?;
+        let next = state.applied()?.map_or(0, |id| id.index + 1);
+        self.metrics.revision.set(state.revision());
+        self.metrics.applied_index.set(next.saturating_sub(1));
+        let stats = self.kv.stats();
+        self.metrics.db_file_bytes.set(stats.file_bytes);
+        self.metrics.db_live_bytes.set(stats.live_bytes);
+        self.applied.send_replace(next);
+        Ok(())
+    }
+
+    /// Begins a checkpoint unless one is in flight. With nothing new to write, the answer is the
+    /// durable state, or the present one when nothing was ever written.
+    fn checkpoint(&mut self, ctx: &mut Context<Self>) {
+        match self.kv.begin_checkpoint() {
+            Ok(Some(checkpoint)) => {
+                let begun = Instant::now();
+                let writing = self.writer.send(WriteCheckpoint(checkpoint)).into_actor(self);
+                ctx.spawn(writing.map(move |written, actor, _| {
+                    if let Ok(written) = written {
+                        actor.metrics.checkpoint.observe(begun.elapsed());
+                        actor.finish_checkpoint(written);
+                    }
+                }));
+            }
+            Ok(None) if self.kv.checkpoint_in_flight() => {}
+            Ok(None) => self.answer_snapshots(),
+            Err(error) => self.fail_snapshots(error),
+        }
+    }
+
+    fn finish_checkpoint(&mut self, written: Result<CheckpointDone, StorageError>) {
+        match self.kv.finish_checkpoint(written) {
+            Ok(()) => {
+                log::debug!("checkpoint: {:?}", self.kv.stats());
+                self.answer_snapshots();
+            }
+            Err(error) => self.fail_snapshots(error),
+        }
+    }
+
+    fn answer_snapshots(&mut self) {
+        let state = match self.kv.durable() {
+            Some(state) => Ok(state),
+            None => self.kv.reader().snapshot(),
+        };
+        match state {
+            Ok(state) => {
+                self.waiting.drain(..).for_each(|reply| drop(reply.send(Ok(state.clone()))));
+            }
+            Err(error) => self.fail_snapshots(error),
+        }
+    }
+
+    fn fail_snapshots(&mut self, error: StorageError) {
+        let reason = self.fatal(error).to_string();
+        for reply in self.waiting.drain(..) {
+            let _ = reply.send(Err(io::Error::other(reason.clone())));
+        }
+    }
+}
+
+impl Actor for StorageActor {
+    type Context = Context<Self>;
+
+    fn started(&mut self, _: &mut Self::Context) {
+        if let Err(error) = self.publish() {
+            self.fatal(error);
+        }
+    }
+}
+
+impl Handler<Apply> for StorageActor {
+    type Result = Result<Vec<Outcome>, io::Error>;
+
+    fn handle(&mut self, message: Apply, _: &mut Self::Context) -> Self::Result {
+        let applied = self.kv.apply(message.entries).and_then(|outcomes| {
+            self.publish()?;
+            Ok(outcomes)
+        });
+        applied.map_err(|error| self.fatal(error))
+    }
+}
+
+impl Handler<GetReader> for StorageActor {
+    type Result = MessageResult<GetReader>;
+
+    fn handle(&mut self, _: GetReader, _: &mut Self::Context) -> Self::Result {
+        MessageResult(self.kv.reader())
+    }
+}
+
+impl Handler<LastSnapshot> for StorageActor {
+    type Result = MessageResult<LastSnapshot>;
+
+    fn handle(&mut self, _: LastSnapshot, _: &mut Self::Context) -> Self::Result {
+        MessageResult(self.kv.durable())
+    }
+}
+
+impl Handler<TakeSnapshot> for StorageActor {
+    type Result = ResponseFuture<Result<KvSnapshot, io::Error>>;
+
+    fn handle(&mut self, _: TakeSnapshot, ctx: &mut Self::Context) -> Self::Result {
+        let (reply, answer) = oneshot::channel();
+        self.waiting.push(reply);
+        self.checkpoint(ctx);
+        Box::pin(async move {
+            answer.await.unwrap_or_else(|_| Err(io::Error::other("the storage actor is closed")))
+        })
+    }
+}
+
+impl Handler<BeginReceive> for StorageActor {
+    type Result = Result<u64, io::Error>;
+
+    fn handle(&mut self, _: BeginReceive, _: &mut Self::Context) -> Self::Result {
+        // The one that was under way is dropped first: it uses disk space.
+        self.receiving = None;
+        self.transfers += 1;
+        let import = Import::begin(&self.kv, self.transfers).map_err(io::Error::other)?;
+        self.receiving = Some((self.transfers, import));
+        Ok(self.transfers)
+    }
+}
+
+fn no_transfer(transfer: u64) -> io::Error {
+    io::Error::other(format!("snapshot transfer {transfer} is not under way; begin again"))
+}
+
+impl Handler<Receive> for StorageActor {
+    type Result = Result<(), io::Error>;
+
+    fn handle(&mut self, message: Receive, _: &mut Self::Context) -> Self::Result {
+        let Some((transfer, import)) = &mut self.receiving else {
+            return Err(no_transfer(message.transfer));
+        };
+        if *transfer != message.transfer {
+            return Err(no_transfer(message.transfer));
+        }
+        import.take_piece(message.sequence, message.piece).map_err(io::Error::other)
+    }
+}
+
+impl Handler<FinishReceive> for StorageActor {
+    type Result = Result<AppliedState, io::Error>;
+
+    fn handle(&mut self, message: FinishReceive, _: &mut Self::Context) -> Self::Result {
+        let (transfer, mut import) = self
+            .receiving
+            .take_if(|(transfer, _)| *transfer == message.transfer)
+            .ok_or_else(|| no_transfer(message.transfer))?;
+        let (last, membership) = import.finish().map_err(io::Error::other)?;
+        self.received.insert(transfer, import);
+        Ok(AppliedState { last, membership })
+    }
+}
+
+impl Handler<Install> for StorageActor {
+    type Result = Result<(), io::Error>;
+
+    fn handle(&mut self, message: Install, _: &mut Self::Context) -> Self::Result {
+        let import =
+            self.received.remove(&message.transfer).ok_or_else(|| no_transfer(message.transfer))?;
+        let installed = import.install(&mut self.kv).and_then(|()| self.publish());
+        installed.map_err(|error| self.fatal(error))
+    }
+}
+
+impl Handler<DropReceived> for StorageActor {
+    type Result = ();
+
+    fn handle(&mut self, message: DropReceived, _: &mut Self::Context) {
+        self.received.remove(&message.transfer);
+    }
+}
+
+impl Handler<WipeStore> for StorageActor {
+    type Result = Result<(), io::Error>;
+
+    fn handle(&mut self, _: WipeStore, _: &mut Self::Context) -> Self::Result {
+        let wiped = self.kv.wipe().and_then(|()| self.publish());
+        wiped.map_err(|error| self.fatal(error))
+    }
+}
+
+impl Handler<Close> for StorageActor {
+    type Result = ResponseActFuture<Self, ()>;
+
+    /// A last checkpoint makes the next start quick: it has nothing to replay.
+    fn handle(&mut self, _: Close, ctx: &mut Self::Context) -> Self::Result {
+        let checkpointed = ctx.address().send(TakeSnapshot);
+        let writer = self.writer.clone();
+        let closing = async move {
+            if let Ok(Err(error)) = checkpointed.await {
+                log::error!("no checkpoint at close, the log will be replayed: {error}");
+            }
+            let _ = writer.send(Close).await;
+        };
+        Box::pin(closing.into_actor(self).map(|(), _, ctx| ctx.stop()))
+    }
+}
+
+/// A pinned state, as the HTTP floor reads it.
+pub struct PinnedView(pub KvSnapshot);
+
+fn unreadable(error: StorageError) -> RequestError {
+    RequestError::Storage { detail: error.to_string() }
+}
+
+impl View for PinnedView {
+    fn revision(&self) -> Revision {
+        self.0.revision()
+    }
+
+    fn get(&self, key: &Key) -> Result<Option<Record>, RequestError> {
+        self.0.get(key).map_err(unreadable)
+    }
+
+    fn scan(&self, range: &KeyRange, reverse: bool, keys_only: bool) -> Scan<'_> {
+        match self.0.records(range, reverse) {
+            Err(error) => Box::new(std::iter::once(Err(unreadable(error)))),
+            Ok(records) => Box::new(records.map(move |pair| {
+                let (key, mut record) = pair.map_err(unreadable)?;
+                if keys_only {
+                    record.value = bytes::Bytes::new();
+                }
+                Ok((key, record))
+            })),
+        }
+    }
+}
