@@ -1,0 +1,185 @@
+//! Nodes that come, go, come back empty, or belong to somebody else.
+
+use std::time::Duration;
+
+use conuredb::actors::messages::{GetMembers, Join, Member, Remove, RequestError};
+
+use super::clients::{self, get, leader, put, status, wait_for, wait_for_voters};
+use super::world::World;
+
+const LIMIT: Duration = Duration::from_secs(10);
+
+async fn join(world: &World, at: &str, name: &str) -> Result<(), RequestError> {
+    let join = Join {
+        name: name.into(),
+        raft_addr: format!("{name}:7001"),
+        http_addr: String::new(),
+        voter: true,
+        timeout: LIMIT,
+    };
+    world.gateway(at).expect("a running node").join.send(join).await.expect("an answer")
+}
+
+async fn remove(world: &World, at: &str, name: &str) -> Result<(), RequestError> {
+    let remove = Remove { name: name.into(), timeout: LIMIT };
+    world.gateway(at).expect("a running node").remove.send(remove).await.expect("an answer")
+}
+
+async fn members(world: &World, at: &str) -> Vec<Member> {
+    world
+        .gateway(at)
+        .expect("a running node")
+        .members
+        .send(GetMembers)
+        .await
+        .expect("members")
+        .members
+}
+
+async fn id_of(world: &World, at: &str, name: &str) -> u64 {
+    let members = members(world, at).await;
+    members.into_iter().find(|member| member.name == name).expect("a member").node_id
+}
+
+/// The original's own sequence: three nodes that each founded a cluster, then two joins at the first.
+#[test]
+fn nodes_started_with_defaults_give_up_their_empty_clusters_when_joined() {
+    World::run(1, |world| async move {
+        for name in ["n1", "n2", "n3"] {
+            world.start(name, &[]).await;
+        }
+        for name in ["n1", "n2", "n3"] {
+            wait_for_voters(&world, &[name], 1).await;
+        }
+        join(&world, "n1", "n2").await.expect("n2 joins");
+        join(&world, "n1", "n3").await.expect("n3 joins");
+        join(&world, "n1", "n3").await.expect("joining again changes nothing");
+        wait_for_voters(&world, &["n1", "n2", "n3"], 3).await;
+        put(&world, "n3", "k", b"v", None).await.expect("a write");
+        assert_eq!(get(&world, "n2", "k").await.expect("a read").as_deref(), Some(&b"v"[..]));
+    });
+}
+
+#[test]
+fn a_node_that_holds_data_of_another_cluster_refuses_to_join() {
+    World::run(2, |world| async move {
+        world.start("n1", &[]).await;
+        world.start("n2", &[]).await;
+        wait_for_voters(&world, &["n1"], 1).await;
+        wait_for_voters(&world, &["n2"], 1).await;
+        put(&world, "n2", "precious", b"data", None).await.expect("a write");
+        let refused = join(&world, "n1", "n2").await.expect_err("n2 holds data");
+        assert!(matches!(refused, RequestError::NodeConflict { .. }), "{refused:?}");
+        assert!(refused.to_string().contains("data up to revision 1"), "{refused}");
+        let kept = get(&world, "n2", "precious").await.expect("a read");
+        assert_eq!(kept.as_deref(), Some(&b"data"[..]));
+        assert_eq!(members(&world, "n1").await.len(), 1);
+    });
+}
+
+#[test]
+fn a_wrong_name_and_a_taken_address_are_conflicts() {
+    World::run(3, |world| async move {
+        super::found(&world).await;
+        let wrong = Join {
+            name: "n9".into(),
+            raft_addr: "n2:7001".into(),
+            http_addr: String::new(),
+            voter: true,
+            timeout: LIMIT,
+        };
+        let refused = world.gateway("n1").unwrap().join.send(wrong).await.unwrap();
+        assert!(matches!(refused, Err(RequestError::NodeConflict { .. })), "{refused:?}");
+        let unknown = remove(&world, "n1", "n9").await;
+        assert!(matches!(unknown, Err(RequestError::UnknownNode { .. })), "{unknown:?}");
+        let nobody = join(&world, "n1", "n8").await;
+        assert!(matches!(nobody, Err(RequestError::NotReady { .. })), "{nobody:?}");
+    });
+}
+
+#[test]
+fn a_removed_node_stops_serving_says_why_and_can_come_back() {
+    World::run(4, |world| async move {
+        super::found(&world).await;
+        put(&world, "n1", "k", b"before", None).await.expect("a write");
+        let leads = leader(&world, &["n1", "n2", "n3"]).await;
+        let out = ["n1", "n2", "n3"].into_iter().find(|name| *name != leads).unwrap();
+        let former = id_of(&world, &leads, out).await;
+        remove(&world, out, out).await.expect("a follower passes its own removal on");
+        wait_for(&world, "the removed node to know", async |world| {
+            let status = status(world, out).await?;
+            status.not_ready.iter().any(|reason| reason.contains("removed")).then_some(())
+        })
+        .await;
+        let refused = put(&world, out, "k", b"after", None).await.expect_err("a removed node");
+        assert!(refused.to_string().contains("removed"), "{refused}");
+        let refused = get(&world, out, "k").await.expect_err("a removed node");
+        assert!(refused.to_string().contains("removed"), "{refused}");
+
+        // It still knows after a restart.
+        world.crash(out);
+        world.forget_last_words(out);
+        world.start(out, &[&leads]).await;
+        assert!(put(&world, out, "k", b"after", None).await.is_err());
+
+        join(&world, &leads, out).await.expect("it joins again");
+        wait_for_voters(&world, &["n1", "n2", "n3"], 3).await;
+        assert_ne!(id_of(&world, &leads, out).await, former, "an id was used twice");
+        assert_eq!(get(&world, out, "k").await.expect("a read").as_deref(), Some(&b"before"[..]));
+    });
+}
+
+#[test]
+fn a_leader_removes_itself_after_handing_over() {
+    World::run(5, |world| async move {
+        super::found(&world).await;
+        let leads = leader(&world, &["n1", "n2", "n3"]).await;
+        remove(&world, &leads, &leads).await.expect("the leader removes itself");
+        let rest: Vec<&str> =
+            ["n1", "n2", "n3"].into_iter().filter(|name| *name != leads).collect();
+        wait_for_voters(&world, &rest, 2).await;
+        put(&world, rest[0], "k", b"v", None).await.expect("a write by the other two");
+    });
+}
+
+#[test]
+fn the_last_voter_cannot_be_removed() {
+    World::run(6, |world| async move {
+        world.start("n1", &[]).await;
+        wait_for_voters(&world, &["n1"], 1).await;
+        let refused = remove(&world, "n1", "n1").await.expect_err("the last voter");
+        assert!(matches!(refused, RequestError::Refused { .. }), "{refused:?}");
+    });
+}
+
+#[test]
+fn a_node_that_lost_its_disk_comes_back_as_a_new_incarnation_by_snapshot() {
+    World::run(7, |world| async move {
+        super::found(&world).await;
+        let leads = leader(&world, &["n1", "n2", "n3"]).await;
+        let lost = ["n1", "n2", "n3"].into_iter().find(|name| *name != leads).unwrap();
+        let former = id_of(&world, &leads, lost).await;
+        world.crash(lost);
+        world.forget_last_words(lost);
+        // Enough that the log is purged, so that the newcomer needs a snapshot.
+        for number in 0..200u32 {
+            put(&world, &leads, &format!("k{number}"), &[7; 1_000], None).await.expect("a write");
+        }
+        let purged = status(&world, &leads).await.unwrap().snapshot_index;
+        assert!(purged > 50, "no checkpoint was taken: {purged}");
+        world.lose_disk(lost);
+        world.start(lost, &[&leads]).await;
+        wait_for_voters(&world, &["n1", "n2", "n3"], 3).await;
+        assert_ne!(id_of(&world, &leads, lost).await, former, "an id was used twice");
+        for number in [0, 57, 199] {
+            let read = get(&world, lost, &format!("k{number}")).await.expect("a read");
+            assert_eq!(read.as_deref(), Some(&[7; 1_000][..]), "k{number}");
+        }
+        // What came by snapshot survives a crash of the newcomer.
+        world.crash(lost);
+        world.forget_last_words(lost);
+        world.start(lost, &[&leads]).await;
+        wait_for_voters(&world, &["n1", "n2", "n3"], 3).await;
+        assert!(clients::get(&world, lost, "k0").await.expect("a read").is_some());
+    });
+}
