@@ -1,1 +1,215 @@
-fn main() {}
+//! `conure-db`: one node. Reads its settings, wires a node to this machine, and runs it until a signal.
+//!
+//! Threads: the main one runs the actix system (membership and the HTTP actor), `http` workers
+//! serve requests, Raft and the peer connections run on a small tokio runtime, and the Raft, log, storage and
+//! checkpoint actors have a thread each.
+//!
+//! Exit status: 0 after an ordered close, 1 when the node could not start or had to stop, 2 for bad
+//! settings.
+#![allow(clippy::disallowed_methods)] // a binary is the outermost layer
+
+use std::io::{self, Write};
+use std::net::TcpListener;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use actix::{Actor, System};
+use clap::Parser;
+use conuredb::actors::http::HttpActor;
+use conuredb::actors::messages::inside::Close;
+use conuredb::actors::node::{Node, NodeOptions, Surroundings, Threads};
+use conuredb::actors::peer::handshake::Secret;
+use conuredb::actors::raft::context::RaftTiming;
+use conuredb::config::{Cli, Config, FollowerMode, LogFormat};
+use conuredb::http;
+use conuredb::metrics::Metrics;
+use conuredb::os::net::TcpNetwork;
+use conuredb::os::seeds::HttpSeeds;
+use conuredb::os::{OsChance, OsClock};
+use conuredb::storage::disk::FileDisk;
+use conuredb::storage::log::LogOptions;
+use conuredb::storage::store::StoreOptions;
+use tokio::signal::unix::{SignalKind, signal};
+
+/// Threads for Raft and for peer connections: two cores' worth; waiting is all they do otherwise.
+const RAFT_THREADS: usize = 2;
+
+/// Threads that parse requests and build replies.
+const HTTP_WORKERS: usize = 2;
+
+/// Applied entries after which a checkpoint is taken, whatever their size: bounds the replay of small
+/// entries after a crash to about a second.
+const CHECKPOINT_ENTRIES: u64 = 100_000;
+
+/// Room in a log record beside the value: key, request id, envelope.
+const RECORD_SLACK_BYTES: usize = 64 * 1024;
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let config = match Config::load(&cli) {
+        Ok(config) => config,
+        Err(errors) => {
+            eprintln!("conure-db: {errors}");
+            return ExitCode::from(2);
+        }
+    };
+    if cli.check_config {
+        print!("{}", config.to_yaml());
+        return ExitCode::SUCCESS;
+    }
+    log_by(&config);
+    match System::new().block_on(run(config)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(reason) => {
+            log::error!("{reason}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Sets the log up: text for people or a JSON object a line.
+fn log_by(config: &Config) {
+    let mut builder = env_logger::Builder::new();
+    // openraft tells every step at info; its warnings are what an operator needs.
+    builder.parse_filters(&format!("openraft=warn,{}", config.log_level));
+    if config.log_format == LogFormat::Json {
+        builder.format(|out, record| {
+            let line = serde_json::json!({
+                "time": out.timestamp_millis().to_string(),
+                "level": record.level().as_str(),
+                "target": record.target(),
+                "message": record.args().to_string(),
+            });
+            writeln!(out, "{line}")
+        });
+    } else {
+        builder.format_timestamp_millis();
+    }
+    builder.init();
+}
+
+async fn run(config: Config) -> Result<(), String> {
+    let say = |error: &dyn std::fmt::Display| error.to_string();
+    let disk = FileDisk::open(&config.data_dir).map_err(|error| say(&error))?;
+    let listener = listen(&config)?;
+    let raft_runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(RAFT_THREADS)
+        .thread_name("raft")
+        .enable_all()
+        .build()
+        .map_err(|error| format!("cannot start threads: {error}"))?;
+    let metrics = Arc::new(Metrics::new(env!("CARGO_PKG_VERSION")));
+    let around = Surroundings {
+        disk: Arc::new(disk),
+        network: Arc::new(TcpNetwork),
+        clock: Arc::new(OsClock),
+        chance: Arc::new(OsChance),
+        seeds: Arc::new(HttpSeeds),
+        runtime: raft_runtime.handle().clone(),
+        metrics: metrics.clone(),
+        on_fatal: Arc::new(|reason| {
+            log::error!(
+                "this node stops, since it could not keep its promises otherwise: {reason}"
+            );
+            std::process::exit(1);
+        }),
+    };
+    let node = Node::start(node_options(&config), around).await.map_err(|error| say(&error))?;
+
+    let state = http::State::new(node.gateway(), metrics, http_options(&config));
+    let server = http::server(state, vec![listener], HTTP_WORKERS).map_err(|error| say(&error))?;
+    let http_actor = HttpActor::new(server.handle()).start();
+    let serving = actix::spawn(server);
+    log::info!(
+        "{} serves HTTP on {}, as {}",
+        config.node_id,
+        config.http_addr,
+        config.http_advertise()
+    );
+
+    wait_for_signal().await.map_err(|error| format!("cannot wait for signals: {error}"))?;
+    log::info!("closing: requests under way are answered, then the state is written");
+    let _ = http_actor.send(Close).await;
+    let _ = serving.await;
+    node.close().await;
+    raft_runtime.shutdown_background();
+    log::info!("closed");
+    Ok(())
+}
+
+async fn wait_for_signal() -> io::Result<()> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    tokio::select! {
+        _ = terminate.recv() => log::info!("SIGTERM"),
+        _ = interrupt.recv() => log::info!("ctrl-c"),
+    }
+    Ok(())
+}
+
+/// Binds the first of the addresses that HTTP may be served on.
+fn listen(config: &Config) -> Result<TcpListener, String> {
+    let mut last = None;
+    for address in config.http_addr.listen_on() {
+        match TcpListener::bind(&address) {
+            Ok(listener) => return Ok(listener),
+            Err(error) => last = Some(format!("http_addr: cannot listen on {address}: {error}")),
+        }
+    }
+    Err(last.unwrap_or_else(|| "http_addr: no address".into()))
+}
+
+fn node_options(config: &Config) -> NodeOptions {
+    let max_payload_bytes = config.limits.max_value_bytes + RECORD_SLACK_BYTES;
+    NodeOptions {
+        name: config.node_id.clone(),
+        raft_addr: config.raft_addr.to_string(),
+        raft_advertise_addr: Some(config.raft_advertise().to_string()),
+        http_advertise_addr: config.http_advertise().to_string(),
+        founds: config.bootstraps(),
+        seeds: config.seeds.iter().map(ToString::to_string).collect(),
+        secret: config
+            .cluster_secret
+            .as_ref()
+            .map_or_else(Secret::default, |secret| Secret::new(secret.expose().to_vec())),
+        timing: RaftTiming {
+            heartbeat_interval: config.raft.heartbeat_interval,
+            election_timeout_min: config.raft.election_timeout_min,
+            election_timeout_max: config.raft.election_timeout_max,
+            checkpoint_entries: CHECKPOINT_ENTRIES,
+            checkpoint_bytes: config.raft.checkpoint_log_bytes,
+            keep_entries: config.raft.keep_log_entries,
+        },
+        store: StoreOptions { cache_bytes: config.storage.cache_bytes },
+        log: LogOptions {
+            segment_bytes: config.storage.log_segment_bytes,
+            max_payload_bytes,
+            nonce: rand::random(),
+            ..LogOptions::default()
+        },
+        threads: Threads::Dedicated,
+    }
+}
+
+fn http_options(config: &Config) -> http::HttpOptions {
+    http::HttpOptions {
+        node_name: config.node_id.clone(),
+        mode: "cluster".into(),
+        follower_mode: match config.follower_mode {
+            FollowerMode::Forward => http::FollowerMode::Forward,
+            FollowerMode::Redirect => http::FollowerMode::Redirect,
+        },
+        max_value_bytes: config.limits.max_value_bytes,
+        max_header_bytes: config.limits.max_header_bytes,
+        max_inflight_writes: config.limits.max_inflight_writes,
+        max_inflight_reads: config.limits.max_inflight_reads,
+        max_connections: config.limits.max_connections,
+        max_scan_results: config.limits.max_scan_results,
+        max_pinned_scans: config.limits.max_pinned_scans,
+        request_timeout: config.timeouts.request,
+        write_timeout: config.timeouts.write,
+        barrier_timeout: config.barrier_timeout,
+        shutdown_timeout: config.timeouts.shutdown,
+        ..http::HttpOptions::default()
+    }
+}
