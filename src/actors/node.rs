@@ -121,7 +121,15 @@ impl Node {
     pub async fn start(options: NodeOptions, around: Surroundings) -> Result<Node, NodeError> {
         let identity = identity(&options, &around)?;
         let (log, log_writer, recovery) = Log::open(around.disk.clone(), options.log.clone())?;
-        log::info!("log: {recovery:?}");
+        match &recovery.torn {
+            None => log::info!("the log is whole: {} entries", recovery.entries),
+            Some(torn) => log::info!(
+                "the log has {} entries; a write that was never acknowledged was cut off {} at {}",
+                recovery.entries,
+                torn.segment,
+                torn.offset
+            ),
+        }
         let kv = Kv::open(around.disk.clone(), options.store.clone())?;
         let reader = kv.reader();
         check_joint(&log, &reader)?;

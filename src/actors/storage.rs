@@ -17,15 +17,15 @@ use tokio::time::Instant;
 
 use super::OnFatal;
 use super::messages::inside::{
-    AppliedState, Apply, BeginReceive, Close, DropReceived, FinishReceive, GetReader, Install,
-    LastSnapshot, Receive, TakeSnapshot, WipeStore,
+    Apply, BeginReceive, Close, DropReceived, FinishReceive, GetReader, Install, LastSnapshot,
+    Receive, TakeSnapshot, WipeStore,
 };
 use super::messages::{RequestError, Scan, View};
 use crate::metrics::Metrics;
 use crate::storage::backup::Import;
 use crate::storage::checkpoint::{Checkpoint, CheckpointDone};
 use crate::storage::error::StorageError;
-use crate::storage::kv::{Kv, KvSnapshot};
+use crate::storage::kv::{AppliedState, Kv, KvSnapshot};
 use crate::types::{Key, KeyRange, Outcome, Record, Revision};
 
 /// Writes checkpoints, one at a time.
@@ -254,9 +254,9 @@ impl Handler<FinishReceive> for StorageActor {
             .receiving
             .take_if(|(transfer, _)| *transfer == message.transfer)
             .ok_or_else(|| no_transfer(message.transfer))?;
-        let (last, membership) = import.finish().map_err(io::Error::other)?;
+        let state = import.finish().map_err(io::Error::other)?;
         self.received.insert(transfer, import);
-        Ok(AppliedState { last, membership })
+        Ok(state)
     }
 }
 

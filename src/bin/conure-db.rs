@@ -70,8 +70,8 @@ fn main() -> ExitCode {
 /// Sets the log up: text for people or a JSON object a line.
 fn log_by(config: &Config) {
     let mut builder = env_logger::Builder::new();
-    // openraft tells every step at info; its warnings are what an operator needs.
-    builder.parse_filters(&format!("openraft=warn,{}", config.log_level));
+    // openraft tells every step at info and every race it handles at warn, actix every worker.
+    builder.parse_filters(&format!("openraft=error,actix_server=warn,{}", config.log_level));
     if config.log_format == LogFormat::Json {
         builder.format(|out, record| {
             let line = serde_json::json!({

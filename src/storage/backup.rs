@@ -20,11 +20,10 @@ use bytes::{Buf, BufMut, Bytes};
 
 use super::disk::Disk;
 use super::error::StorageError;
-use super::kv::{self, Kv, KvSnapshot, TREES};
+use super::kv::{self, AppliedState, Kv, KvSnapshot, TREES};
 use super::snapshot::Snapshot;
 use super::store::{Store, StoreOptions};
 use crate::storage::cursor::Range;
-use crate::types::LogId;
 
 /// About how long a piece is.
 const PIECE_BYTES: usize = 256 * 1024;
@@ -219,13 +218,13 @@ impl Import {
     }
 
     /// Makes the received state durable and says what it holds of the log.
-    pub fn finish(&mut self) -> Result<(Option<LogId>, Option<(LogId, Bytes)>), ImportError> {
+    pub fn finish(&mut self) -> Result<AppliedState, ImportError> {
         if !self.finished {
             return Err(ImportError::Unfinished);
         }
         self.checkpoint()?;
         let state = KvSnapshot::new(self.store.snapshot())?;
-        Ok((state.applied()?, state.membership()?))
+        Ok(state.applied_state()?)
     }
 
     /// Puts the received state in place of the present one.

@@ -69,6 +69,14 @@ pub enum Payload {
     Command(Command),
 }
 
+/// What the state machine holds of the Raft log.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct AppliedState {
+    pub last: Option<LogId>,
+    /// The last membership entry: where it stood, and its opaque bytes.
+    pub membership: Option<(LogId, Bytes)>,
+}
+
 /// The state machine. One writer; readers come from [`Kv::reader`].
 pub struct Kv {
     disk: Arc<dyn Disk>,
@@ -231,7 +239,7 @@ impl Batch<'_> {
         let Some(request_id) = &command.request_id else {
             return self.apply_operation(&command.operation);
         };
-        if let Some(outcome) = sessions::replay(&mut self.txn, request_id)? {
+        if let Some(outcome) = sessions::replay(&self.txn, request_id)? {
             return Ok(outcome);
         }
         let outcome = self.apply_operation(&command.operation)?;

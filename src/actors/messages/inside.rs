@@ -8,9 +8,9 @@ use std::io;
 use actix::prelude::*;
 use bytes::Bytes;
 
-use crate::storage::kv::{Entry, KvReader, KvSnapshot};
+use crate::storage::kv::{AppliedState, Entry, KvReader, KvSnapshot};
 use crate::storage::log::Log;
-use crate::types::{LogId, Outcome};
+use crate::types::Outcome;
 
 /// Called once when what was staged in the log before is durable, or surely failed.
 pub type Persisted = Box<dyn FnOnce(Result<(), io::Error>) + Send>;
@@ -33,14 +33,6 @@ pub struct WipeLog;
 #[rtype(result = "Result<Vec<Outcome>, io::Error>")]
 pub struct Apply {
     pub entries: Vec<Entry>,
-}
-
-/// What the state machine holds of the Raft log.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct AppliedState {
-    pub last: Option<LogId>,
-    /// The last membership entry: where it stood, and its opaque bytes.
-    pub membership: Option<(LogId, Bytes)>,
 }
 
 /// To the storage actor: make the present state durable (a checkpoint) and return it, pinned.

@@ -61,7 +61,9 @@ fn node(member: &Member, wants_vote: bool) -> PeerNode {
     }
 }
 
-fn change_of(change: MemberChange) -> ChangeMembers<NodeId, PeerNode> {
+/// The change in openraft's terms. A removed voter leaves the membership at once, it does not stay as a
+/// learner; a learner is removed by another name.
+fn change_of(raft: &Raft, change: MemberChange) -> ChangeMembers<NodeId, PeerNode> {
     match change {
         MemberChange::AddLearner { member, wants_vote } => {
             ChangeMembers::AddNodes(BTreeMap::from([(member.node_id, node(&member, wants_vote))]))
@@ -70,10 +72,10 @@ fn change_of(change: MemberChange) -> ChangeMembers<NodeId, PeerNode> {
         MemberChange::Readdress { member, wants_vote } => {
             ChangeMembers::SetNodes(BTreeMap::from([(member.node_id, node(&member, wants_vote))]))
         }
-        MemberChange::Remove(id) => ChangeMembers::Batch(vec![
-            ChangeMembers::RemoveVoters(BTreeSet::from([id])),
-            ChangeMembers::RemoveNodes(BTreeSet::from([id])),
-        ]),
+        MemberChange::Remove(id) => match raft.voter_ids().any(|voter| voter == id) {
+            true => ChangeMembers::RemoveVoters(BTreeSet::from([id])),
+            false => ChangeMembers::RemoveNodes(BTreeSet::from([id])),
+        },
     }
 }
 
@@ -114,7 +116,7 @@ impl Admin {
     ) -> Result<(), RequestError> {
         loop {
             let raft = self.context.raft()?;
-            let proposing = raft.change_membership(change_of(change.clone()), false);
+            let proposing = raft.change_membership(change_of(&raft, change.clone()), false);
             let reason = match timeout_at(deadline, proposing).await {
                 Ok(Ok(_)) => return Ok(()),
                 Ok(Err(RaftError::APIError(ClientWriteError::ForwardToLeader(_)))) => {

@@ -100,7 +100,10 @@ impl Context {
     /// Time since a leader was heard; for a leader, since a quorum acknowledged it.
     pub fn last_contact(&self, metrics: &Metrics) -> Option<Duration> {
         if metrics.state == ServerState::Leader {
-            return metrics.last_quorum_acked.map(|at| at.elapsed());
+            // A leader that is its own quorum hears itself all the time.
+            let alone = metrics.membership_config.voter_ids().count() == 1;
+            let acknowledged = || metrics.last_quorum_acked.map(|at| at.elapsed());
+            return if alone { Some(Duration::ZERO) } else { acknowledged() };
         }
         let heard_ms = self.heard_ms.load(Ordering::Relaxed).checked_sub(1)?;
         Some(self.started.elapsed().saturating_sub(Duration::from_millis(heard_ms)))

@@ -19,7 +19,6 @@ use super::types::{
 use crate::actors::messages::inside::{Apply, GetReader, Install, LastSnapshot, TakeSnapshot};
 use crate::actors::storage::StorageActor;
 use crate::codec;
-use crate::storage::error::StorageError;
 use crate::storage::kv::{self, KvSnapshot, Payload};
 use crate::types::LogId;
 
@@ -96,9 +95,8 @@ fn stored_membership(stored: Option<(LogId, Bytes)>) -> Result<StoredMembership,
 
 /// What a pinned state holds of the log.
 fn state_of(snapshot: &KvSnapshot) -> Result<(Option<RaftLogId>, StoredMembership), io::Error> {
-    let facts = || -> Result<_, StorageError> { Ok((snapshot.applied()?, snapshot.membership()?)) };
-    let (applied, membership) = facts().map_err(other)?;
-    Ok((applied.map(raft_log_id), stored_membership(membership)?))
+    let state = snapshot.applied_state().map_err(other)?;
+    Ok((state.last.map(raft_log_id), stored_membership(state.membership)?))
 }
 
 fn snapshot_of(pinned: KvSnapshot) -> Result<SnapshotOf<TypeConfig, SnapshotData>, io::Error> {

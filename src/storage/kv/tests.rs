@@ -217,7 +217,7 @@ fn a_snapshot_carries_everything_to_another_store() {
     for (sequence, piece) in pieces(source.snapshot()).into_iter().enumerate() {
         import.take_piece(sequence as u64, piece).expect("a good piece");
     }
-    let (last, _) = import.finish().expect("all pieces");
+    let last = import.finish().expect("all pieces").last;
     assert_eq!(last, source.snapshot().applied().unwrap());
     import.install(&mut target.kv).expect("no I/O fails");
 

@@ -6,7 +6,7 @@ use arc_swap::ArcSwap;
 use bytes::Bytes;
 
 use super::layout::{self, BadBytes};
-use super::{APPLIED, KV, MEMBERSHIP, REVISION, SYSTEM, bad};
+use super::{APPLIED, AppliedState, KV, MEMBERSHIP, REVISION, SYSTEM, bad};
 use crate::storage::cursor::{Bounds, Range};
 use crate::storage::error::StorageError;
 use crate::storage::snapshot::{Reader, Snapshot};
@@ -63,6 +63,11 @@ impl KvSnapshot {
     pub fn membership(&self) -> Result<Option<(LogId, Bytes)>, StorageError> {
         let stored = self.snapshot.get(SYSTEM, MEMBERSHIP)?;
         stored.map(|bytes| layout::decode_log_id(&bytes).map_err(bad)).transpose()
+    }
+
+    /// Both of the above.
+    pub fn applied_state(&self) -> Result<AppliedState, StorageError> {
+        Ok(AppliedState { last: self.applied()?, membership: self.membership()? })
     }
 
     /// The record of `key`.
