@@ -1,0 +1,20 @@
+# Lists what there is.
+default:
+    @just --list
+
+# The gate, the same as in CI: format, lints, documentation, tests, dependencies, containers.
+check:
+    .ci/run
+
+# The tests alone: floors, units, contract, crashes, simulation.
+test:
+    cargo test --locked
+
+# The cluster of docker-compose.yml, through kills and restarts.
+compose:
+    cargo build --release --locked
+    tests/compose.sh
+
+# Formats the code.
+fmt:
+    cargo fmt
