@@ -10,7 +10,7 @@
 set -euo pipefail
 
 cd "$(dirname "$0")/.."
-readonly BINARIES=${1:-target/release}
+readonly BINARIES=${1:-${CARGO_TARGET_DIR:-target}/release}
 readonly NODES=(node1 node2 node3)
 readonly PROJECT=conuredb-test-$$
 readonly BASE_IMAGE=$PROJECT-base
