@@ -1,0 +1,243 @@
+//! The changes that the membership actor makes: joining, removal, promotion, transfer.
+
+use std::collections::BTreeSet;
+
+use tokio::time::Instant;
+
+use super::{CHANGE_LIMIT, Parts};
+use crate::actors::messages::{Join, Member, Remove, RequestError, Transfer};
+use crate::actors::raft::admin::{Admin, MemberChange};
+use crate::actors::raft::rpc::Request;
+
+/// A learner that lacks no more entries than this is made a voter: a moment of replication.
+const PROMOTE_LAG: u64 = 64;
+
+impl Parts {
+    /// Makes learners voters that have caught up.
+    pub(super) async fn promote(&self) {
+        let ready: BTreeSet<_> = self
+            .admin
+            .candidates()
+            .into_iter()
+            .filter(|learner| learner.lag.is_some_and(|lag| lag <= PROMOTE_LAG))
+            .collect::<Vec<_>>()
+            .into_iter()
+            .map(|learner| {
+                log::info!("{} has caught up and becomes a voter", learner.name);
+                learner.node_id
+            })
+            .collect();
+        if ready.is_empty() {
+            return;
+        }
+        let Ok(_changing) = self.change.try_lock() else { return };
+        let deadline = Instant::now() + CHANGE_LIMIT;
+        if let Err(error) = self.admin.change(MemberChange::Promote(ready), deadline).await {
+            log::warn!("no promotion this time: {error}");
+        }
+    }
+
+    /// `POST /join`.
+    pub(super) async fn join(self, join: Join) -> Result<(), RequestError> {
+        check_name(&join.name)?;
+        check_address(&join.raft_addr)?;
+        let deadline = Instant::now() + join.timeout;
+        if !self.admin.leads() {
+            let timeout = Admin::inner_timeout(join.timeout);
+            return self
+                .admin
+                .pass_on(Request::Join(Join { timeout, ..join.clone() }), join.timeout)
+                .await;
+        }
+        let changing = self.change.lock().await;
+        self.admin.confirm_leadership().await?;
+        let added = self.add(&join, deadline).await?;
+        drop(changing);
+        if join.voter {
+            self.wait_for_vote(&added, deadline).await;
+        }
+        Ok(())
+    }
+
+    /// Makes the node a member; a learner if it was none.
+    async fn add(&self, join: &Join, deadline: Instant) -> Result<Member, RequestError> {
+        let own = (self.card)();
+        let card = match join.name == own.name {
+            true => own.clone(),
+            false => self.admin.introduce(&join.raft_addr).await?,
+        };
+        if card.name != join.name {
+            return Err(RequestError::NodeConflict {
+                detail: format!(
+                    "the node at {} is {}, not {}: join it under its own name",
+                    join.raft_addr, card.name, join.name
+                ),
+            });
+        }
+        let http_addr = match join.http_addr.is_empty() {
+            true => card.http_addr.clone(),
+            false => join.http_addr.clone(),
+        };
+        let mut member = Member {
+            node_id: card.node_id,
+            name: join.name.clone(),
+            raft_addr: join.raft_addr.clone(),
+            http_addr,
+            voter: false,
+        };
+        let members = self.members();
+        refuse_taken_address(&members, &member)?;
+        let known = members.iter().find(|present| present.node_id == card.node_id);
+        if let Some(known) = known
+            && card.cluster_id == own.cluster_id
+        {
+            return self.readdress(known, member, join.voter, deadline).await;
+        }
+        member.node_id = self.admin.invite(&join.raft_addr, own.cluster_id).await?;
+        for former in members.iter().filter(|present| present.name == member.name) {
+            if former.node_id == member.node_id {
+                continue;
+            }
+            log::info!("{} came back as a new incarnation; the former one is removed", member.name);
+            self.admin.change(MemberChange::Remove(former.node_id), deadline).await?;
+        }
+        let change = MemberChange::AddLearner { member: member.clone(), wants_vote: join.voter };
+        self.admin.change(change, deadline).await?;
+        log::info!("{} joined as a learner", member.name);
+        Ok(member)
+    }
+
+    /// A member that is there already: corrects its addresses if they changed.
+    async fn readdress(
+        &self,
+        known: &Member,
+        asked: Member,
+        wants_vote: bool,
+        deadline: Instant,
+    ) -> Result<Member, RequestError> {
+        let candidate =
+            self.admin.candidates().iter().any(|learner| learner.node_id == known.node_id);
+        let same = known.raft_addr == asked.raft_addr && known.http_addr == asked.http_addr;
+        if !same || (wants_vote && !known.voter && !candidate) {
+            let wants_vote = wants_vote || known.voter;
+            let change = MemberChange::Readdress { member: asked.clone(), wants_vote };
+            self.admin.change(change, deadline).await?;
+        }
+        Ok(Member { voter: known.voter, ..asked })
+    }
+
+    /// Waits for the promotion that [`Parts::promote`] makes; it goes on when time is up.
+    async fn wait_for_vote(&self, added: &Member, deadline: Instant) {
+        loop {
+            let is_voter =
+                self.members().iter().any(|member| member.node_id == added.node_id && member.voter);
+            if is_voter || !self.admin.leads() {
+                return;
+            }
+            self.promote().await;
+            if !self.admin.context().pause(deadline).await {
+                return;
+            }
+        }
+    }
+
+    /// `POST /remove`.
+    pub(super) async fn remove(self, remove: Remove) -> Result<(), RequestError> {
+        let deadline = Instant::now() + remove.timeout;
+        if !self.admin.leads() {
+            let timeout = Admin::inner_timeout(remove.timeout);
+            let request = Request::Remove(Remove { timeout, ..remove.clone() });
+            return self.admin.pass_on(request, remove.timeout).await;
+        }
+        let changing = self.change.lock().await;
+        self.admin.confirm_leadership().await?;
+        let members = self.members();
+        let member = find(&members, &remove.name)?;
+        if member.voter && members.iter().filter(|member| member.voter).count() == 1 {
+            return Err(RequestError::Refused {
+                detail: format!(
+                    "{} is the last voter: a cluster cannot be without one",
+                    member.name
+                ),
+            });
+        }
+        if member.node_id == self.admin.context().own_id() {
+            drop(changing);
+            self.admin.step_aside(deadline).await?;
+            let timeout = deadline.saturating_duration_since(Instant::now());
+            return self
+                .admin
+                .pass_on(Request::Remove(Remove { timeout, ..remove }), timeout)
+                .await;
+        }
+        self.admin.change(MemberChange::Remove(member.node_id), deadline).await?;
+        log::info!("{} was removed", member.name);
+        self.admin.tell_removed(&member).await;
+        Ok(())
+    }
+
+    /// `POST /transfer`.
+    pub(super) async fn transfer(self, transfer: Transfer) -> Result<(), RequestError> {
+        let deadline = Instant::now() + transfer.timeout;
+        let member = find(&self.members(), &transfer.name)?;
+        if !member.voter {
+            return Err(RequestError::Refused {
+                detail: format!("{} is a learner and cannot lead", member.name),
+            });
+        }
+        match self.admin.leads() {
+            true if member.node_id == self.admin.context().own_id() => Ok(()),
+            true => self.admin.hand_over(member.node_id, deadline).await,
+            false => {
+                let timeout = Admin::inner_timeout(transfer.timeout);
+                let request = Request::Transfer(Transfer { timeout, ..transfer.clone() });
+                self.admin.pass_on(request, transfer.timeout).await
+            }
+        }
+    }
+}
+
+fn find(members: &[Member], name: &str) -> Result<Member, RequestError> {
+    members.iter().find(|member| member.name == name).cloned().ok_or_else(|| {
+        let names: Vec<&str> = members.iter().map(|member| member.name.as_str()).collect();
+        RequestError::UnknownNode { name: name.into(), members: names.join(", ") }
+    })
+}
+
+/// A node name: 1 to 64 of `A-Z a-z 0-9 . _ -`.
+fn check_name(name: &str) -> Result<(), RequestError> {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
+    match name.len() {
+        1..=64 if name.bytes().all(plain) => Ok(()),
+        _ => Err(RequestError::Refused {
+            detail: format!(
+                "{name:?} is not a node name: use 1 to 64 letters, digits, dots, dashes and underscores"
+            ),
+        }),
+    }
+}
+
+fn check_address(address: &str) -> Result<(), RequestError> {
+    let port = address.rsplit_once(':').filter(|(host, _)| !host.is_empty());
+    match port.and_then(|(_, port)| port.parse::<u16>().ok()) {
+        Some(port) if port > 0 && address.len() <= 255 => Ok(()),
+        _ => Err(RequestError::Refused {
+            detail: format!("{address:?} is not an address: give host:port, as in 10.0.0.2:7001"),
+        }),
+    }
+}
+
+fn refuse_taken_address(members: &[Member], asked: &Member) -> Result<(), RequestError> {
+    match members
+        .iter()
+        .find(|member| member.raft_addr == asked.raft_addr && member.name != asked.name)
+    {
+        None => Ok(()),
+        Some(holder) => Err(RequestError::NodeConflict {
+            detail: format!(
+                "{} is the address of {}; remove that one first",
+                asked.raft_addr, holder.name
+            ),
+        }),
+    }
+}
