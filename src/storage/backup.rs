@@ -6,7 +6,7 @@
 //! piece n        number of records u64 · CRC-32 over all pieces before, in order
 //! ```
 //!
-//! All integers are little-endian. A piece holds whole records, about [`PIECE_BYTES`] of them or one
+//! All integers are little-endian. A piece holds whole records, about `PIECE_BYTES` of them or one
 //! larger one. The first byte of every piece says which of the three it is (0, 1, 2).
 //!
 //! [`Import`] builds a store beside the present one, a commit for each piece and a checkpoint now and then, so

@@ -8,7 +8,7 @@
 //! Rules:
 //! * every command that writes takes one revision, however many keys it touches; a condition that
 //!   fails or a delete of nothing takes none;
-//! * a command with a [`RequestId`] is applied once ([`sessions`]);
+//! * a command with a request id is applied once (`sessions`);
 //! * an entry at or below the applied index is skipped: the log replays after a crash.
 //!
 //! Nothing here is durable before a checkpoint. That is the log's business: an entry is acknowledged

@@ -6,7 +6,7 @@
 //! [`LinkError::Unreachable`] was never sent, [`LinkError::Lost`] may have been.
 //!
 //! A peer that hangs, or a network that swallows packets, would keep a TCP connection busy with
-//! retransmissions for minutes. So a connection on which nothing was heard for [`STALL_LIMIT`] while a
+//! retransmissions for minutes. So a connection on which nothing was heard for `STALL_LIMIT` while a
 //! caller ran out of time is dropped and made anew.
 
 use std::collections::BTreeMap;

@@ -6,7 +6,7 @@
 //! * [`rpc`], [`peers`], [`network`], [`transfer`]: what nodes ask each other, over which links, and how
 //!   snapshots travel;
 //! * [`context`]: what the handlers share;
-//! * [`write`], [`read`]: the life of a PUT and of a GET;
+//! * [`mod@write`], [`mod@read`]: the life of a PUT and of a GET;
 //! * [`serve`]: answering peers;
 //! * [`watch`]: metrics, and when to take a checkpoint;
 //! * [`admin`]: membership changes and leadership, for the membership actor;
