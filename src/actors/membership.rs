@@ -68,6 +68,7 @@ pub struct MembershipActor {
     seeds: Arc<dyn Seeds>,
     chance: Arc<dyn Chance>,
     ticking: bool,
+    asking_seeds: bool,
     seed_pause: Duration,
     next_seed_round: Instant,
 }
@@ -97,6 +98,7 @@ impl MembershipActor {
             seeds,
             chance,
             ticking: false,
+            asking_seeds: false,
             seed_pause: SEED_PAUSE_MIN,
             next_seed_round: Instant::now(),
         }
@@ -106,11 +108,13 @@ impl MembershipActor {
         if std::mem::replace(&mut self.ticking, true) {
             return;
         }
-        if !self.options.seeds.is_empty() && Instant::now() >= self.next_seed_round {
+        let due = !self.options.seeds.is_empty() && Instant::now() >= self.next_seed_round;
+        if due && !std::mem::replace(&mut self.asking_seeds, true) {
             self.plan_seed_round();
             let asking =
                 ask_seeds(self.parts.clone(), self.options.seeds.clone(), self.seeds.clone());
             ctx.spawn(asking.into_actor(self).map(|outside, actor, _| {
+                actor.asking_seeds = false;
                 if !outside {
                     actor.seed_pause = SEED_PAUSE_MIN;
                 }
@@ -128,10 +132,11 @@ impl MembershipActor {
     }
 }
 
-/// Asks one seed after the other to be let in. False when this node is a member already.
+/// Asks one seed after the other to be let in. False when this node is a member already, or was removed: who
+/// was sent away comes back only when somebody joins it again.
 async fn ask_seeds(parts: Parts, addresses: Vec<String>, seeds: Arc<dyn Seeds>) -> bool {
     let card = (parts.card)();
-    if parts.own_member().is_some() {
+    if parts.own_member().is_some() || parts.admin.context().is_removed() {
         return false;
     }
     for seed in addresses {
@@ -159,6 +164,7 @@ impl Parts {
     async fn look_around(self) {
         if self.admin.leads() {
             self.promote().await;
+            self.finish_joint().await;
         }
         self.announce().await;
         self.doubt().await;
@@ -189,7 +195,8 @@ impl Parts {
     /// Cut off for long, a member asks whether it was removed meanwhile.
     async fn doubt(&self) {
         let context = self.admin.context();
-        if self.own_member().is_none() || context.staleness() < DOUBT_AFTER || self.admin.leads() {
+        let silence = context.staleness().unwrap_or_else(|| context.started.elapsed());
+        if self.own_member().is_none() || silence < DOUBT_AFTER || self.admin.leads() {
             return;
         }
         if self.admin.ask_standing().await == MemberStanding::NotMember {

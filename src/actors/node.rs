@@ -200,6 +200,7 @@ impl Node {
             metrics,
             on_fatal,
             started: Instant::now(),
+            store_life: AtomicU64::new(0),
             heard_ms: AtomicU64::new(0),
         });
         let raft = {

@@ -69,6 +69,10 @@ pub struct StorageActor {
     /// Received whole, by transfer number.
     received: BTreeMap<u64, Import>,
     transfers: u64,
+    /// Counts wipes.
+    life: u64,
+    /// Counts the files that had the name of the store; a checkpoint of a former one means nothing.
+    file: u64,
     metrics: Arc<Metrics>,
     on_fatal: OnFatal,
 }
@@ -89,6 +93,8 @@ impl StorageActor {
             receiving: None,
             received: BTreeMap::new(),
             transfers: 0,
+            life: 0,
+            file: 0,
             metrics,
             on_fatal,
         }
@@ -98,6 +104,13 @@ impl StorageActor {
     fn fatal(&self, error: StorageError) -> io::Error {
         (self.on_fatal)(error.to_string());
         io::Error::other(error)
+    }
+
+    fn check_life(&self, life: u64) -> Result<(), io::Error> {
+        match life == self.life {
+            true => Ok(()),
+            false => Err(io::Error::other("the store was given to another Raft meanwhile")),
+        }
     }
 
     /// Tells readers and metrics what is applied now.
@@ -118,12 +131,14 @@ impl StorageActor {
     fn checkpoint(&mut self, ctx: &mut Context<Self>) {
         match self.kv.begin_checkpoint() {
             Ok(Some(checkpoint)) => {
-                let begun = Instant::now();
+                let (begun, file) = (Instant::now(), self.file);
                 let writing = self.writer.send(WriteCheckpoint(checkpoint)).into_actor(self);
                 ctx.spawn(writing.map(move |written, actor, _| {
-                    if let Ok(written) = written {
-                        actor.metrics.checkpoint.observe(begun.elapsed());
-                        actor.finish_checkpoint(written);
+                    actor.metrics.checkpoint.observe(begun.elapsed());
+                    match written {
+                        Ok(written) if actor.file == file => actor.finish_checkpoint(written),
+                        // Another store is in place by now, durable as it came.
+                        _ => actor.answer_snapshots(),
                     }
                 }));
             }
@@ -178,6 +193,7 @@ impl Handler<Apply> for StorageActor {
     type Result = Result<Vec<Outcome>, io::Error>;
 
     fn handle(&mut self, message: Apply, _: &mut Self::Context) -> Self::Result {
+        self.check_life(message.life)?;
         let applied = self.kv.apply(message.entries).and_then(|outcomes| {
             self.publish()?;
             Ok(outcomes)
@@ -264,8 +280,10 @@ impl Handler<Install> for StorageActor {
     type Result = Result<(), io::Error>;
 
     fn handle(&mut self, message: Install, _: &mut Self::Context) -> Self::Result {
+        self.check_life(message.life)?;
         let import =
             self.received.remove(&message.transfer).ok_or_else(|| no_transfer(message.transfer))?;
+        self.file += 1;
         let installed = import.install(&mut self.kv).and_then(|()| self.publish());
         installed.map_err(|error| self.fatal(error))
     }
@@ -280,11 +298,15 @@ impl Handler<DropReceived> for StorageActor {
 }
 
 impl Handler<WipeStore> for StorageActor {
-    type Result = Result<(), io::Error>;
+    type Result = Result<u64, io::Error>;
 
     fn handle(&mut self, _: WipeStore, _: &mut Self::Context) -> Self::Result {
+        self.life += 1;
+        self.file += 1;
+        self.receiving = None;
+        self.received.clear();
         let wiped = self.kv.wipe().and_then(|()| self.publish());
-        wiped.map_err(|error| self.fatal(error))
+        wiped.map(|()| self.life).map_err(|error| self.fatal(error))
     }
 }
 

@@ -41,8 +41,8 @@ const HTTP_WORKERS: usize = 2;
 /// entries after a crash to about a second.
 const CHECKPOINT_ENTRIES: u64 = 100_000;
 
-/// Room in a log record beside the value: key, request id, envelope.
-const RECORD_SLACK_BYTES: usize = 64 * 1024;
+/// What a log segment holds beside one longest record: its header and the record's.
+const SEGMENT_SLACK_BYTES: usize = 8 * 1024;
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
@@ -71,7 +71,10 @@ fn main() -> ExitCode {
 fn log_by(config: &Config) {
     let mut builder = env_logger::Builder::new();
     // openraft tells every step at info and every race it handles at warn, actix every worker.
-    builder.parse_filters(&format!("openraft=error,actix_server=warn,{}", config.log_level));
+    builder.parse_filters(&format!(
+        "openraft=error,tracing=warn,actix_server=warn,{}",
+        config.log_level
+    ));
     if config.log_format == LogFormat::Json {
         builder.format(|out, record| {
             let line = serde_json::json!({
@@ -160,7 +163,9 @@ fn listen(config: &Config) -> Result<TcpListener, String> {
 }
 
 fn node_options(config: &Config) -> NodeOptions {
-    let max_payload_bytes = config.limits.max_value_bytes + RECORD_SLACK_BYTES;
+    // What a segment can hold, not what this node accepts from clients: peers may be set to accept more.
+    let max_payload_bytes =
+        (config.storage.log_segment_bytes as usize).saturating_sub(SEGMENT_SLACK_BYTES);
     NodeOptions {
         name: config.node_id.clone(),
         raft_addr: config.raft_addr.to_string(),

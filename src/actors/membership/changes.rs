@@ -2,7 +2,8 @@
 
 use std::collections::BTreeSet;
 
-use tokio::time::Instant;
+use tokio::sync::MutexGuard;
+use tokio::time::{Instant, timeout_at};
 
 use super::{CHANGE_LIMIT, Parts};
 use crate::actors::messages::{Join, Member, Remove, RequestError, Transfer};
@@ -37,6 +38,27 @@ impl Parts {
         }
     }
 
+    /// Finishes a change of voters whose leader went away between its two steps. Until then both the old and the
+    /// new voters have to agree on everything.
+    pub(super) async fn finish_joint(&self) {
+        if !self.admin.is_joint() {
+            return;
+        }
+        let Ok(_changing) = self.change.try_lock() else { return };
+        let deadline = Instant::now() + CHANGE_LIMIT;
+        match self.admin.change(MemberChange::Promote(BTreeSet::new()), deadline).await {
+            Ok(()) => log::info!("finished a change of members that was left half done"),
+            Err(error) => log::warn!("a change of members is half done: {error}"),
+        }
+    }
+
+    /// Waits for its turn to change the membership.
+    async fn begin_change(&self, deadline: Instant) -> Result<MutexGuard<'_, ()>, RequestError> {
+        timeout_at(deadline, self.change.lock())
+            .await
+            .map_err(|_| RequestError::TimedOut { waiting_for: "another change of members".into() })
+    }
+
     /// `POST /join`.
     pub(super) async fn join(self, join: Join) -> Result<(), RequestError> {
         check_name(&join.name)?;
@@ -49,7 +71,7 @@ impl Parts {
                 .pass_on(Request::Join(Join { timeout, ..join.clone() }), join.timeout)
                 .await;
         }
-        let changing = self.change.lock().await;
+        let changing = self.begin_change(deadline).await?;
         self.admin.confirm_leadership().await?;
         let added = self.add(&join, deadline).await?;
         drop(changing);
@@ -63,6 +85,14 @@ impl Parts {
     async fn add(&self, join: &Join, deadline: Instant) -> Result<Member, RequestError> {
         let own = (self.card)();
         let card = match join.name == own.name {
+            true if join.raft_addr != own.raft_addr => {
+                return Err(RequestError::NodeConflict {
+                    detail: format!(
+                        "{} leads this cluster at {}: give the node at {} a name of its own",
+                        own.name, own.raft_addr, join.raft_addr
+                    ),
+                });
+            }
             true => own.clone(),
             false => self.admin.introduce(&join.raft_addr).await?,
         };
@@ -93,6 +123,7 @@ impl Parts {
         {
             return self.readdress(known, member, join.voter, deadline).await;
         }
+        self.refuse_if_former_lives(&members, &member).await?;
         member.node_id = self.admin.invite(&join.raft_addr, own.cluster_id).await?;
         for former in members.iter().filter(|present| present.name == member.name) {
             if former.node_id == member.node_id {
@@ -107,6 +138,27 @@ impl Parts {
         Ok(member)
     }
 
+    /// Two living nodes of one name would push each other out forever.
+    async fn refuse_if_former_lives(
+        &self,
+        members: &[Member],
+        asked: &Member,
+    ) -> Result<(), RequestError> {
+        for former in members.iter().filter(|present| present.name == asked.name) {
+            let answers = self.admin.introduce(&former.raft_addr).await;
+            if answers.is_ok_and(|card| card.node_id == former.node_id) {
+                return Err(RequestError::NodeConflict {
+                    detail: format!(
+                        "another node named {} is a member and answers at {}: give the one at {} a name of its own, or \
+                         remove the other first",
+                        former.name, former.raft_addr, asked.raft_addr
+                    ),
+                });
+            }
+        }
+        Ok(())
+    }
+
     /// A member that is there already: corrects its addresses if they changed.
     async fn readdress(
         &self,
@@ -119,7 +171,7 @@ impl Parts {
             self.admin.candidates().iter().any(|learner| learner.node_id == known.node_id);
         let same = known.raft_addr == asked.raft_addr && known.http_addr == asked.http_addr;
         if !same || (wants_vote && !known.voter && !candidate) {
-            let wants_vote = wants_vote || known.voter;
+            let wants_vote = wants_vote || known.voter || candidate;
             let change = MemberChange::Readdress { member: asked.clone(), wants_vote };
             self.admin.change(change, deadline).await?;
         }
@@ -149,7 +201,7 @@ impl Parts {
             let request = Request::Remove(Remove { timeout, ..remove.clone() });
             return self.admin.pass_on(request, remove.timeout).await;
         }
-        let changing = self.change.lock().await;
+        let changing = self.begin_change(deadline).await?;
         self.admin.confirm_leadership().await?;
         let members = self.members();
         let member = find(&members, &remove.name)?;

@@ -28,10 +28,12 @@ pub struct Persist {
 #[rtype(result = "Result<Log, io::Error>")]
 pub struct WipeLog;
 
-/// To the storage actor: apply committed entries, in order, in one commit.
+/// To the storage actor: apply committed entries, in order, in one commit. Refused when `life` is not the
+/// store's: a Raft that was given up may still have work under way.
 #[derive(Message)]
 #[rtype(result = "Result<Vec<Outcome>, io::Error>")]
 pub struct Apply {
+    pub life: u64,
     pub entries: Vec<Entry>,
 }
 
@@ -72,6 +74,7 @@ pub struct FinishReceive {
 #[derive(Message)]
 #[rtype(result = "Result<(), io::Error>")]
 pub struct Install {
+    pub life: u64,
     pub transfer: u64,
 }
 
@@ -82,9 +85,10 @@ pub struct DropReceived {
     pub transfer: u64,
 }
 
-/// To the storage actor: throw the state away and begin an empty one.
+/// To the storage actor: throw the state away and begin an empty one, in a new life whose number is the
+/// answer. The first life is 0.
 #[derive(Message)]
-#[rtype(result = "Result<(), io::Error>")]
+#[rtype(result = "Result<u64, io::Error>")]
 pub struct WipeStore;
 
 /// To the storage actor: where to read.

@@ -117,6 +117,8 @@ pub enum HandshakeError {
     Rejected(#[from] Reject),
     #[error("it did not begin like a ConureDB node")]
     NotAPeer,
+    #[error("it left before it proved the cluster secret: the secrets differ, or it was stopped")]
+    LeftBeforeProof,
     #[error("no handshake within {HANDSHAKE_TIMEOUT:?}")]
     TimedOut,
     #[error(transparent)]
@@ -211,7 +213,12 @@ pub async fn answer(
         let welcome = Welcome { version: PROTOCOL_VERSION, card, nonce };
         let proof = mac(secret, ANSWERER, &hello, &welcome)?.finalize().into_bytes().into();
         say(stream, &Answer::Welcome { welcome: welcome.clone(), proof }).await?;
-        let proof: [u8; 32] = hear(stream).await?;
+        let proof: [u8; 32] = match hear(stream).await {
+            Err(HandshakeError::Frame(FrameError::Closed)) => {
+                return Err(HandshakeError::LeftBeforeProof);
+            }
+            heard => heard?,
+        };
         if mac(secret, CALLER, &hello, &welcome)?.verify_slice(&proof).is_err() {
             say(stream, &Answer::Reject(Reject::WrongSecret)).await?;
             return Err(Reject::WrongSecret.into());

@@ -33,6 +33,10 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 /// Silence after which a connection that made a caller wait in vain is taken for dead.
 const STALL_LIMIT: Duration = Duration::from_secs(1);
 
+/// A connection on which nobody asked anything for so long is closed, by the calling side alone, so that it never
+/// happens under a request.
+const IDLE_LIMIT: Duration = Duration::from_secs(60);
+
 /// What all links of a node share.
 #[derive(Clone)]
 pub struct Dialer {
@@ -243,11 +247,18 @@ async fn speak(
     let mut number = 0;
     let mut next = Some(first);
     loop {
-        let Some(call) = (match next.take() {
-            Some(call) => Some(call),
-            None => queue.recv().await,
-        }) else {
-            return Ok(());
+        let call = match next.take() {
+            Some(call) => Ok(Some(call)),
+            None => timeout(IDLE_LIMIT, queue.recv()).await,
+        };
+        let call = match call {
+            Ok(Some(call)) if call.reply.is_closed() => continue,
+            Ok(Some(call)) => call,
+            Ok(None) => return Ok(()),
+            Err(_) if pending.lock().unwrap_or_else(PoisonError::into_inner).is_empty() => {
+                return Ok(());
+            }
+            Err(_) => continue,
         };
         number = frame::next_number(number);
         {

@@ -2,17 +2,20 @@
 //!
 //! Bounds: [`MAX_CONNECTIONS`] at a time, a handshake within its time limit and a few KiB, and per connection at
 //! most [`MAX_IN_FLIGHT`] requests and [`MAX_IN_FLIGHT_BYTES`] of payload being served. When a bound is
-//! reached the connection is not read, and TCP slows the caller down. A stranger costs one log line.
+//! reached the connection is not read, and TCP slows the caller down. A stranger costs one log line. A
+//! connection that is silent for [`SILENCE_LIMIT`] is taken for dead: callers close idle ones long before.
 //!
 //! A member's connection lives as long as this node's identity: when the node is reset, every
 //! connection made to its former self is closed. An introduction outlives it, since it is what
 //! changes it, and its answer has to arrive.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::time::timeout;
 
 use super::Spawner;
 use super::frame::{self, Frame, FrameError, Kind};
@@ -29,6 +32,10 @@ pub const MAX_IN_FLIGHT: usize = 1024;
 /// Payload bytes of one connection that are held at a time. A single larger request is served
 /// alone.
 pub const MAX_IN_FLIGHT_BYTES: usize = 64 * 1024 * 1024;
+
+/// Silence after which the caller is taken to be gone without a word (its machine lost power): well above
+/// the time after which a living caller closes an idle connection.
+pub const SILENCE_LIMIT: Duration = Duration::from_secs(180);
 
 /// Answers a request. The card says who asks; the purpose bounds what may be asked.
 pub type Serve = Arc<dyn Fn(Card, Purpose, Bytes) -> BoxFuture<'static, Bytes> + Send + Sync>;
@@ -55,7 +62,7 @@ impl Answerer {
                 Err(error) => {
                     log::warn!("peer listener {}: {error}", listener.local_address());
                     // Out of file descriptors, most likely: give the system a moment.
-                    tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+                    tokio::time::sleep(Duration::from_millis(100)).await;
                     continue;
                 }
             };
@@ -69,6 +76,8 @@ impl Answerer {
 
     async fn connection(mut self, mut stream: Box<dyn Stream>, from: String) {
         let own = self.card.borrow_and_update().clone();
+        // Before the handshake: a reset during it makes the connection one to a former self.
+        let born_as = own.node_id;
         let nonce = self.chance.next_u128();
         let (card, purpose) = match handshake::answer(&mut *stream, own, &self.secret, nonce).await
         {
@@ -81,7 +90,6 @@ impl Answerer {
         let name = card.name.clone();
         let mut changed = self.card.clone();
         let reborn = async {
-            let born_as = changed.borrow().node_id;
             let _ = changed.wait_for(|card| card.node_id != born_as).await;
         };
         let ended = tokio::select! {
@@ -115,7 +123,9 @@ impl Answerer {
             let places = Arc::new(Semaphore::new(MAX_IN_FLIGHT));
             let bytes = Arc::new(Semaphore::new(MAX_IN_FLIGHT_BYTES));
             loop {
-                let announced = frame::read_header(&mut reader, frame::MAX_PAYLOAD_BYTES).await?;
+                let header = frame::read_header(&mut reader, frame::MAX_PAYLOAD_BYTES);
+                let announced =
+                    timeout(SILENCE_LIMIT, header).await.map_err(|_| FrameError::Closed)??;
                 let held = announced.len_bytes.min(MAX_IN_FLIGHT_BYTES) as u32;
                 // Neither semaphore is ever closed.
                 let place = places.clone().acquire_owned().await.map_err(|_| FrameError::Closed)?;

@@ -10,24 +10,26 @@
 //!   └─ removed: no Raft, stale reads only ◀── told ──┘   └── invited elsewhere: wipe, new incarnation
 //! ```
 //!
-//! A new life is only begun when nothing is lost: the node is empty and alone, or it was removed, or it is
-//! outside the cluster that invites it back and hears no leader.
+//! A new life is only begun when nothing is lost: the node is empty and alone, or it was removed, or a
+//! confirmed leader of the cluster that invites it back says that it is no member.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use actix::prelude::*;
 use openraft::{Config, SnapshotPolicy};
 use openraft_rt::deterministic_rng::DeterministicRng;
-use tokio::sync::{oneshot, watch};
+use tokio::sync::{Mutex, oneshot, watch};
 use tokio::time::Instant;
 
-use super::admin;
+use super::admin::{self, Admin};
 use super::context::Context;
 use super::log_store::LogStore;
 use super::network::NetworkFactory;
 use super::read::{self, Round, Rounds};
+use super::rpc::MemberStanding;
 use super::serve::{AcceptInvitation, AskReadIndex, NoteRemoval};
 use super::state_machine::StateMachine;
 use super::types::{PeerNode, Raft};
@@ -78,8 +80,8 @@ pub struct RaftActor {
     pub spawner: Spawner,
     pub log_actor: Addr<LogActor>,
     rounds: Rounds,
-    /// A new life is begun; a second invitation has to wait.
-    reborn: bool,
+    /// Held by whatever changes which Raft runs, so that two of them never share a log or a store.
+    life: Arc<Mutex<()>>,
 }
 
 impl RaftActor {
@@ -95,7 +97,7 @@ impl RaftActor {
             spawner,
             log_actor,
             rounds: Rounds::default(),
-            reborn: false,
+            life: Arc::default(),
         }
     }
 
@@ -105,6 +107,7 @@ impl RaftActor {
             place: self.place.clone(),
             spawner: self.spawner.clone(),
             log_actor: self.log_actor.clone(),
+            life: self.life.clone(),
         }
     }
 
@@ -127,7 +130,11 @@ impl Actor for RaftActor {
 
     fn started(&mut self, ctx: &mut Self::Context) {
         let on_fatal = self.context.on_fatal.clone();
-        let starting = self.parts().start();
+        let parts = self.parts();
+        let starting = async move {
+            let _life = parts.life.clone().lock_owned().await;
+            parts.start().await
+        };
         ctx.spawn(starting.into_actor(self).map(move |started, _, _| {
             if let Err(reason) = started {
                 on_fatal(reason);
@@ -143,11 +150,12 @@ struct Parts {
     place: Arc<Place>,
     spawner: Spawner,
     log_actor: Addr<LogActor>,
+    life: Arc<Mutex<()>>,
 }
 
 impl Parts {
     /// Starts Raft on what the log and the store hold, and finishes founding a cluster.
-    async fn start(self) -> Result<(), String> {
+    async fn start(&self) -> Result<(), String> {
         let identity = self.place.identity.borrow().clone();
         if identity.standing == Standing::Removed {
             log::warn!(
@@ -160,7 +168,8 @@ impl Parts {
         let config = Arc::new(self.config().validate().map_err(|error| error.to_string())?);
         let network = NetworkFactory::new(identity.node_id, self.context.peers.clone());
         let log_store = LogStore::new((*log).clone(), self.log_actor.clone());
-        let state_machine = StateMachine::new(self.context.storage.clone());
+        let store_life = self.context.store_life.load(Ordering::Acquire);
+        let state_machine = StateMachine::new(self.context.storage.clone(), store_life);
         let making = Raft::new(identity.node_id, config, network, log_store, state_machine);
         let seed = self.context.chance.next_u64();
         let seeded = DeterministicRng::<openraft::TokioRuntime>::scope(seed, making);
@@ -223,10 +232,12 @@ impl Parts {
 
     /// Accepts an invitation or says why not. Answers with the incarnation that joins.
     async fn accept(self, cluster_id: ClusterId) -> Result<NodeId, RequestError> {
+        let _life = self.life.lock().await;
         let identity = self.place.identity.borrow().clone();
+        let removed = identity.standing == Standing::Removed;
         let pristine = self.context.log.load_full().is_none_or(|log| log.state().last.is_none());
         let same_cluster = identity.cluster_id == cluster_id;
-        if pristine && (same_cluster || !identity.cluster_id.is_some()) {
+        if pristine && !removed && (same_cluster || !identity.cluster_id.is_some()) {
             if !same_cluster {
                 self.place.change(|identity| {
                     identity.cluster_id = cluster_id;
@@ -236,38 +247,50 @@ impl Parts {
             }
             return Ok(identity.node_id);
         }
-        if identity.standing != Standing::Removed {
-            self.refuse_if_it_matters(&identity, same_cluster)?;
+        match (removed, same_cluster) {
+            (true, _) => {}
+            (false, true) => self.refuse_unless_outside(&identity).await?,
+            (false, false) => self.refuse_unless_empty(&identity)?,
         }
         self.begin_new_life(cluster_id).await
     }
 
-    fn refuse_if_it_matters(
-        &self,
-        identity: &Identity,
-        same_cluster: bool,
-    ) -> Result<(), RequestError> {
-        let status = self.context.status();
-        let name = &identity.name;
-        if same_cluster {
-            let led = status
-                .last_contact
-                .is_some_and(|age| age < self.context.timing.election_timeout_max);
-            return match led {
-                true => Err(RequestError::NotReady {
-                    reason: format!("{name} is being served by a leader of this cluster right now"),
-                }),
-                false => Ok(()),
-            };
+    /// A node that has a log of the inviting cluster gives it up only when a confirmed leader says that it is no
+    /// member: whoever invites may lead no more, and this node's vote may count.
+    async fn refuse_unless_outside(&self, identity: &Identity) -> Result<(), RequestError> {
+        match Admin::new(self.context.clone()).ask_standing().await {
+            MemberStanding::NotMember => Ok(()),
+            MemberStanding::Member | MemberStanding::Unknown => Err(RequestError::NotReady {
+                reason: format!(
+                    "{} has a log of this cluster, and no leader confirms that it is no member any more",
+                    identity.name
+                ),
+            }),
         }
+    }
+
+    /// A node gives up a cluster of its own only when that holds nothing. What it holds is known when all of its
+    /// log is applied.
+    fn refuse_unless_empty(&self, identity: &Identity) -> Result<(), RequestError> {
+        let last = self.context.log.load_full().and_then(|log| log.state().last);
+        let applied = *self.context.applied.borrow();
+        if self.context.raft.load().is_none() || last.is_some_and(|last| last.index >= applied) {
+            return Err(RequestError::NotReady {
+                reason: format!(
+                    "{} does not know yet whether it holds data; ask again",
+                    identity.name
+                ),
+            });
+        }
+        let status = self.context.status();
         if status.revision == 0 && status.member_count <= 1 {
             return Ok(());
         }
         Err(RequestError::NodeConflict {
             detail: format!(
-                "{name} belongs to cluster {}, with {} member(s) and data up to revision {}: to give that up, \
-                 stop it, move its data directory away and start it again",
-                identity.cluster_id, status.member_count, status.revision
+                "{} belongs to cluster {}, with {} member(s) and data up to revision {}: to give that up, stop it, \
+                 move its data directory away and start it again",
+                identity.name, identity.cluster_id, status.member_count, status.revision
             ),
         })
     }
@@ -285,7 +308,7 @@ impl Parts {
             identity.standing = Standing::Resetting;
         })?;
         self.stop().await;
-        self.context.peers.retain(|_| false);
+        self.context.peers.forget();
         let failed = |reason: String| RequestError::Storage { detail: reason };
         let log = self.log_actor.send(WipeLog).await.map_err(|error| failed(error.to_string()))?;
         self.context.log.store(Some(Arc::new(log.map_err(|error| failed(error.to_string()))?)));
@@ -294,7 +317,7 @@ impl Parts {
             .map_err(|error| failed(error.to_string()))?
             .map_err(|error| failed(error.to_string()))?;
         self.place.change(|identity| identity.standing = Standing::Invited)?;
-        self.clone().start().await.map_err(failed)?;
+        self.start().await.map_err(failed)?;
         Ok(node_id)
     }
 }
@@ -361,13 +384,8 @@ impl Handler<AcceptInvitation> for RaftActor {
     type Result = ResponseActFuture<Self, Result<NodeId, RequestError>>;
 
     fn handle(&mut self, message: AcceptInvitation, _: &mut Self::Context) -> Self::Result {
-        if std::mem::replace(&mut self.reborn, true) {
-            let reason = "another invitation is being answered".into();
-            return Box::pin(async { Err(RequestError::NotReady { reason }) }.into_actor(self));
-        }
         let accepting = self.parts().accept(message.cluster_id).into_actor(self);
         Box::pin(accepting.map(|accepted, actor, _| {
-            actor.reborn = false;
             if let Err(RequestError::Storage { detail }) = &accepted {
                 (actor.context.on_fatal)(detail.clone());
             }
@@ -382,6 +400,7 @@ impl Handler<NoteRemoval> for RaftActor {
     fn handle(&mut self, message: NoteRemoval, _: &mut Self::Context) -> Self::Result {
         let parts = self.parts();
         Box::pin(async move {
+            let _life = parts.life.lock().await;
             let identity = parts.place.identity.borrow().clone();
             if identity.node_id != message.node_id || identity.standing == Standing::Removed {
                 return;
@@ -405,6 +424,7 @@ impl Handler<Close> for RaftActor {
     fn handle(&mut self, _: Close, _: &mut Self::Context) -> Self::Result {
         let parts = self.parts();
         let closing = async move {
+            let _life = parts.life.lock().await;
             if let Ok(raft) = parts.context.raft() {
                 admin::step_aside(&parts.context, &raft, Instant::now() + HAND_OVER_LIMIT).await;
             }

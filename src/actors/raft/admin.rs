@@ -116,11 +116,20 @@ impl Admin {
     ) -> Result<(), RequestError> {
         loop {
             let raft = self.context.raft()?;
-            let proposing = raft.change_membership(change_of(&raft, change.clone()), false);
-            let reason = match timeout_at(deadline, proposing).await {
+            // A task of its own: a change of voters has two steps, and the second has to be proposed
+            // also when nobody waits for it any more.
+            let proposed = change_of(&raft, change.clone());
+            let proposing =
+                tokio::spawn(async move { raft.change_membership(proposed, false).await });
+            let proposed = timeout_at(deadline, proposing).await;
+            let proposed = proposed.map(|ended| {
+                ended.unwrap_or_else(|_| Err(RaftError::Fatal(openraft::errors::Fatal::Stopped)))
+            });
+            let reason = match proposed {
                 Ok(Ok(_)) => return Ok(()),
+                // The first of two steps may be committed.
                 Ok(Err(RaftError::APIError(ClientWriteError::ForwardToLeader(_)))) => {
-                    return Err(RequestError::NoLeader { reason: "leadership moved".into() });
+                    return Err(RequestError::OutcomeUnknown { reason: "leadership moved".into() });
                 }
                 Ok(Err(RaftError::APIError(ClientWriteError::ChangeMembershipError(
                     error @ (ChangeMembershipError::InProgress(_)
@@ -143,14 +152,23 @@ impl Admin {
         }
     }
 
-    /// Learners that are to become voters.
+    /// Whether the membership is between two sets of voters (joint consensus).
+    pub fn is_joint(&self) -> bool {
+        self.context.raft.load_full().is_some_and(|raft| {
+            let metrics = raft.metrics();
+            metrics.borrow_watched().membership_config.get_joint_config().len() > 1
+        })
+    }
+
+    /// Learners that are to become voters. Their lag is counted from the commit index: what is still on
+    /// its way to everybody is nobody's lag.
     pub fn candidates(&self) -> Vec<Learner> {
         let Some(raft) = self.context.raft.load_full() else { return Vec::new() };
         let metrics = raft.metrics();
         let metrics = metrics.borrow_watched();
         let Some(replication) = &metrics.replication else { return Vec::new() };
         let voters: BTreeSet<NodeId> = metrics.membership_config.voter_ids().collect();
-        let last = metrics.last_log_index.unwrap_or(0);
+        let committed = metrics.local_committed.map_or(0, |id| id.index);
         metrics
             .membership_config
             .nodes()
@@ -161,7 +179,7 @@ impl Admin {
                 lag: replication
                     .get(id)
                     .and_then(|matched| matched.as_ref())
-                    .map(|matched| last.saturating_sub(matched.index)),
+                    .map(|matched| committed.saturating_sub(matched.index)),
             })
             .collect()
     }
@@ -233,10 +251,6 @@ impl Admin {
         if let Err(error) = told {
             log::info!("{} was removed and could not be told: {error}", member.name);
         }
-        let own = self.context.own_id();
-        let keep: BTreeSet<NodeId> =
-            self.context.members().members.iter().map(|member| member.node_id).collect();
-        peers.retain(|id| keep.contains(&id) || id == own);
     }
 
     /// Asks all other members whether this node is still one. `NotMember` only when a confirmed

@@ -44,7 +44,7 @@ impl StoreBuilder<TypeConfig, LogStore, StateMachine> for Builder {
         let (applied, _) = watch::channel(0);
         let checkpoints = CheckpointActor.start();
         let storage = StorageActor::new(kv, checkpoints, applied, metrics, on_fatal).start();
-        Ok(((), LogStore::new(log, log_actor), StateMachine::new(storage)))
+        Ok(((), LogStore::new(log, log_actor), StateMachine::new(storage, 0)))
     }
 }
 

@@ -62,6 +62,8 @@ pub struct Context {
     pub metrics: Arc<crate::metrics::Metrics>,
     pub on_fatal: crate::actors::OnFatal,
     pub started: Instant,
+    /// The life of the store that the running Raft belongs to: see [`crate::actors::messages::inside::WipeStore`].
+    pub store_life: AtomicU64,
     /// When a leader was last heard, in milliseconds after `started`, plus one; 0 for never.
     pub heard_ms: AtomicU64,
 }
@@ -69,13 +71,23 @@ pub struct Context {
 impl Context {
     /// The running Raft, or why there is none.
     pub fn raft(&self) -> Result<Arc<Raft>, RequestError> {
-        if self.identity.borrow().standing == Standing::Removed {
+        if self.is_removed() {
             let reason = "this node was removed from its cluster; join it again to serve".into();
+            return Err(RequestError::NotReady { reason });
+        }
+        if !self.identity.borrow().cluster_id.is_some() {
+            let reason =
+                "this node belongs to no cluster yet: join it at a member, or give it seeds".into();
             return Err(RequestError::NotReady { reason });
         }
         self.raft.load_full().ok_or_else(|| RequestError::NotReady {
             reason: "this node is starting or closing".into(),
         })
+    }
+
+    /// Whether this node was removed from its cluster.
+    pub fn is_removed(&self) -> bool {
+        self.identity.borrow().standing == Standing::Removed
     }
 
     pub fn own_id(&self) -> NodeId {
@@ -105,18 +117,23 @@ impl Context {
             let acknowledged = || metrics.last_quorum_acked.map(|at| at.elapsed());
             return if alone { Some(Duration::ZERO) } else { acknowledged() };
         }
-        let heard_ms = self.heard_ms.load(Ordering::Relaxed).checked_sub(1)?;
-        Some(self.started.elapsed().saturating_sub(Duration::from_millis(heard_ms)))
+        self.heard_ago()
     }
 
-    /// Upper bound of the age of this node's state: the time since a leader was heard, or since the
-    /// node started if none was.
-    pub fn staleness(&self) -> Duration {
-        let contact = self.raft.load_full().and_then(|raft| {
-            let metrics = raft.metrics();
-            self.last_contact(&WatchReceiver::borrow_watched(&metrics))
-        });
-        contact.unwrap_or_else(|| self.started.elapsed())
+    /// Time since this node heard from a leader; `None` when it has not since it started.
+    pub fn staleness(&self) -> Option<Duration> {
+        match self.raft.load_full() {
+            Some(raft) => {
+                let metrics = raft.metrics();
+                self.last_contact(&WatchReceiver::borrow_watched(&metrics))
+            }
+            None => self.heard_ago(),
+        }
+    }
+
+    fn heard_ago(&self) -> Option<Duration> {
+        let heard_ms = self.heard_ms.load(Ordering::Relaxed).checked_sub(1)?;
+        Some(self.started.elapsed().saturating_sub(Duration::from_millis(heard_ms)))
     }
 
     /// Waits a moment for another leader to be known, at most until `deadline`.
@@ -199,7 +216,7 @@ impl Context {
         if let Err(fatal) = &metrics.running_state {
             reasons.push(format!("consensus stopped: {fatal}"));
         }
-        if self.raft.load().is_none() {
+        if self.raft.load().is_none() && identity.standing != Standing::Removed {
             reasons.push("this node is starting or closing".to_string());
         }
         if leader.is_none() {
@@ -216,7 +233,8 @@ impl Context {
             Some(age) if age > limit => {
                 reasons.push(format!("no leader was heard for {} ms", age.as_millis()));
             }
-            _ => {}
+            Some(_) => {}
+            None => reasons.push("no leader was heard since this node started".to_string()),
         }
         reasons
     }

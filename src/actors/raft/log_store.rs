@@ -176,9 +176,10 @@ impl RaftLogStorage<TypeConfig> for LogStore {
     }
 
     async fn truncate_after(&mut self, last: Option<LogIdOf<TypeConfig>>) -> Result<(), io::Error> {
-        // Ordered before whatever is appended next; needs no fsync of its own.
+        // Durable before anything else happens: a snapshot installed on top of entries that come back
+        // after a crash would contradict them.
         self.log.truncate_after(last.map(|id| id.index)).map_err(other)?;
-        Ok(())
+        self.persist().await
     }
 
     async fn purge(&mut self, upto: LogIdOf<TypeConfig>) -> Result<(), io::Error> {

@@ -38,7 +38,17 @@ impl RaftNetworkFactory<TypeConfig> for NetworkFactory {
     type Network = PeerClient;
 
     async fn new_client(&mut self, target: NodeId, node: &PeerNode) -> PeerClient {
-        PeerClient { own_id: self.own_id, target, node: node.clone(), peers: self.peers.clone() }
+        PeerClient {
+            own_id: self.own_id,
+            target,
+            node: node.clone(),
+            peers: self.peers.clone(),
+            lane: Lane::Raft,
+        }
+    }
+
+    async fn new_heartbeat_client(&mut self, target: NodeId, node: &PeerNode) -> PeerClient {
+        PeerClient { lane: Lane::Heartbeat, ..self.new_client(target, node).await }
     }
 }
 
@@ -48,18 +58,22 @@ pub struct PeerClient {
     target: NodeId,
     node: PeerNode,
     peers: Peers,
+    lane: Lane,
 }
+
+/// Time for a peer to take entries: well above the worst fsync, and enough for the largest entry on a slow
+/// network. openraft's own limit is made for heartbeats; an answer that comes later than that still counts.
+const APPEND_LIMIT: Duration = Duration::from_secs(5);
 
 impl PeerClient {
     async fn ask(
         &self,
         request: Request,
-        option: &RPCOption,
+        timeout: Duration,
         action: RPCTypes,
     ) -> Result<Response, RPCError<TypeConfig>> {
-        let timeout = option.soft_ttl();
         self.peers
-            .ask(self.target, &self.node, Lane::Raft, &request, timeout)
+            .ask(self.target, &self.node, self.lane, &request, timeout)
             .await
             .map_err(|error| self.rpc_error(error, action, timeout))
     }
@@ -99,7 +113,11 @@ impl RaftNetworkV2<TypeConfig> for PeerClient {
         rpc: AppendEntriesRequest<TypeConfig>,
         option: RPCOption,
     ) -> Result<AppendEntriesResponse<TypeConfig>, RPCError<TypeConfig>> {
-        match self.ask(Request::Append(rpc), &option, RPCTypes::AppendEntries).await? {
+        let limit = match rpc.entries.is_empty() {
+            true => option.soft_ttl(),
+            false => APPEND_LIMIT.max(option.soft_ttl()),
+        };
+        match self.ask(Request::Append(rpc), limit, RPCTypes::AppendEntries).await? {
             Response::Append(response) => Ok(response),
             _ => mismatch(),
         }
@@ -110,7 +128,7 @@ impl RaftNetworkV2<TypeConfig> for PeerClient {
         rpc: VoteRequest<TypeConfig>,
         option: RPCOption,
     ) -> Result<VoteResponse<TypeConfig>, RPCError<TypeConfig>> {
-        match self.ask(Request::Vote(rpc), &option, RPCTypes::Vote).await? {
+        match self.ask(Request::Vote(rpc), option.soft_ttl(), RPCTypes::Vote).await? {
             Response::Vote(response) => Ok(response),
             _ => mismatch(),
         }
@@ -121,7 +139,7 @@ impl RaftNetworkV2<TypeConfig> for PeerClient {
         rpc: VoteRequest<TypeConfig>,
         option: RPCOption,
     ) -> Result<VoteResponse<TypeConfig>, RPCError<TypeConfig>> {
-        match self.ask(Request::PreVote(rpc), &option, RPCTypes::Vote).await? {
+        match self.ask(Request::PreVote(rpc), option.soft_ttl(), RPCTypes::Vote).await? {
             Response::Vote(response) => Ok(response),
             _ => mismatch(),
         }
@@ -133,7 +151,7 @@ impl RaftNetworkV2<TypeConfig> for PeerClient {
         option: RPCOption,
     ) -> Result<TransferLeaderResponse<TypeConfig>, RPCError<TypeConfig>> {
         let request = Request::TransferLeader(request);
-        match self.ask(request, &option, RPCTypes::TransferLeader).await? {
+        match self.ask(request, option.soft_ttl(), RPCTypes::TransferLeader).await? {
             Response::TransferLeader(response) => Ok(response),
             _ => mismatch(),
         }

@@ -1,7 +1,10 @@
 //! The links to other nodes, by node and by what they are used for.
 //!
-//! Raft's RPCs, forwarded requests and snapshots each have a connection of their own, so that a snapshot or a
-//! burst of large writes does not delay a heartbeat.
+//! Heartbeats, log entries, forwarded requests and snapshots each have a connection of their own, so that
+//! neither a snapshot nor a large entry delays a heartbeat.
+//!
+//! Addresses come from the membership as it is now ([`Peers::remember`]): openraft keeps a client for as long
+//! as a node is a member, also when its address changes.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -21,6 +24,7 @@ use crate::types::NodeId;
 /// What a link is used for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Lane {
+    Heartbeat,
     Raft,
     Forward,
     Snapshot,
@@ -31,6 +35,7 @@ pub enum Lane {
 pub struct Peers {
     dialer: Dialer,
     links: Arc<Mutex<BTreeMap<(NodeId, Lane), Link>>>,
+    addresses: Arc<Mutex<BTreeMap<NodeId, String>>>,
 }
 
 /// Why a peer gave no answer.
@@ -55,27 +60,38 @@ impl PeerError {
 
 impl Peers {
     pub fn new(dialer: Dialer) -> Peers {
-        Peers { dialer, links: Arc::default() }
+        Peers { dialer, links: Arc::default(), addresses: Arc::default() }
     }
 
     /// The link to a member. A changed address makes a new link.
     pub fn link(&self, node_id: NodeId, node: &PeerNode, lane: Lane) -> Link {
+        let known = {
+            let addresses = self.addresses.lock().unwrap_or_else(PoisonError::into_inner);
+            addresses.get(&node_id).cloned()
+        };
+        let address = known.unwrap_or_else(|| node.raft_addr.clone());
         let mut links = self.links.lock().unwrap_or_else(PoisonError::into_inner);
         match links.get(&(node_id, lane)) {
-            Some(link) if link.address() == node.raft_addr => link.clone(),
+            Some(link) if link.address() == address => link.clone(),
             _ => {
                 let purpose = Purpose::Member { expect: node_id };
-                let link = Link::open(self.dialer.clone(), &node.raft_addr, purpose);
+                let link = Link::open(self.dialer.clone(), &address, purpose);
                 links.insert((node_id, lane), link.clone());
                 link
             }
         }
     }
 
-    /// Forgets the links to nodes that are no members any more.
-    pub fn retain(&self, keep: impl Fn(NodeId) -> bool) {
+    /// Takes note of where the members are now, and forgets the links to nodes that are none.
+    pub fn remember(&self, members: BTreeMap<NodeId, String>) {
         let mut links = self.links.lock().unwrap_or_else(PoisonError::into_inner);
-        links.retain(|(node_id, _), _| keep(*node_id));
+        links.retain(|(node_id, _), _| members.contains_key(node_id));
+        *self.addresses.lock().unwrap_or_else(PoisonError::into_inner) = members;
+    }
+
+    /// Forgets all links and addresses: this node begins a new life.
+    pub fn forget(&self) {
+        self.remember(BTreeMap::new());
     }
 
     /// Asks a member.

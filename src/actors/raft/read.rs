@@ -150,12 +150,13 @@ async fn wait_applied(
 fn stale(context: &Context, max_stale: Option<Duration>) -> Result<ReadView, RequestError> {
     // Needs no running Raft: a removed node still shows what it had.
     let age = context.staleness();
-    match max_stale {
-        Some(max) if age > max => Err(RequestError::TooStale {
-            age_ms: age.as_millis() as u64,
+    let Some(max) = max_stale else { return view(context, age) };
+    match age {
+        Some(age) if age <= max => view(context, Some(age)),
+        age => Err(RequestError::TooStale {
+            age_ms: age.unwrap_or_else(|| context.started.elapsed()).as_millis() as u64,
             max_ms: max.as_millis() as u64,
         }),
-        _ => view(context, Some(age)),
     }
 }
 

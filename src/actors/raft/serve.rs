@@ -7,6 +7,7 @@ use actix::{MailboxError, Message, Recipient};
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use openraft::ReadPolicy;
+use openraft::async_runtime::WatchReceiver;
 use tokio::time::timeout;
 
 use super::context::Context;
@@ -18,6 +19,9 @@ use crate::actors::peer::handshake::{Card, Purpose};
 use crate::actors::peer::listener::Serve;
 use crate::codec;
 use crate::types::{ClusterId, NodeId};
+
+/// No peer may keep a request alive for longer than this.
+const LONGEST_REQUEST: Duration = Duration::from_secs(60);
 
 /// Asks for a linearizable read index, by a round shared with others.
 #[derive(Message)]
@@ -79,6 +83,12 @@ impl Desk {
             let detail = "only members may ask this".into();
             return Err(RequestError::Refused { detail });
         }
+        if let Purpose::Member { expect } = purpose
+            && expect != self.context.own_id()
+        {
+            let reason = "the node that was asked has begun a new life".into();
+            return Err(RequestError::NotReady { reason });
+        }
         match request {
             Request::Append(rpc) => {
                 let raft = self.context.raft()?;
@@ -110,7 +120,7 @@ impl Desk {
                 transfer::end(&self.context.storage, &raft, transfer, vote, meta).await
             }
             Request::Write { operation, request_id, timeout_ms } => {
-                let timeout = Duration::from_millis(timeout_ms);
+                let timeout = Duration::from_millis(timeout_ms).min(LONGEST_REQUEST);
                 let write = Write { operation, request_id, timeout, forward: false };
                 write::serve(&self.context, write).await
             }
@@ -121,9 +131,18 @@ impl Desk {
                 })??;
                 Ok(Response::ReadIndex { index })
             }
-            Request::Join(join) => pass(&self.join, join).await,
-            Request::Remove(remove) => pass(&self.remove, remove).await,
-            Request::Transfer(transfer) => pass(&self.transfer, transfer).await,
+            Request::Join(join) => {
+                let timeout = join.timeout.min(LONGEST_REQUEST);
+                pass(&self.join, Join { timeout, ..join }).await
+            }
+            Request::Remove(remove) => {
+                let timeout = remove.timeout.min(LONGEST_REQUEST);
+                pass(&self.remove, Remove { timeout, ..remove }).await
+            }
+            Request::Transfer(transfer) => {
+                let timeout = transfer.timeout.min(LONGEST_REQUEST);
+                pass(&self.transfer, Transfer { timeout, ..transfer }).await
+            }
             Request::Invite { cluster_id } => {
                 let asked = self.invitation.send(AcceptInvitation { cluster_id }).await;
                 Ok(Response::Invited { node_id: asked.map_err(closing)?? })
@@ -155,7 +174,12 @@ impl Desk {
             Ok(Ok(_)) => {}
             _ => return MemberStanding::Unknown,
         }
-        match self.context.members().members.iter().any(|member| member.node_id == node_id) {
+        let metrics = raft.metrics();
+        let metrics = metrics.borrow_watched();
+        // A removal that is not committed yet may never be.
+        let known = metrics.membership_config.get_node(&node_id).is_some()
+            || metrics.committed_membership_config.get_node(&node_id).is_some();
+        match known {
             true => MemberStanding::Member,
             false => MemberStanding::NotMember,
         }

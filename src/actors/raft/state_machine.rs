@@ -36,6 +36,8 @@ pub enum SnapshotData {
 /// The state machine as openraft sees it.
 pub struct StateMachine {
     storage: Addr<StorageActor>,
+    /// The life of the store that this belongs to.
+    life: u64,
 }
 
 fn closed(_: MailboxError) -> io::Error {
@@ -47,8 +49,8 @@ fn other(error: impl std::error::Error + Send + Sync + 'static) -> io::Error {
 }
 
 impl StateMachine {
-    pub fn new(storage: Addr<StorageActor>) -> StateMachine {
-        StateMachine { storage }
+    pub fn new(storage: Addr<StorageActor>, life: u64) -> StateMachine {
+        StateMachine { storage, life }
     }
 
     /// Applies one batch and answers who waits for it.
@@ -59,7 +61,8 @@ impl StateMachine {
             entries.push(applicable(entry)?);
             responders.push(responder);
         }
-        let outcomes = self.storage.send(Apply { entries }).await.map_err(closed)??;
+        let outcomes =
+            self.storage.send(Apply { life: self.life, entries }).await.map_err(closed)??;
         for (responder, outcome) in responders.into_iter().zip(outcomes) {
             if let Some(responder) = responder {
                 responder.send(outcome);
@@ -146,9 +149,9 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
         match data {
             // Whoever received it has compared it with its metadata (`super::transfer`).
             SnapshotData::Received { transfer } => {
-                self.storage.send(Install { transfer }).await.map_err(closed)?
+                self.storage.send(Install { life: self.life, transfer }).await.map_err(closed)?
             }
-            SnapshotData::Pinned(pinned) => transfer::copy(&self.storage, *pinned).await,
+            SnapshotData::Pinned(pinned) => transfer::copy(&self.storage, self.life, *pinned).await,
         }
     }
 

@@ -60,7 +60,11 @@ pub async fn send(
 }
 
 /// Puts a pinned state of another store in place of the present one, without a network between.
-pub async fn copy(storage: &Addr<StorageActor>, pinned: KvSnapshot) -> Result<(), io::Error> {
+pub async fn copy(
+    storage: &Addr<StorageActor>,
+    life: u64,
+    pinned: KvSnapshot,
+) -> Result<(), io::Error> {
     let closed = |_| io::Error::other("the storage actor is closed");
     let transfer = storage.send(BeginReceive).await.map_err(closed)??;
     let mut export = Export::new(pinned).map_err(io::Error::other)?;
@@ -71,7 +75,7 @@ pub async fn copy(storage: &Addr<StorageActor>, pinned: KvSnapshot) -> Result<()
         sequence += 1;
     }
     storage.send(FinishReceive { transfer }).await.map_err(closed)??;
-    storage.send(Install { transfer }).await.map_err(closed)?
+    storage.send(Install { life, transfer }).await.map_err(closed)?
 }
 
 fn unavailable(error: impl std::fmt::Display) -> RequestError {

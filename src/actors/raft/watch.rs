@@ -24,6 +24,7 @@ const PURGE_FACTOR: u64 = 3;
 pub async fn follow(context: Arc<Context>, raft: Arc<Raft>) {
     let mut changes = raft.metrics();
     let mut leader: Option<NodeId> = None;
+    let mut membership = None;
     loop {
         {
             let now = changes.borrow_watched();
@@ -33,6 +34,13 @@ pub async fn follow(context: Arc<Context>, raft: Arc<Raft>) {
             metrics.commit_index.set(now.local_committed.map_or(0, |id| id.index));
             metrics.last_log_index.set(now.last_log_index.unwrap_or(0));
             metrics.snapshot_index.set(now.snapshot.map_or(0, |id| id.index));
+            if *now.membership_config.log_id() != membership {
+                membership = *now.membership_config.log_id();
+                let nodes = now.membership_config.nodes();
+                context
+                    .peers
+                    .remember(nodes.map(|(id, node)| (*id, node.raft_addr.clone())).collect());
+            }
             if now.current_leader != leader {
                 leader = now.current_leader;
                 metrics.leader_changes.inc();

@@ -19,7 +19,7 @@ use crate::types::{Command, NodeId, Outcome};
 /// What became of one attempt.
 pub enum Attempt {
     Done(Outcome),
-    /// Nobody took the write; `leader` is who may.
+    /// Nobody took the write.
     NotTaken {
         reason: String,
     },
@@ -35,23 +35,31 @@ pub enum Attempt {
 pub async fn write(context: &Context, write: Write) -> Result<Outcome, RequestError> {
     let deadline = Instant::now() + write.timeout;
     let repeatable = write.request_id.is_some();
+    // Once an attempt may have had an effect, no later refusal can say that there was none.
     let mut unknown: Option<String> = None;
     loop {
-        let raft = context.raft()?;
-        let reason = match attempt(context, &raft, &write, deadline).await {
-            Attempt::Done(outcome) => return Ok(outcome),
-            Attempt::Refused(error) => return Err(error),
-            Attempt::NotTaken { reason } => reason,
-            Attempt::Unknown { reason } if repeatable => {
-                unknown = Some(reason.clone());
-                reason
-            }
-            Attempt::Unknown { reason } => return Err(RequestError::OutcomeUnknown { reason }),
+        let attempted = match context.raft() {
+            Ok(raft) => attempt(context, &raft, &write, deadline).await,
+            Err(error) => Attempt::Refused(error),
         };
-        if !context.pause(deadline).await {
-            return Err(match unknown {
-                Some(reason) => RequestError::OutcomeUnknown { reason },
-                None => RequestError::NoLeader { reason },
+        let failure = match attempted {
+            Attempt::Done(outcome) => return Ok(outcome),
+            Attempt::Unknown { reason } => {
+                let reason = unknown.insert(reason).clone();
+                if !repeatable {
+                    return Err(RequestError::OutcomeUnknown { reason });
+                }
+                None
+            }
+            Attempt::NotTaken { reason } => Some((RequestError::NoLeader { reason }, true)),
+            Attempt::Refused(error) => Some((error, false)),
+        };
+        let again = failure.as_ref().is_none_or(|(_, again)| *again);
+        if !again || !context.pause(deadline).await {
+            return Err(match (unknown, failure) {
+                (Some(reason), _) => RequestError::OutcomeUnknown { reason },
+                (None, Some((error, _))) => error,
+                (None, None) => RequestError::TimedOut { waiting_for: "a leader".into() },
             });
         }
     }
