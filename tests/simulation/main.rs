@@ -103,7 +103,6 @@ fn number(variable: &str) -> Option<u64> {
 
 #[test]
 fn nothing_acknowledged_is_lost_under_crashes_and_partitions() {
-    let _ = env_logger::builder().is_test(true).try_init();
     if let Some(seed) = number("CONURE_SIM_SEED") {
         let (acknowledged, trace) = run(seed);
         println!("{trace}seed {seed}: {acknowledged} writes acknowledged, all there");
@@ -128,7 +127,6 @@ fn one_seed_gives_the_same_trace_twice() {
 
 #[test]
 fn a_cluster_forms_and_serves_and_moves_its_leader() {
-    let _ = env_logger::builder().is_test(true).try_init();
     World::run(1, |world| async move {
         found(&world).await;
         for round in 0..3u64 {

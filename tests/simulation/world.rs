@@ -103,6 +103,7 @@ impl World {
         seed: u64,
         script: impl FnOnce(World) -> F,
     ) -> (T, String) {
+        let _ = env_logger::builder().is_test(true).try_init();
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_time()
             .start_paused(true)

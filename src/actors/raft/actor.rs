@@ -313,9 +313,10 @@ impl Parts {
         let log = self.log_actor.send(WipeLog).await.map_err(|error| failed(error.to_string()))?;
         self.context.log.store(Some(Arc::new(log.map_err(|error| failed(error.to_string()))?)));
         let wiped = self.context.storage.send(WipeStore).await;
-        wiped
-            .map_err(|error| failed(error.to_string()))?
-            .map_err(|error| failed(error.to_string()))?;
+        let life = wiped.map_err(|error| failed(error.to_string()))?;
+        let life = life.map_err(|error| failed(error.to_string()))?;
+        self.context.store_life.store(life, Ordering::Release);
+        self.context.heard_ms.store(0, Ordering::Relaxed);
         self.place.change(|identity| identity.standing = Standing::Invited)?;
         self.start().await.map_err(failed)?;
         Ok(node_id)
