@@ -1,0 +1,28 @@
+//! Clusters of real processes: the binaries as they are shipped, on real disks and sockets, killed by real signals.
+//!
+//! What the simulation proves for thousands of schedules is shown here once for the whole: flags, files,
+//! signals, TCP, HTTP. A test says one promise in its name and waits for conditions with generous
+//! deadlines; none depends on how long something takes. When one fails, the logs of its nodes follow.
+//!
+//! ```text
+//! harness.rs      one process: start, wait, kill, stop, start again
+//! cluster.rs      several of them as one cluster
+//! http.rs         requests to a node, and what they must answer
+//! load.rs         concurrent clients that remember what was acknowledged
+//!
+//! original.rs     the sequences of the original program, to the letter
+//! kills.rs        kill -9 under load
+//! membership.rs   removed, wiped, foreign nodes
+//! leadership.rs   transfer, and a node cut off from its leader
+//! ```
+#![allow(clippy::disallowed_methods)] // real clocks, files and sockets are the point
+
+mod cluster;
+mod harness;
+mod http;
+mod load;
+
+mod kills;
+mod leadership;
+mod membership;
+mod original;
