@@ -29,6 +29,7 @@ use conuredb::os::{OsChance, OsClock};
 use conuredb::storage::disk::FileDisk;
 use conuredb::storage::log::LogOptions;
 use conuredb::storage::store::StoreOptions;
+use tokio::runtime::{Handle, Runtime};
 use tokio::signal::unix::{SignalKind, signal};
 
 /// Threads for Raft and for peer connections: two cores' worth; waiting is all they do otherwise.
@@ -58,7 +59,17 @@ fn main() -> ExitCode {
         return ExitCode::SUCCESS;
     }
     log_by(&config);
-    match System::new().block_on(run(config)) {
+    // Made and ended out here: a runtime cannot be dropped inside another, as a failed start would do.
+    let raft_runtime = match raft_runtime() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            log::error!("cannot start threads: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    let ended = System::new().block_on(run(config, raft_runtime.handle().clone()));
+    raft_runtime.shutdown_background();
+    match ended {
         Ok(()) => ExitCode::SUCCESS,
         Err(reason) => {
             log::error!("{reason}");
@@ -91,16 +102,18 @@ fn log_by(config: &Config) {
     builder.init();
 }
 
-async fn run(config: Config) -> Result<(), String> {
-    let say = |error: &dyn std::fmt::Display| error.to_string();
-    let disk = FileDisk::open(&config.data_dir).map_err(|error| say(&error))?;
-    let listener = listen(&config)?;
-    let raft_runtime = tokio::runtime::Builder::new_multi_thread()
+fn raft_runtime() -> io::Result<Runtime> {
+    tokio::runtime::Builder::new_multi_thread()
         .worker_threads(RAFT_THREADS)
         .thread_name("raft")
         .enable_all()
         .build()
-        .map_err(|error| format!("cannot start threads: {error}"))?;
+}
+
+async fn run(config: Config, raft_runtime: Handle) -> Result<(), String> {
+    let say = |error: &dyn std::fmt::Display| error.to_string();
+    let disk = FileDisk::open(&config.data_dir).map_err(|error| say(&error))?;
+    let listener = listen(&config)?;
     let metrics = Arc::new(Metrics::new(env!("CARGO_PKG_VERSION")));
     let around = Surroundings {
         disk: Arc::new(disk),
@@ -108,7 +121,7 @@ async fn run(config: Config) -> Result<(), String> {
         clock: Arc::new(OsClock),
         chance: Arc::new(OsChance),
         seeds: Arc::new(HttpSeeds),
-        runtime: raft_runtime.handle().clone(),
+        runtime: raft_runtime,
         metrics: metrics.clone(),
         on_fatal: Arc::new(|reason| {
             log::error!(
@@ -135,7 +148,6 @@ async fn run(config: Config) -> Result<(), String> {
     let _ = http_actor.send(Close).await;
     let _ = serving.await;
     node.close().await;
-    raft_runtime.shutdown_background();
     log::info!("closed");
     Ok(())
 }

@@ -12,6 +12,7 @@
 //!
 //! original.rs     the sequences of the original program, to the letter
 //! kills.rs        kill -9 under load
+//! lifecycle.rs    SIGTERM, restart, locks, settings
 //! membership.rs   removed, wiped, foreign nodes
 //! leadership.rs   transfer, and a node cut off from its leader
 //! ```
@@ -24,5 +25,6 @@ mod load;
 
 mod kills;
 mod leadership;
+mod lifecycle;
 mod membership;
 mod original;
