@@ -12,6 +12,8 @@
 //!
 //! original.rs     the sequences of the original program, to the letter
 //! kills.rs        kill -9 under load
+//! odd_bytes.rs    odd keys and values at their limits, through leader and follower
+//! strangers.rs    who talks to the raft port and should not
 //! lifecycle.rs    SIGTERM, restart, locks, settings
 //! membership.rs   removed, wiped, foreign nodes
 //! leadership.rs   transfer, and a node cut off from its leader
@@ -27,4 +29,6 @@ mod kills;
 mod leadership;
 mod lifecycle;
 mod membership;
+mod odd_bytes;
 mod original;
+mod strangers;
