@@ -12,11 +12,14 @@
 //!
 //! original.rs     the sequences of the original program, to the letter
 //! kills.rs        kill -9 under load
+//! real_input.rs   a text and this repository through REST and the shell, restarts and snapshots
 //! odd_bytes.rs    odd keys and values at their limits, through leader and follower
 //! strangers.rs    who talks to the raft port and should not
 //! lifecycle.rs    SIGTERM, restart, locks, settings
 //! membership.rs   removed, wiped, foreign nodes
 //! leadership.rs   transfer, and a node cut off from its leader
+//! full_disk.rs    a disk without room (needs root)
+//! latency.rs      a measurement, printed
 //! ```
 #![allow(clippy::disallowed_methods)] // real clocks, files and sockets are the point
 
@@ -25,10 +28,13 @@ mod harness;
 mod http;
 mod load;
 
+mod full_disk;
 mod kills;
+mod latency;
 mod leadership;
 mod lifecycle;
 mod membership;
 mod odd_bytes;
 mod original;
+mod real_input;
 mod strangers;
