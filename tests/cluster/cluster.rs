@@ -1,11 +1,12 @@
 //! Several processes as one cluster, and what they all know.
 
 use std::collections::BTreeMap;
+use std::time::Instant;
 
 use conuredb::client::{Client, ClientOptions, Members, Page, Status};
 use serde::de::DeserializeOwned;
 
-use crate::harness::{Node, PATIENCE, until};
+use crate::harness::{LOOK_EVERY, Node, PATIENCE, until};
 
 /// Elections that a busy machine does not start by itself; they still end within a second or two.
 pub const CALM: &[&str] = &[
@@ -113,12 +114,21 @@ impl Node {
         .await
     }
 
+    /// Waits for `/readyz`; a failure tells what it said last, and what Raft counts.
     pub async fn wait_until_ready(&self) {
-        until(&format!("{} to be ready", self.name), async || {
-            let reply = self.try_get("/readyz").await.ok()?;
-            (reply.status == 200).then_some(())
-        })
-        .await
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let said = match self.try_get("/readyz").await {
+                Ok(reply) if reply.status == 200 => return,
+                Ok(reply) => reply.text(),
+                Err(error) => error.to_string(),
+            };
+            if Instant::now() > deadline {
+                let stats = self.try_get("/raft/stats").await.map(|reply| reply.text());
+                panic!("{} is not ready after {PATIENCE:?}: {said}\n{stats:?}", self.name);
+            }
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
     }
 
     /// All records below a prefix, read linearizably from this very node.
