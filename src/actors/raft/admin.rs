@@ -123,7 +123,7 @@ impl Admin {
                 tokio::spawn(async move { raft.change_membership(proposed, false).await });
             let proposed = timeout_at(deadline, proposing).await;
             let proposed = proposed.map(|ended| {
-                ended.unwrap_or_else(|_| Err(RaftError::Fatal(openraft::errors::Fatal::Stopped)))
+                ended.unwrap_or(Err(RaftError::Fatal(openraft::errors::Fatal::Stopped)))
             });
             let reason = match proposed {
                 Ok(Ok(_)) => return Ok(()),
