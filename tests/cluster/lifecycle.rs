@@ -82,6 +82,24 @@ async fn all_nodes_stopped_in_order_have_everything_after_a_restart() {
 }
 
 #[tokio::test]
+async fn a_node_that_is_asked_for_its_status_all_the_time_goes_on() {
+    let node = Node::start("node1", CALM).await;
+    node.wait_until_ready().await;
+    let cluster = Cluster { nodes: vec![node] };
+    let load = Load::start(&cluster, 8);
+    let node = &cluster.nodes[0];
+    let ask = async || {
+        while load.acknowledged() < 2_000 {
+            for target in ["/status", "/raft/stats", "/raft/config", "/health", "/metrics"] {
+                assert_eq!(node.get(target).await.status, 200, "{target}");
+            }
+        }
+    };
+    tokio::join!(ask(), ask(), ask(), ask());
+    load.stop().await.holds_on(&cluster).await;
+}
+
+#[tokio::test]
 async fn a_second_node_on_a_data_directory_is_refused_and_the_first_goes_on() {
     let node = Node::start("node1", &[]).await;
     node.wait_until_ready().await;

@@ -172,6 +172,8 @@ impl Context {
         };
         let Members { leader, members } = self.members();
         let last = self.log.load_full().and_then(|log| log.state().last);
+        // Copied, and never held: a second borrow of one channel waits for a sender that waits for the first.
+        let applied = *self.applied.borrow();
         let index = |id: &Option<super::types::RaftLogId>| id.map_or(0, |id| id.index);
         let role = match metrics.state {
             ServerState::Leader => Role::Leader,
@@ -183,7 +185,7 @@ impl Context {
             role,
             term: metrics.current_term,
             commit_index: index(&metrics.cluster_committed).max(index(&metrics.local_committed)),
-            applied_index: self.applied.borrow().saturating_sub(1),
+            applied_index: applied.saturating_sub(1),
             last_log_index: metrics.last_log_index.unwrap_or(0),
             last_log_term: last.map_or(0, |id| id.term),
             snapshot_index: index(&metrics.snapshot),
@@ -192,7 +194,7 @@ impl Context {
             last_contact: self.last_contact(&metrics),
             peers: peer_progress(&metrics, &members),
             member_count: members.len(),
-            not_ready: self.not_ready(&identity, &metrics, leader.as_ref()),
+            not_ready: self.not_ready(&identity, &metrics, applied, leader.as_ref()),
             leader,
             node_name: identity.name,
             node_id: identity.node_id,
@@ -207,6 +209,7 @@ impl Context {
         &self,
         identity: &Identity,
         metrics: &Metrics,
+        applied: u64,
         leader: Option<&Member>,
     ) -> Vec<String> {
         let mut reasons = Vec::new();
@@ -223,7 +226,6 @@ impl Context {
             reasons.push("no leader is known".to_string());
         }
         let committed = metrics.cluster_committed.map_or(0, |id| id.index + 1);
-        let applied = *self.applied.borrow();
         if applied < committed {
             reasons.push(format!("{} committed entries are not applied yet", committed - applied));
         }
