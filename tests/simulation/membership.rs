@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use conuredb::actors::messages::{GetMembers, Join, Member, Remove, RequestError};
+use tokio::time::sleep;
 
 use super::clients::{self, get, leader, put, status, wait_for, wait_for_voters};
 use super::world::World;
@@ -181,5 +182,96 @@ fn a_node_that_lost_its_disk_comes_back_as_a_new_incarnation_by_snapshot() {
         world.start(lost, &[&leads]).await;
         wait_for_voters(&world, &["n1", "n2", "n3"], 3).await;
         assert!(clients::get(&world, lost, "k0").await.expect("a read").is_some());
+    });
+}
+
+#[test]
+fn a_removed_node_does_not_ask_its_seeds_to_come_back() {
+    World::run(8, |world| async move {
+        super::found(&world).await;
+        remove(&world, "n1", "n3").await.expect("a removal");
+        sleep(Duration::from_secs(30)).await;
+        let names: Vec<String> =
+            members(&world, "n1").await.into_iter().map(|member| member.name).collect();
+        assert_eq!(names, ["n1", "n2"]);
+    });
+}
+
+#[test]
+fn a_second_living_node_of_a_name_is_refused_and_pushes_nobody_out() {
+    World::run(9, |world| async move {
+        super::found(&world).await;
+        let ids = [id_of(&world, "n1", "n1").await, id_of(&world, "n1", "n2").await];
+        for (machine, name) in [("x1", "n1"), ("x2", "n2")] {
+            world.start_as(machine, name, &["n1"]).await;
+            let second = Join {
+                name: name.into(),
+                raft_addr: format!("{machine}:7001"),
+                http_addr: String::new(),
+                voter: true,
+                timeout: LIMIT,
+            };
+            let refused = world.gateway("n1").unwrap().join.send(second).await.unwrap();
+            assert!(matches!(refused, Err(RequestError::NodeConflict { .. })), "{refused:?}");
+        }
+        sleep(Duration::from_secs(20)).await;
+        assert_eq!(ids, [id_of(&world, "n1", "n1").await, id_of(&world, "n1", "n2").await]);
+        assert_eq!(members(&world, "n3").await.len(), 3);
+    });
+}
+
+/// An invitation that comes while a node starts waits for the start: two Rafts on one store would acknowledge
+/// what no disk holds.
+#[test]
+fn a_node_that_is_joined_while_it_starts_keeps_what_it_acknowledges() {
+    for seed in 0..5 {
+        World::run(100 + seed, |world| async move {
+            world.start("n1", &[]).await;
+            wait_for_voters(&world, &["n1"], 1).await;
+            for name in ["n2", "n3"] {
+                world.start(name, &[]).await;
+                wait_for(&world, "the join of a node that just started", async |world| {
+                    join(world, "n1", name).await.ok()
+                })
+                .await;
+            }
+            wait_for_voters(&world, &["n1", "n2", "n3"], 3).await;
+            for number in 0..20 {
+                put(&world, "n2", &format!("k{number}"), b"v", None).await.expect("a write");
+            }
+            for name in ["n1", "n2", "n3"] {
+                world.crash(name);
+                world.forget_last_words(name);
+            }
+            for name in ["n1", "n2", "n3"] {
+                world.start(name, &[]).await;
+            }
+            wait_for_voters(&world, &["n1", "n2", "n3"], 3).await;
+            for number in 0..20 {
+                let read = get(&world, "n3", &format!("k{number}")).await.expect("a read");
+                assert_eq!(read.as_deref(), Some(&b"v"[..]), "k{number}");
+            }
+        });
+    }
+}
+
+/// A node whose data is in its log alone, not applied yet after a restart, is not an empty one.
+#[test]
+fn a_restarted_node_with_data_refuses_to_join_another_cluster_from_its_first_moment_on() {
+    World::run(10, |world| async move {
+        world.start("n1", &[]).await;
+        world.start("n2", &[]).await;
+        wait_for_voters(&world, &["n1"], 1).await;
+        wait_for_voters(&world, &["n2"], 1).await;
+        put(&world, "n2", "precious", b"data", None).await.expect("a write");
+        world.crash("n2");
+        world.forget_last_words("n2");
+        world.start("n2", &[]).await;
+        for _ in 0..50 {
+            join(&world, "n1", "n2").await.expect_err("n2 holds data");
+        }
+        wait_for_voters(&world, &["n2"], 1).await;
+        let kept = get(&world, "n2", "precious").await.expect("a read");
+        assert_eq!(kept.as_deref(), Some(&b"data"[..]));
     });
 }

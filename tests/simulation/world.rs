@@ -143,8 +143,13 @@ impl World {
         let _ = writeln!(self.trace.borrow_mut(), "{at:>7} {event}");
     }
 
-    /// Starts the node on a machine; the machine comes to be with its first start.
+    /// Starts the node on a machine, called as the machine is; the machine comes to be with its first start.
     pub async fn start(&self, name: &str, seeds: &[&str]) {
+        self.start_as(name, name, seeds).await;
+    }
+
+    /// Starts a node that calls itself `node_name` on a machine.
+    pub async fn start_as(&self, name: &str, node_name: &str, seeds: &[&str]) {
         let disk = {
             let mut machines = self.machines.borrow_mut();
             let machine = machines
@@ -167,7 +172,7 @@ impl World {
                 fatal.lock().unwrap().push(format!("{failed_name}: {reason}"));
             }),
         };
-        let options = options(name, seeds);
+        let options = NodeOptions { name: node_name.into(), ..options(name, seeds) };
         let actors = LocalSet::new();
         let node = actors.run_until(Node::start(options, around)).await;
         let node = node.unwrap_or_else(|error| panic!("{name} does not start: {error}"));
