@@ -25,6 +25,10 @@ use crate::storage::kv::KvReader;
 use crate::storage::log::Log;
 use crate::types::NodeId;
 
+/// Committed entries that a ready node may be about to apply: under load there are always some. A read waits for
+/// those it needs.
+const READY_LAG: u64 = 1024;
+
 /// Timing of consensus.
 #[derive(Debug, Clone, Copy)]
 pub struct RaftTiming {
@@ -69,7 +73,7 @@ pub struct Context {
 }
 
 impl Context {
-    /// The running Raft, or why there is none.
+    /// The running Raft, or why there is none: for good, or (as with an election) for a moment.
     pub fn raft(&self) -> Result<Arc<Raft>, RequestError> {
         if self.is_removed() {
             let reason = "this node was removed from its cluster; join it again to serve".into();
@@ -80,7 +84,7 @@ impl Context {
                 "this node belongs to no cluster yet: join it at a member, or give it seeds".into();
             return Err(RequestError::NotReady { reason });
         }
-        self.raft.load_full().ok_or_else(|| RequestError::NotReady {
+        self.raft.load_full().ok_or_else(|| RequestError::NoLeader {
             reason: "this node is starting or closing".into(),
         })
     }
@@ -226,7 +230,7 @@ impl Context {
             reasons.push("no leader is known".to_string());
         }
         let committed = metrics.cluster_committed.map_or(0, |id| id.index + 1);
-        if applied < committed {
+        if applied + READY_LAG < committed {
             reasons.push(format!("{} committed entries are not applied yet", committed - applied));
         }
         let last_contact = self.last_contact(metrics);

@@ -100,8 +100,9 @@ where
     }
     let deadline = Instant::now() + read.timeout;
     loop {
-        let raft = context.raft()?;
-        if !read.forward {
+        if let Ok(raft) = context.raft()
+            && !read.forward
+        {
             refuse_unless_leader(&context, &raft)?;
         }
         match timeout_at(deadline, ask()).await {

@@ -40,6 +40,7 @@ pub async fn write(context: &Context, write: Write) -> Result<Outcome, RequestEr
     loop {
         let attempted = match context.raft() {
             Ok(raft) => attempt(context, &raft, &write, deadline).await,
+            Err(RequestError::NoLeader { reason }) => Attempt::NotTaken { reason },
             Err(error) => Attempt::Refused(error),
         };
         let failure = match attempted {
