@@ -16,25 +16,18 @@ const PROMOTE_LAG: u64 = 64;
 impl Parts {
     /// Makes learners voters that have caught up.
     pub(super) async fn promote(&self) {
-        let ready: BTreeSet<_> = self
-            .admin
-            .candidates()
-            .into_iter()
-            .filter(|learner| learner.lag.is_some_and(|lag| lag <= PROMOTE_LAG))
-            .collect::<Vec<_>>()
-            .into_iter()
-            .map(|learner| {
-                log::info!("{} has caught up and becomes a voter", learner.name);
-                learner.node_id
-            })
-            .collect();
+        let mut ready = self.admin.candidates();
+        ready.retain(|learner| learner.lag.is_some_and(|lag| lag <= PROMOTE_LAG));
         if ready.is_empty() {
             return;
         }
         let Ok(_changing) = self.change.try_lock() else { return };
         let deadline = Instant::now() + CHANGE_LIMIT;
-        if let Err(error) = self.admin.change(MemberChange::Promote(ready), deadline).await {
-            log::warn!("no promotion this time: {error}");
+        let ids = ready.iter().map(|learner| learner.node_id).collect();
+        let names: Vec<&str> = ready.iter().map(|learner| learner.name.as_str()).collect();
+        match self.admin.change(MemberChange::Promote(ids), deadline).await {
+            Ok(()) => log::info!("caught up, and a voter now: {}", names.join(", ")),
+            Err(error) => log::warn!("no promotion this time: {error}"),
         }
     }
 

@@ -1,7 +1,7 @@
 //! Messages between the actors of one node: the log, the storage, the membership.
 //!
-//! The HTTP floor does not see these. None of them waits for another actor while it is handled, so
-//! there is no cycle of sends.
+//! The HTTP floor does not see these. Whoever handles one waits for a disk at most, the storage actor
+//! for its checkpoint writer besides; none waits for an actor above it, so there is no cycle of sends.
 
 use std::io;
 

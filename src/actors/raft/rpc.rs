@@ -47,7 +47,8 @@ pub enum Request {
     Join(Join),
     Remove(Remove),
     Transfer(Transfer),
-    /// Invites a node that knows no cluster, or only its own empty one, into this cluster.
+    /// Invites a node into this cluster. It comes if it knows no cluster, or only its own empty one, or was
+    /// removed from this one; the last two give up their former life for it.
     Invite {
         cluster_id: ClusterId,
     },

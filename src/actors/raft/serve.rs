@@ -8,6 +8,7 @@ use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use openraft::ReadPolicy;
 use openraft::async_runtime::WatchReceiver;
+use openraft::raft::AppendEntriesResponse;
 use tokio::time::timeout;
 
 use super::context::Context;
@@ -93,8 +94,7 @@ impl Desk {
             Request::Append(rpc) => {
                 let raft = self.context.raft()?;
                 let response = raft.append_entries(rpc).await.map_err(fatal)?;
-                use openraft::raft::AppendEntriesResponse as R;
-                if matches!(response, R::Success | R::PartialSuccess(_) | R::Conflict) {
+                if !matches!(response, AppendEntriesResponse::HigherVote(_)) {
                     self.context.hear_leader();
                 }
                 Ok(Response::Append(response))
