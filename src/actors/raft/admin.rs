@@ -6,13 +6,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use openraft::ChangeMembers;
-use openraft::ReadPolicy;
 use openraft::async_runtime::WatchReceiver;
 use openraft::errors::{ChangeMembershipError, ClientWriteError, RaftError};
 use tokio::time::{Instant, timeout, timeout_at};
 
 use super::context::Context;
 use super::peers::{Lane, PeerError, ask};
+use super::read::confirm;
 use super::rpc::{MemberStanding, Request, Response};
 use super::types::{PeerNode, Raft, members};
 use super::write::inner_timeout;
@@ -100,12 +100,7 @@ impl Admin {
     /// Has a quorum confirm that this node leads.
     pub async fn confirm_leadership(&self) -> Result<(), RequestError> {
         let raft = self.context.raft()?;
-        let limit = self.context.timing.election_timeout_max;
-        match timeout(limit, raft.get_read_linearizer(ReadPolicy::ReadIndex)).await {
-            Ok(Ok(_)) => Ok(()),
-            Ok(Err(error)) => Err(RequestError::NoLeader { reason: error.to_string() }),
-            Err(_) => Err(RequestError::NoLeader { reason: "no quorum answered in time".into() }),
-        }
+        confirm(&raft, self.context.timing.election_timeout_max).await.map(|_| ())
     }
 
     /// Proposes a change and waits until it is committed. A change that is under way is waited for.

@@ -74,7 +74,7 @@ fn no_leader(reason: &str) -> RequestError {
 }
 
 /// Has a quorum confirm that this node leads, and returns the index reads must wait for.
-async fn confirm(raft: &Raft, limit: Duration) -> Round {
+pub(super) async fn confirm(raft: &Raft, limit: Duration) -> Round {
     match timeout(limit, raft.get_read_linearizer(ReadPolicy::ReadIndex)).await {
         Ok(Ok(linearizer)) => Ok(linearizer.read_log_id().index()),
         Ok(Err(RaftError::APIError(LinearizableReadError::ForwardToLeader(_)))) => {

@@ -6,13 +6,12 @@ use std::time::Duration;
 use actix::{MailboxError, Message, Recipient};
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
-use openraft::ReadPolicy;
 use openraft::async_runtime::WatchReceiver;
 use openraft::raft::AppendEntriesResponse;
 use tokio::time::timeout;
 
 use super::context::Context;
-use super::read::Round;
+use super::read::{Round, confirm};
 use super::rpc::{MemberStanding, Request, Response};
 use super::{transfer, write};
 use crate::actors::messages::{Join, Remove, RequestError, Transfer, Write};
@@ -170,9 +169,8 @@ impl Desk {
     async fn standing(&self, node_id: NodeId) -> MemberStanding {
         let Ok(raft) = self.context.raft() else { return MemberStanding::Unknown };
         let limit = self.context.timing.election_timeout_max;
-        match timeout(limit, raft.get_read_linearizer(ReadPolicy::ReadIndex)).await {
-            Ok(Ok(_)) => {}
-            _ => return MemberStanding::Unknown,
+        if confirm(&raft, limit).await.is_err() {
+            return MemberStanding::Unknown;
         }
         let metrics = raft.metrics();
         let metrics = metrics.borrow_watched();
