@@ -277,7 +277,7 @@ impl Node {
 /// The log must reach back to what the store holds: it is purged only behind a checkpoint. If it does not, the
 /// store fell back to an older root than the last (its newest meta page was damaged) or was replaced.
 fn check_joint(log: &Log, reader: &KvReader) -> Result<(), NodeError> {
-    let applied = reader.snapshot()?.applied()?;
+    let applied = reader.snapshot().applied();
     match log.state().purged {
         Some(purged) if applied.is_none_or(|applied| applied.index < purged.index) => {
             Err(NodeError::Gap { applied, purged })

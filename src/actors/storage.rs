@@ -114,16 +114,15 @@ impl StorageActor {
     }
 
     /// Tells readers and metrics what is applied now.
-    fn publish(&self) -> Result<(), StorageError> {
-        let state = self.kv.reader().snapshot()?;
-        let next = state.applied()?.map_or(0, |id| id.index + 1);
+    fn publish(&self) {
+        let state = self.kv.reader().snapshot();
+        let next = state.applied().map_or(0, |id| id.index + 1);
         self.metrics.revision.set(state.revision());
         self.metrics.applied_index.set(next.saturating_sub(1));
         let stats = self.kv.stats();
         self.metrics.db_file_bytes.set(stats.file_bytes);
         self.metrics.db_live_bytes.set(stats.live_bytes);
         self.applied.send_replace(next);
-        Ok(())
     }
 
     /// Begins a checkpoint unless one is in flight. With nothing new to write, the answer is the
@@ -159,16 +158,8 @@ impl StorageActor {
     }
 
     fn answer_snapshots(&mut self) {
-        let state = match self.kv.durable() {
-            Some(state) => Ok(state),
-            None => self.kv.reader().snapshot(),
-        };
-        match state {
-            Ok(state) => {
-                self.waiting.drain(..).for_each(|reply| drop(reply.send(Ok(state.clone()))));
-            }
-            Err(error) => self.fail_snapshots(error),
-        }
+        let state = self.kv.durable().unwrap_or_else(|| self.kv.reader().snapshot());
+        self.waiting.drain(..).for_each(|reply| drop(reply.send(Ok(state.clone()))));
     }
 
     fn fail_snapshots(&mut self, error: StorageError) {
@@ -183,9 +174,7 @@ impl Actor for StorageActor {
     type Context = Context<Self>;
 
     fn started(&mut self, _: &mut Self::Context) {
-        if let Err(error) = self.publish() {
-            self.fatal(error);
-        }
+        self.publish();
     }
 }
 
@@ -194,10 +183,7 @@ impl Handler<Apply> for StorageActor {
 
     fn handle(&mut self, message: Apply, _: &mut Self::Context) -> Self::Result {
         self.check_life(message.life)?;
-        let applied = self.kv.apply(message.entries).and_then(|outcomes| {
-            self.publish()?;
-            Ok(outcomes)
-        });
+        let applied = self.kv.apply(message.entries).inspect(|_| self.publish());
         applied.map_err(|error| self.fatal(error))
     }
 }
@@ -284,7 +270,7 @@ impl Handler<Install> for StorageActor {
         let import =
             self.received.remove(&message.transfer).ok_or_else(|| no_transfer(message.transfer))?;
         self.file += 1;
-        let installed = import.install(&mut self.kv).and_then(|()| self.publish());
+        let installed = import.install(&mut self.kv).map(|()| self.publish());
         installed.map_err(|error| self.fatal(error))
     }
 }
@@ -305,7 +291,7 @@ impl Handler<WipeStore> for StorageActor {
         self.file += 1;
         self.receiving = None;
         self.received.clear();
-        let wiped = self.kv.wipe().and_then(|()| self.publish());
+        let wiped = self.kv.wipe().map(|()| self.publish());
         wiped.map(|()| self.life).map_err(|error| self.fatal(error))
     }
 }
@@ -344,15 +330,6 @@ impl View for PinnedView {
     }
 
     fn scan(&self, range: &KeyRange, reverse: bool, keys_only: bool) -> Scan<'_> {
-        match self.0.records(range, reverse) {
-            Err(error) => Box::new(std::iter::once(Err(unreadable(error)))),
-            Ok(records) => Box::new(records.map(move |pair| {
-                let (key, mut record) = pair.map_err(unreadable)?;
-                if keys_only {
-                    record.value = bytes::Bytes::new();
-                }
-                Ok((key, record))
-            })),
-        }
+        Box::new(self.0.records(range, reverse, keys_only).map(|pair| pair.map_err(unreadable)))
     }
 }

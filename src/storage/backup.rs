@@ -2,11 +2,12 @@
 //!
 //! ```text
 //! piece 0        "CONURESN" · version u8
-//! piece 1 … n-1  records, each: tree u8 (place in `kv::TREES`) · key length u16 · value length u32 · key · value
-//! piece n        number of records u64 · CRC-32 over all pieces before, in order
+//! piece 1 … n-1  records, each: tree u8 · key length u16 · head length u8 · value length u32 · key · value
+//! piece n        number of records u64 · facts (64 bytes) · CRC-32 over all pieces before, in order
 //! ```
 //!
-//! All integers are little-endian. A piece holds whole records, about `PIECE_BYTES` of them or one
+//! All integers are little-endian. The head is the part of a value that stays in its leaf when the value is
+//! too long for one (0 where all of it is there). A piece holds whole records, about `PIECE_BYTES` of them or one
 //! larger one. The first byte of every piece says which of the three it is (0, 1, 2).
 //!
 //! [`Import`] builds a store beside the present one, a commit for each piece and a checkpoint now and then, so
@@ -14,16 +15,18 @@
 //! the new one. The result is compact, since keys come in order.
 
 use std::io;
+use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use bytes::{Buf, BufMut, Bytes};
 
 use super::disk::Disk;
 use super::error::StorageError;
-use super::kv::{self, AppliedState, Kv, KvSnapshot, TREES};
+use super::kv::{self, AppliedState, Kv, KvSnapshot};
 use super::snapshot::Snapshot;
 use super::store::{Store, StoreOptions};
-use crate::storage::cursor::Range;
+use super::{FACTS_BYTES, TreeId};
+use crate::storage::cursor::{Lent, Range};
 
 /// About how long a piece is.
 const PIECE_BYTES: usize = 256 * 1024;
@@ -32,10 +35,15 @@ const PIECE_BYTES: usize = 256 * 1024;
 const CHECKPOINT_BYTES: u64 = 32 * 1024 * 1024;
 
 const MAGIC: [u8; 8] = *b"CONURESN";
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
 const HEAD: u8 = 0;
 const RECORDS: u8 = 1;
 const TAIL: u8 = 2;
+
+/// Bytes of a record before its key.
+const RECORD_BYTES: usize = 1 + 2 + 1 + 4;
+/// Bytes of the last piece after its kind.
+const TAIL_BYTES: usize = 8 + FACTS_BYTES + 4;
 
 const LEFTOVER_PREFIX: &str = "incoming-";
 
@@ -57,19 +65,19 @@ pub enum ImportError {
 /// Walks a pinned state and yields it piece by piece.
 pub struct Export {
     state: KvSnapshot,
-    /// The tree being walked, and where.
-    tree: usize,
-    range: Option<Range<Snapshot>>,
+    /// The trees still to come, and where the walk of one is.
+    trees: Box<dyn Iterator<Item = TreeId> + Send>,
+    range: Option<(TreeId, Range<Snapshot>)>,
     records: u64,
     crc: crc32fast::Hasher,
     next: u8,
 }
 
 impl Export {
-    pub fn new(state: KvSnapshot) -> Result<Export, StorageError> {
-        let range = Some(state.pairs(TREES[0])?);
+    pub fn new(state: KvSnapshot) -> Export {
+        let trees = Box::new(TreeId::all());
         let crc = crc32fast::Hasher::new();
-        Ok(Export { state, tree: 0, range, records: 0, crc, next: HEAD })
+        Export { state, trees, range: None, records: 0, crc, next: HEAD }
     }
 
     /// The next piece; `None` after the last.
@@ -84,14 +92,15 @@ impl Export {
             }
             RECORDS => {
                 piece.put_u8(RECORDS);
-                self.fill(&mut piece)?;
-                if self.range.is_none() {
+                if !self.fill(&mut piece)? {
                     self.next = TAIL;
                 }
             }
             TAIL => {
                 piece.put_u8(TAIL);
                 piece.put_u64_le(self.records);
+                piece.put_slice(self.state.facts());
+                self.crc.update(&piece[..]);
                 piece.put_u32_le(self.crc.clone().finalize());
                 self.next = TAIL + 1;
                 return Ok(Some(piece));
@@ -102,29 +111,43 @@ impl Export {
         Ok(Some(piece))
     }
 
-    fn fill(&mut self, piece: &mut Vec<u8>) -> Result<(), StorageError> {
-        while let Some(range) = &mut self.range {
-            let Some(pair) = range.next() else {
-                self.tree += 1;
-                self.range = match TREES.get(self.tree) {
-                    Some(tree) => Some(self.state.pairs(tree)?),
-                    None => None,
-                };
+    /// Fills a piece with records; says whether there may be more.
+    fn fill(&mut self, piece: &mut Vec<u8>) -> Result<bool, StorageError> {
+        loop {
+            let Some((tree, range)) = &mut self.range else {
+                let Some(tree) = self.trees.next() else { return Ok(false) };
+                self.range = Some((tree, self.state.entries(tree)));
                 continue;
             };
-            let (key, value) = pair?;
-            piece.put_u8(self.tree as u8);
-            piece.put_u16_le(key.len() as u16);
-            piece.put_u32_le(value.len() as u32);
-            piece.put_slice(&key);
-            piece.put_slice(&value);
-            self.records += 1;
-            if piece.len() >= PIECE_BYTES {
-                return Ok(());
+            let records = &mut self.records;
+            let full = range.visit(|entry| {
+                *records += 1;
+                match put_record(piece, *tree, &entry) {
+                    Ok(()) if piece.len() < PIECE_BYTES => ControlFlow::Continue(()),
+                    written => ControlFlow::Break(written),
+                }
+            })?;
+            match full {
+                Some(written) => return written.map(|()| true),
+                None => self.range = None,
             }
         }
-        Ok(())
     }
+}
+
+fn put_record(piece: &mut Vec<u8>, tree: TreeId, entry: &Lent<'_>) -> Result<(), StorageError> {
+    let head = entry.head();
+    let is_whole = head.len() == entry.value_len();
+    piece.put_u8(tree.index() as u8);
+    piece.put_u16_le(entry.key.len() as u16);
+    piece.put_u8(if is_whole { 0 } else { head.len() as u8 });
+    piece.put_u32_le(entry.value_len() as u32);
+    piece.put_slice(entry.key);
+    piece.put_slice(head);
+    if !is_whole {
+        piece.put_slice(&entry.value()?.body);
+    }
+    Ok(())
 }
 
 /// Builds a store from pieces. Dropping it gives up and removes its file.
@@ -171,12 +194,18 @@ impl Import {
             }
             RECORDS if sequence > 0 => self.take_records(rest, sequence)?,
             TAIL if sequence > 0 => {
-                if rest.len() != 12 || rest.get_u64_le() != self.records {
+                if rest.len() != TAIL_BYTES || rest.get_u64_le() != self.records {
                     return Err(damaged("it counts other records than came"));
                 }
+                self.crc.update(&piece[..piece.len() - 4]);
+                let mut facts = [0; FACTS_BYTES];
+                rest.copy_to_slice(&mut facts);
                 if rest.get_u32_le() != self.crc.clone().finalize() {
                     return Err(damaged("the checksum of the whole does not match"));
                 }
+                let mut txn = self.store.begin();
+                txn.set_facts(facts);
+                txn.commit()?;
                 self.finished = true;
             }
             _ => return Err(damaged("it is of another kind than was due")),
@@ -190,17 +219,20 @@ impl Import {
         let damaged = |what| ImportError::Damaged { sequence, what };
         let mut txn = self.store.begin();
         while !rest.is_empty() {
-            if rest.len() < 7 {
+            if rest.len() < RECORD_BYTES {
                 return Err(damaged("a record is cut off"));
             }
-            let tree = TREES.get(usize::from(rest.get_u8())).ok_or(damaged("an unknown tree"))?;
-            let (key_len, value_len) = (usize::from(rest.get_u16_le()), rest.get_u32_le() as usize);
-            if rest.len() < key_len + value_len {
+            let tree = usize::from(rest.get_u8());
+            let tree = TreeId::all().nth(tree).ok_or(damaged("an unknown tree"))?;
+            let key_len = usize::from(rest.get_u16_le());
+            let (head_len, value_len) = (usize::from(rest.get_u8()), rest.get_u32_le() as usize);
+            if rest.len() < key_len + value_len || value_len < head_len {
                 return Err(damaged("a record is cut off"));
             }
             let key = rest.split_to(key_len);
-            let value = rest.split_to(value_len);
-            txn.put(tree, &key, &value)?;
+            let head = rest.split_to(head_len);
+            let body = rest.split_to(value_len - head_len);
+            txn.put_parts(tree, &key, &head, &body)?;
             self.records += 1;
         }
         txn.commit()?;
@@ -223,7 +255,7 @@ impl Import {
             return Err(ImportError::Unfinished);
         }
         self.checkpoint()?;
-        let state = KvSnapshot::new(self.store.snapshot())?;
+        let state = KvSnapshot::new(self.store.snapshot());
         Ok(state.applied_state()?)
     }
 

@@ -1,237 +1,310 @@
-//! Pages in memory: a table that readers walk without locks, and a clock that bounds it.
+//! Pages in memory: read without locks, bounded, and never changed under a reader.
 //!
-//! The table has a slot for every page number, in three levels of which the lower two come to be
-//! when first touched. A slot is an `arc_swap` cell: a reader takes the page with two loads and no
-//! lock, and keeps its `Arc` for as long as it likes, whatever happens to the slot.
+//! Pages of one page's length live in [`frames`], longer ones in [`large`]. For the former a table
+//! has an entry for every page number, which says in which frame the page is and what may be done
+//! with it:
 //!
-//! Slots hold two sorts of pages. *Dirty* pages were committed and not yet written; the slot is
-//! the only place where readers find them, so they are never dropped before a checkpoint wrote
-//! them. *Clean* pages are copies of what is on disk. They, and only they, are entered in the clock:
-//! a ring that a full pool sweeps, giving each page that was read since the last sweep another
-//! round (the second-chance form of LRU: a hit costs one relaxed flag, no lock and no list).
-//! The ring's mutex is taken on a miss only, beside which a disk read makes it nothing.
+//! ```text
+//! bits 0..29   the frame's number plus one; 0: the page is not in memory
+//! 29 REFERENCED  read since the hand last passed (second-chance eviction)
+//! 30 DIRTY       committed and not on the disk yet: never evicted
+//! 31 PRIVATE     of a transaction that has not committed: the writer's alone
+//! ```
 //!
-//! The ring holds `Weak`s, so an entry whose page left the table by another way (its number was
-//! freed) dies by itself; until a sweep meets it, its bytes still count.
+//! # Why no reader ever sees a frame change
+//!
+//! A reader pins an epoch ([`pin`]), loads an entry that is not private, and reads the frame for as
+//! long as it stays pinned. A frame is written in two situations only, both while no entry that a
+//! reader accepts leads to it:
+//!
+//! * by the writer, under a private entry, which readers treat as absent; [`CacheWriter`] exists
+//!   once, and hands out the bytes as a borrow of itself;
+//! * by a reader that fills a frame it took out of the pool, before it enters it in the table.
+//!
+//! A frame whose entry was public goes back to the pool through the epochs: whoever takes the entry
+//! away (a compare-and-swap decides) defers the frame's return until every reader that was pinned at
+//! that moment has unpinned. This does not depend on page numbers, roots or references being sound,
+//! so a damaged file cannot make it false.
+//!
+//! # Bounds
+//!
+//! The pool takes frames up to its size, then evicts clean ones. Dirty and private pages may exceed
+//! it, as a commit must not fail for want of memory: whoever commits is told how much is
+//! dirty and begins a checkpoint in time. Large pages share the same limit.
 
-use std::collections::VecDeque;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
+mod array;
+mod frames;
+mod large;
+#[cfg(test)]
+mod tests;
+mod writer;
 
-use arc_swap::ArcSwapOption;
+use std::ops::{Deref, DerefMut};
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use crate::storage::page::{Page, PageRef};
+pub use crossbeam_epoch::{Guard, pin};
 
-const ROOT_SLOTS: usize = 1 << 11;
-const MIDDLE_SLOTS: usize = 1 << 11;
-const LEAF_SLOTS: usize = 1 << 10;
+use self::array::Array;
+use self::frames::{FrameId, Frames};
+use self::large::LargePages;
+pub use self::writer::CacheWriter;
+use crate::storage::page::{PAGE_BYTES, Page, PageRef};
 
-/// As many pages as the table can number: 2^32, a file of 16 TiB.
-pub const MAX_PAGES: u64 = (ROOT_SLOTS * MIDDLE_SLOTS * LEAF_SLOTS) as u64;
+const ID_MASK: u32 = (1 << 29) - 1;
+const REFERENCED: u32 = 1 << 29;
+const DIRTY: u32 = 1 << 30;
+const PRIVATE: u32 = 1 << 31;
 
-/// A page larger than this part of the pool is not kept: one such value would drive out many nodes.
-const LARGEST_PART: usize = 8;
+/// Frames evicted at once: enough that the lock and the epoch are not taken for each.
+const EVICTION: usize = 64;
 
-/// A page in the table.
-pub struct Cached {
-    page: Arc<Page>,
-    /// Read since the clock's hand last passed.
-    referenced: AtomicBool,
+/// Entries that the hand looks at for one eviction, at most two rounds: the first takes the flags
+/// away, the second the pages. Where more than that are dirty in a row the pool grows instead.
+const EVICTION_STEPS: u32 = 64 * EVICTION as u32;
+
+/// A page, for as long as the reader stays pinned.
+pub enum PageView<'g> {
+    Frame(&'g [u8; PAGE_BYTES]),
+    Large(Arc<Page>),
 }
 
-type Slot = ArcSwapOption<Cached>;
-type Level<T> = Box<[T]>;
+impl Deref for PageView<'_> {
+    type Target = [u8];
 
-/// All pages in memory, by number.
-pub struct PageTable {
-    root: Level<OnceLock<Level<OnceLock<Level<Slot>>>>>,
-    clock: Mutex<Clock>,
+    #[inline]
+    fn deref(&self) -> &[u8] {
+        match self {
+            PageView::Frame(bytes) => *bytes,
+            PageView::Large(page) => page.bytes(),
+        }
+    }
+}
+
+/// The pages of one file in memory.
+pub struct Cache {
+    memory: Arc<Memory>,
+    /// Page number to entry.
+    table: Array,
+    large: LargePages,
     pool_bytes: usize,
 }
 
+/// The frames and which of them are unused; kept by the epochs' garbage beyond the cache's own life.
+struct Memory {
+    frames: Frames,
+    pool: Mutex<Pool>,
+}
+
 #[derive(Default)]
-struct Clock {
-    ring: VecDeque<Entry>,
-    bytes: usize,
+struct Pool {
+    /// Frames that are in no use.
+    free: Vec<FrameId>,
+    /// Frames that come back when the readers of this moment are gone.
+    returning: usize,
+    /// Frames below this number exist.
+    made: u32,
+    /// Where eviction goes on.
+    hand: u32,
 }
 
-struct Entry {
-    cached: Weak<Cached>,
-    number: u64,
-    bytes: usize,
+/// A frame taken out of the pool, to be filled by whoever has this; goes back when dropped.
+pub struct FreeFrame<'c> {
+    memory: &'c Memory,
+    id: FrameId,
 }
 
-impl PageTable {
-    /// An empty table whose clean pages take about `pool_bytes`.
-    pub fn new(pool_bytes: usize) -> PageTable {
-        PageTable { root: level(ROOT_SLOTS), clock: Mutex::default(), pool_bytes }
+impl Deref for FreeFrame<'_> {
+    type Target = [u8; PAGE_BYTES];
+
+    fn deref(&self) -> &[u8; PAGE_BYTES] {
+        // SAFETY: the frame was taken out of the pool and is in no entry of the table, so this is
+        // the only way to it; writing needs `&mut self`.
+        unsafe { self.memory.frames.bytes(self.id) }
+    }
+}
+
+impl DerefMut for FreeFrame<'_> {
+    fn deref_mut(&mut self) -> &mut [u8; PAGE_BYTES] {
+        // SAFETY: as above, and `self` is borrowed mutably.
+        unsafe { self.memory.frames.bytes_mut(self.id) }
+    }
+}
+
+impl Drop for FreeFrame<'_> {
+    fn drop(&mut self) {
+        self.memory.pool().free.push(self.id);
+    }
+}
+
+impl Cache {
+    /// An empty cache of about `pool_bytes`, and its writer's side.
+    pub fn new(pool_bytes: usize) -> (Arc<Cache>, CacheWriter) {
+        let memory = Memory { frames: Frames::new(), pool: Mutex::default() };
+        let cache = Arc::new(Cache {
+            memory: Arc::new(memory),
+            table: Array::new(),
+            large: LargePages::default(),
+            pool_bytes,
+        });
+        (Arc::clone(&cache), CacheWriter::new(cache))
     }
 
-    /// The page that has this number, if it is in memory.
-    pub fn get(&self, number: u64) -> Option<Arc<Page>> {
-        let cached = self.slot(number).load();
-        let cached = cached.as_ref()?;
-        // Read before writing: a flag that is set already stays shared between the readers' caches.
-        if !cached.referenced.load(Ordering::Relaxed) {
-            cached.referenced.store(true, Ordering::Relaxed);
+    /// The page that has this reference's number, if it is in memory and committed. Whether it is
+    /// the page referred to, the caller checks.
+    #[inline]
+    pub fn get<'g>(&'g self, at: PageRef, _: &'g Guard) -> Option<PageView<'g>> {
+        if at.span > 1 {
+            return self.large.get(at.number).map(PageView::Large);
         }
-        Some(Arc::clone(&cached.page))
-    }
-
-    /// Enters a dirty page.
-    pub fn publish(&self, number: u64, page: Arc<Page>) {
-        self.slot(number).store(Some(Cached::new(page)));
-    }
-
-    /// Enters a page read from disk, and returns the one that is in the table then: another reader
-    /// may have been faster. The caller pins a root that has the page, so that its number cannot
-    /// be given away meanwhile.
-    pub fn install(&self, number: u64, page: Arc<Page>) -> Arc<Page> {
-        if self.is_too_large(&page) {
-            return page;
+        let slot = self.table.get(at.number as usize)?;
+        let entry = slot.load(Ordering::Acquire);
+        if entry & REFERENCED == 0 {
+            if entry & ID_MASK == 0 || entry & PRIVATE != 0 {
+                return None;
+            }
+            // Set once for each round of the hand, so that readers' processors share the line.
+            let _ = slot.compare_exchange(
+                entry,
+                entry | REFERENCED,
+                Ordering::Relaxed,
+                Ordering::Relaxed,
+            );
         }
-        let cached = Cached::new(page);
-        let before =
-            self.slot(number).compare_and_swap(&None::<Arc<Cached>>, Some(Arc::clone(&cached)));
-        if let Some(faster) = before.as_ref() {
-            return Arc::clone(&faster.page);
-        }
-        let mut clock = self.clock();
-        clock.admit(number, &cached);
-        self.sweep(&mut clock);
-        Arc::clone(&cached.page)
+        // SAFETY: the entry was public when it was loaded under the guard, so the frame does not
+        // return to the pool before the guard is gone, and it was never written since it was made
+        // public (see the module). REFERENCED is set on public entries only.
+        Some(PageView::Frame(unsafe { self.memory.frames.bytes((entry & ID_MASK) - 1) }))
     }
 
-    /// Hands dirty pages that are on disk now to the clock.
-    pub fn mark_clean<'a>(&self, pages: impl Iterator<Item = &'a Arc<Page>>) {
-        let mut clock = self.clock();
-        for page in pages {
-            let number = page.reference().number;
-            let slot = self.slot(number);
-            let current = slot.load_full();
-            let Some(cached) = current.filter(|cached| Arc::ptr_eq(&cached.page, page)) else {
-                continue; // freed since
-            };
-            if self.is_too_large(page) {
-                slot.store(None);
-            } else {
-                clock.admit(number, &cached);
+    /// An unused frame, to read a page into.
+    pub fn free_frame(&self, guard: &Guard) -> FreeFrame<'_> {
+        let mut one = Vec::with_capacity(1);
+        self.take_frames(1, &mut one, guard);
+        FreeFrame { memory: &self.memory, id: one[0] }
+    }
+
+    /// Enters a page that was read from the disk and verified, and returns the page that is in the table
+    /// then: another reader may have been faster.
+    pub fn install<'g>(
+        &'g self,
+        at: PageRef,
+        frame: FreeFrame<'g>,
+        guard: &'g Guard,
+    ) -> Option<PageView<'g>> {
+        let slot = self.table.at(at.number as usize);
+        self.memory.frames.set_page(frame.id, at.number);
+        let entry = frame.id + 1;
+        let absent = slot.load(Ordering::Relaxed);
+        let swap =
+            || slot.compare_exchange(absent, entry, Ordering::Release, Ordering::Relaxed).is_ok();
+        if absent & ID_MASK != 0 || !swap() {
+            return self.get(at, guard);
+        }
+        // It belongs to the table now. A page read for the first time is not marked as read again.
+        let id = std::mem::ManuallyDrop::new(frame).id;
+        // SAFETY: the frame was entered under the guard, and is not written while it is public.
+        Some(PageView::Frame(unsafe { self.memory.frames.bytes(id) }))
+    }
+
+    /// Enters a large page that was read from the disk and verified.
+    pub fn install_large(&self, page: &Arc<Page>) {
+        self.large.install(page.reference().number, Arc::clone(page), self.large_limit());
+    }
+
+    /// Notes that a committed page is on the disk now and may be evicted.
+    pub fn mark_clean(&self, at: PageRef) {
+        if at.span > 1 {
+            self.large.mark_clean(at.number, at.birth, self.large_limit());
+        } else if let Some(slot) = self.table.get(at.number as usize) {
+            slot.fetch_and(!DIRTY, Ordering::AcqRel);
+        }
+    }
+
+    /// Bytes that pages take, and the pool's unused frames.
+    pub fn used_bytes(&self) -> usize {
+        self.memory.pool().made as usize * PAGE_BYTES + self.large.clean_bytes()
+    }
+
+    /// Large pages may take what frames have not, and an eighth of the pool in any case.
+    fn large_limit(&self) -> usize {
+        let frames_bytes = self.memory.pool().made as usize * PAGE_BYTES;
+        self.pool_bytes.saturating_sub(frames_bytes).max(self.pool_bytes / 8)
+    }
+
+    /// Appends `count` unused frames to `out`, evicting when the pool has its size.
+    fn take_frames(&self, count: usize, out: &mut Vec<FrameId>, guard: &Guard) {
+        let capacity = self.pool_bytes.saturating_sub(self.large.clean_bytes()) / PAGE_BYTES;
+        let mut has_evicted = false;
+        let mut pool = self.memory.pool();
+        // Ahead of need, since evicted frames come back late; and not while enough are on their way,
+        // or more would be driven out than is needed.
+        if pool.free.len() < count + EVICTION
+            && pool.made as usize + count > capacity
+            && pool.returning < EVICTION
+        {
+            let evicted = self.evict(&mut pool);
+            has_evicted = !evicted.is_empty();
+            self.memory.release_later(&mut pool, evicted, guard);
+        }
+        for _ in 0..count {
+            out.push(pool.free.pop().unwrap_or_else(|| {
+                let id = pool.made;
+                assert!(id < ID_MASK, "2^29 frames are 2 TiB of memory");
+                self.memory.frames.reserve(id);
+                pool.made += 1;
+                id
+            }));
+        }
+        drop(pool); // which frames that come back need
+        if has_evicted {
+            guard.flush();
+        }
+    }
+
+    /// Takes clean pages that were not read lately out of the table; returns their frames.
+    fn evict(&self, pool: &mut Pool) -> Vec<FrameId> {
+        let mut evicted = Vec::with_capacity(EVICTION);
+        for _ in 0..EVICTION_STEPS.min(2 * pool.made) {
+            if evicted.len() == EVICTION {
+                break;
+            }
+            let id = pool.hand;
+            pool.hand = (pool.hand + 1) % pool.made;
+            // The frame may have another page by now, or none: the entry decides.
+            let number = self.memory.frames.page(id);
+            let Some(slot) = self.table.get(number as usize) else { continue };
+            let entry = slot.load(Ordering::Relaxed);
+            if entry & ID_MASK != id + 1 || entry & (PRIVATE | DIRTY) != 0 {
+                continue;
+            }
+            let now = if entry & REFERENCED != 0 { entry & !REFERENCED } else { 0 };
+            let swapped = slot.compare_exchange(entry, now, Ordering::AcqRel, Ordering::Relaxed);
+            if swapped.is_ok() && now == 0 {
+                evicted.push(id);
             }
         }
-        self.sweep(&mut clock);
+        evicted
     }
+}
 
-    /// Empties the slot of a page that nobody holds any more.
-    pub fn forget(&self, page: PageRef) {
-        let slot = self.slot(page.number);
-        if slot.load().is_some() {
-            slot.store(None);
+impl Memory {
+    /// Gives frames back to the pool when no reader can be at them any more.
+    fn release_later(self: &Arc<Memory>, pool: &mut Pool, frames: Vec<FrameId>, guard: &Guard) {
+        if frames.is_empty() {
+            return;
         }
+        pool.returning += frames.len();
+        let memory = Arc::clone(self);
+        guard.defer(move || {
+            let mut pool = memory.pool();
+            pool.returning -= frames.len();
+            pool.free.extend(frames);
+        });
     }
 
-    /// Bytes of the clean pages kept.
-    pub fn clean_bytes(&self) -> usize {
-        self.clock().bytes
-    }
-
-    fn slot(&self, number: u64) -> &Slot {
-        debug_assert!(number < MAX_PAGES, "numbers are checked by the pager");
-        let number = number as usize;
-        let middle = self.root[number / LEAF_SLOTS / MIDDLE_SLOTS % ROOT_SLOTS]
-            .get_or_init(|| level(MIDDLE_SLOTS));
-        let leaf =
-            middle[number / LEAF_SLOTS % MIDDLE_SLOTS].get_or_init(|| level::<Slot>(LEAF_SLOTS));
-        &leaf[number % LEAF_SLOTS]
-    }
-
-    fn is_too_large(&self, page: &Page) -> bool {
-        page.bytes().len() > self.pool_bytes / LARGEST_PART
-    }
-
-    fn clock(&self) -> MutexGuard<'_, Clock> {
+    fn pool(&self) -> MutexGuard<'_, Pool> {
         // Nothing panics under the lock half way through a change.
-        self.clock.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Drops clean pages until the pool is within its size. Every entry gets at most one more
-    /// round, so that readers who keep touching all pages cannot keep the hand going.
-    fn sweep(&self, clock: &mut Clock) {
-        for _ in 0..2 * clock.ring.len() {
-            if clock.bytes <= self.pool_bytes {
-                return;
-            }
-            let Some(entry) = clock.ring.pop_front() else { return };
-            let Some(cached) = entry.cached.upgrade() else {
-                clock.bytes -= entry.bytes;
-                continue;
-            };
-            if cached.referenced.swap(false, Ordering::Relaxed) {
-                clock.ring.push_back(entry);
-                continue;
-            }
-            clock.bytes -= entry.bytes;
-            // Does nothing when the number has another page by now.
-            self.slot(entry.number).compare_and_swap(&cached, None);
-        }
-    }
-}
-
-impl Cached {
-    fn new(page: Arc<Page>) -> Arc<Cached> {
-        Arc::new(Cached { page, referenced: AtomicBool::new(false) })
-    }
-}
-
-impl Clock {
-    fn admit(&mut self, number: u64, cached: &Arc<Cached>) {
-        let bytes = cached.page.bytes().len();
-        self.ring.push_back(Entry { cached: Arc::downgrade(cached), number, bytes });
-        self.bytes += bytes;
-    }
-}
-
-fn level<T: Default>(slots: usize) -> Level<T> {
-    std::iter::repeat_with(T::default).take(slots).collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::storage::page::{PAGE_BYTES, PageKind};
-
-    fn page(number: u64) -> Arc<Page> {
-        Arc::new(Page::new(PageKind::Leaf, PageRef { number, birth: 1, span: 1 }))
-    }
-
-    #[test]
-    fn the_pool_stays_within_its_size_and_keeps_what_is_read() {
-        let table = PageTable::new(16 * PAGE_BYTES);
-        table.install(7, page(7));
-        for number in 100..1_000 {
-            table.install(number, page(number));
-            assert!(table.clean_bytes() <= 16 * PAGE_BYTES);
-            assert!(table.get(7).is_some(), "read on every round, dropped at {number}");
-        }
-        assert!(table.get(100).is_none());
-    }
-
-    #[test]
-    fn dirty_pages_stay_until_they_are_clean() {
-        let table = PageTable::new(16 * PAGE_BYTES);
-        let dirty = (0..100).map(page).collect::<Vec<_>>();
-        dirty.iter().for_each(|p| table.publish(p.reference().number, Arc::clone(p)));
-        (200..300).for_each(|number| drop(table.install(number, page(number))));
-        assert!((0..100).all(|number| table.get(number).is_some()));
-        table.mark_clean(dirty.iter());
-        assert_eq!((0..300).filter(|&n| table.get(n).is_some()).count(), 16);
-    }
-
-    #[test]
-    fn page_numbers_to_the_last_have_slots() {
-        let table = PageTable::new(1 << 20);
-        for number in [0, 1 << 10, 1 << 21, MAX_PAGES - 1] {
-            table.publish(number, page(number));
-            assert_eq!(table.get(number).unwrap().reference().number, number);
-        }
+        self.pool.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

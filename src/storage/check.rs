@@ -1,6 +1,6 @@
 //! The consistency check: every page of the newest root, read and accounted for.
 //!
-//! It walks the catalog and all trees and checks what no single page can show: keys lie between the
+//! It walks all trees and checks what no single page can show: keys lie between the
 //! separators above them, leaves are at one depth, values have their lengths, trees their counts;
 //! and every page of the file is exactly one of live, waiting for a holder, or free, so none is
 //! used twice and none is lost. Clean pages are read from the disk past the cache, so that their
@@ -8,21 +8,20 @@
 //!
 //! It keeps a mark per extent in memory and reads the whole file, on the writer's side.
 
-use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::collections::{BTreeMap, BTreeSet};
 
-use crate::storage::catalog::{self, Tree};
+use crate::storage::cache::pin;
 use crate::storage::error::StorageError;
 use crate::storage::meta::META_PAGES;
 use crate::storage::node::{Node, Payload};
-use crate::storage::page::{Page, PageKind, PageRef};
+use crate::storage::page::{self, PageKind, PageRef};
 use crate::storage::pager::Pages;
+use crate::storage::root::{Tree, TreeId};
 use crate::storage::store::Store;
 
 /// What a sound store holds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct CheckReport {
-    pub trees: u64,
     pub entries: u64,
     pub leaves: u64,
     pub branches: u64,
@@ -35,18 +34,17 @@ pub struct CheckReport {
 
 impl Store {
     /// Checks the newest root. The first thing wrong is the error.
-    pub fn check(&self) -> Result<CheckReport, StorageError> {
-        let mut walk =
-            Walk { store: self, claims: BTreeMap::new(), report: CheckReport::default() };
-        let catalog = self.root().catalog;
-        let mut trees = Vec::new();
-        walk.tree(catalog, &mut |entry| trees.push(entry.to_vec()))?;
-        for entry in trees {
-            let root = catalog.root.expect("a catalog with entries has a root");
-            let tree = catalog::read(&*self.pager, root, &entry)?;
-            walk.tree(tree, &mut |_| ())?;
-            walk.report.trees += 1;
-            walk.report.entries += tree.len;
+    pub fn check(&mut self) -> Result<CheckReport, StorageError> {
+        self.draft.space.load_all(&*self.pager)?;
+        let in_flight = self.in_flight.iter().flat_map(|flight| flight.pages.iter().copied());
+        let mut walk = Walk {
+            store: self,
+            dirty: self.dirty.iter().chain(in_flight).collect(),
+            claims: BTreeMap::new(),
+            report: CheckReport::default(),
+        };
+        for id in TreeId::all() {
+            walk.tree(self.root().tree(id))?;
         }
         walk.account()?;
         Ok(walk.report)
@@ -55,6 +53,8 @@ impl Store {
 
 struct Walk<'a> {
     store: &'a Store,
+    /// Pages that are in memory only.
+    dirty: BTreeSet<PageRef>,
     /// Pages accounted for: first number to how many, and as what.
     claims: BTreeMap<u64, (u64, &'static str)>,
     report: CheckReport,
@@ -68,13 +68,13 @@ struct Between<'k> {
 }
 
 impl Walk<'_> {
-    fn tree(&mut self, tree: Tree, value: &mut dyn FnMut(&[u8])) -> Result<(), StorageError> {
+    fn tree(&mut self, tree: Tree) -> Result<(), StorageError> {
         let Some(root) = tree.root else { return Ok(()) };
-        let all = Between { low: &[], high: None };
-        let found = self.node(root, None, all, value)?;
+        let found = self.node(root, None, Between { low: &[], high: None })?;
         if found != tree.len {
             return Err(self.wrong(root, format!("{} entries", tree.len), format!("{found}")));
         }
+        self.report.entries += found;
         Ok(())
     }
 
@@ -84,14 +84,13 @@ impl Walk<'_> {
         at: PageRef,
         level: Option<u8>,
         between: Between<'_>,
-        value: &mut dyn FnMut(&[u8]),
     ) -> Result<u64, StorageError> {
-        let page = self.load(at)?;
-        if !matches!(page.kind(), PageKind::Leaf | PageKind::Branch) {
-            return Err(self.wrong(at, "a node".into(), format!("a {:?}", page.kind())));
+        let bytes = self.load(at)?;
+        if !matches!(page::kind(&bytes), PageKind::Leaf | PageKind::Branch) {
+            return Err(self.wrong(at, "a node".into(), format!("a {:?}", page::kind(&bytes))));
         }
-        Node::validate(&page).map_err(|found| self.wrong(at, "a sound node".into(), found))?;
-        let node = Node::of(&page);
+        Node::validate(&bytes).map_err(|found| self.wrong(at, "a sound node".into(), found))?;
+        let node = Node::of(&bytes);
         if level.is_some_and(|level| level != node.level()) {
             let found = format!("level {}", node.level());
             return Err(self.wrong(at, format!("a node of level {level:?}"), found));
@@ -100,21 +99,22 @@ impl Walk<'_> {
         self.report.node_bytes += at.len_bytes() as u64;
         if node.is_leaf() {
             self.report.leaves += 1;
-            return self.leaf(at, &node, between, value);
+            return self.leaf(at, &node, between);
         }
         self.report.branches += 1;
         let mut count = 0;
+        let keys = node.keys();
         for slot in 0..node.count() {
             let last = slot + 1 == node.count();
             let below = Between {
-                low: if slot == 0 { between.low } else { node.key(slot) },
-                high: if last { between.high } else { Some(node.key(slot + 1)) },
+                low: if slot == 0 { between.low } else { keys.get(slot) },
+                high: if last { between.high } else { Some(keys.get(slot + 1)) },
             };
             if below.low < between.low || below.high.is_none_or(|high| high <= below.low) && !last {
                 let found = format!("separator {slot} outside of it");
                 return Err(self.wrong(at, "separators between those above".into(), found));
             }
-            count += self.node(node.child(slot), Some(node.level() - 1), below, value)?;
+            count += self.node(node.child(slot), Some(node.level() - 1), below)?;
         }
         Ok(count)
     }
@@ -124,42 +124,33 @@ impl Walk<'_> {
         at: PageRef,
         leaf: &Node<'_>,
         between: Between<'_>,
-        value: &mut dyn FnMut(&[u8]),
     ) -> Result<u64, StorageError> {
-        for cell in leaf.cells() {
+        let keys = leaf.keys();
+        for cell in leaf.cells(&keys) {
             if cell.key < between.low || between.high.is_some_and(|high| cell.key >= high) {
                 let found = format!("the key {}", cell.key.escape_ascii());
                 return Err(self.wrong(at, "keys between the separators above".into(), found));
             }
-            match cell.payload {
-                Payload::Inline(bytes) => value(bytes),
-                Payload::Value { page, len_bytes } => {
-                    let loaded = self.load(page)?;
-                    if loaded.kind() != PageKind::Value
-                        || loaded.payload().len() != len_bytes as usize
-                    {
-                        let found = format!("a {:?}", loaded.kind());
-                        return Err(self.wrong(
-                            page,
-                            format!("a value of {len_bytes} bytes"),
-                            found,
-                        ));
-                    }
-                    self.report.values += 1;
+            if let Payload::Outline { head, len_bytes, page: value } = cell.payload {
+                let bytes = self.load(value)?;
+                let len = len_bytes as usize - head.len();
+                if page::kind(&bytes) != PageKind::Value || page::payload_range(&bytes).len() != len
+                {
+                    let found = format!("a {:?}", page::kind(&bytes));
+                    return Err(self.wrong(value, format!("a value of {len} bytes"), found));
                 }
-                Payload::Child(_) => unreachable!("leaves have no children"),
+                self.report.values += 1;
             }
         }
         Ok(leaf.count() as u64)
     }
 
     /// The page as it is committed: from memory when dirty, else from the disk.
-    fn load(&mut self, at: PageRef) -> Result<Arc<Page>, StorageError> {
+    fn load(&mut self, at: PageRef) -> Result<Vec<u8>, StorageError> {
         self.claim(at, "live")?;
-        match self.store.dirty.get(&at.number) {
-            Some(page) if page.reference() == at => Ok(Arc::clone(page)),
-            Some(page) => Err(self.wrong(at, at.to_string(), page.reference().to_string())),
-            None => self.store.pager.read(at).map(Arc::new),
+        match self.dirty.contains(&at) {
+            true => Ok(self.store.pager.page(at, &pin())?.to_vec()),
+            false => Ok(self.store.pager.read(at)?.bytes().to_vec()),
         }
     }
 
@@ -175,14 +166,13 @@ impl Walk<'_> {
     /// Checks that the pages of the file are each accounted for once.
     fn account(&mut self) -> Result<(), StorageError> {
         let space = self.store.space();
-        let metas = std::iter::once(&self.store.durable).chain(&self.store.in_flight);
-        for freelist in metas.filter_map(|meta| meta.freelist) {
-            self.claim(freelist, "free list")?;
+        for page in space.map_pages() {
+            self.claim(page, "map")?;
         }
         for page in space.waiting() {
             self.claim(page, "waiting")?;
         }
-        for (start, pages) in space.runs() {
+        for (start, pages) in space.free_runs() {
             self.claim(PageRef { number: start, birth: 0, span: 0 }, "free")?;
             self.claims.insert(start, (pages, "free"));
         }

@@ -20,10 +20,11 @@
 use std::io;
 use std::sync::Arc;
 
-use crate::storage::disk::DiskFile;
+use crate::storage::cache::pin;
 use crate::storage::error::StorageError;
 use crate::storage::meta::Meta;
-use crate::storage::page::{PAGE_BYTES, Page, TxnId, seal};
+use crate::storage::page::{PAGE_BYTES, Page, PageRef, TxnId, seal};
+use crate::storage::pager::Pager;
 
 /// Neighbouring pages are written in calls of about this size: large enough that a disk streams,
 /// small enough to hold in memory.
@@ -31,24 +32,25 @@ const WRITE_BYTES: usize = 1 << 20;
 
 /// A root on its way to the disk.
 pub struct Checkpoint {
-    pub(super) file: Arc<dyn DiskFile>,
-    pub(super) location: String,
+    pub(super) pager: Arc<Pager>,
     pub(super) meta: Meta,
-    /// The root's dirty pages and its free list, by page number.
-    pub(super) pages: Vec<Arc<Page>>,
+    /// The root's dirty pages. They stay in the cache, unchanged, until the store takes note of the
+    /// checkpoint's end.
+    pub(super) pages: Arc<Vec<PageRef>>,
+    /// The pages of the map of free space.
+    pub(super) map: Vec<Page>,
 }
 
 /// A root that is durable; the store still has to be told.
 pub struct CheckpointDone {
     pub(super) meta: Meta,
-    pub(super) pages: Vec<Arc<Page>>,
     written_bytes: u64,
 }
 
 impl CheckpointDone {
     /// The transaction that is durable now.
     pub fn txn(&self) -> TxnId {
-        self.meta.txn
+        self.meta.root.txn
     }
 
     pub fn written_bytes(&self) -> u64 {
@@ -59,12 +61,13 @@ impl CheckpointDone {
 impl Checkpoint {
     /// The transaction that this makes durable.
     pub fn txn(&self) -> TxnId {
-        self.meta.txn
+        self.meta.root.txn
     }
 
     /// Bytes of pages to write.
     pub fn len_bytes(&self) -> u64 {
-        self.pages.iter().map(|page| page.bytes().len() as u64).sum()
+        let map = self.map.iter().map(Page::reference);
+        self.pages.iter().copied().chain(map).map(|at| at.len_bytes() as u64).sum()
     }
 
     /// Makes the root durable. Blocks for as long as the disk takes.
@@ -72,31 +75,36 @@ impl Checkpoint {
         self.fit_file()?;
         self.write_pages()?;
         self.sync("make pages durable")?;
-        self.file
+        self.pager
+            .file()
             .write_at(self.meta.offset(), &self.meta.encode())
             .map_err(|source| self.unknown("write the meta page", source))?;
         self.sync("make the meta page durable")?;
         let written_bytes = self.len_bytes() + PAGE_BYTES as u64;
-        Ok(CheckpointDone { meta: self.meta, pages: self.pages, written_bytes })
+        Ok(CheckpointDone { meta: self.meta, written_bytes })
     }
 
     /// Gives the file the root's length. Cutting is safe before the root is durable, as the durable
     /// one has no pages in a free tail either.
     fn fit_file(&self) -> Result<(), StorageError> {
+        let file = self.pager.file();
         let end = self.meta.end * PAGE_BYTES as u64;
-        let len = self.file.len().map_err(|source| self.io("read the length", 0, source))?;
+        let len = file.len().map_err(|source| self.io("read the length", 0, source))?;
         if len > end {
-            self.file.set_len(end).map_err(|source| self.io("cut the file", end, source))
+            file.set_len(end).map_err(|source| self.io("cut the file", end, source))
         } else {
-            self.file.allocate(end).map_err(|source| self.io("allocate space", len, source))
+            file.allocate(end).map_err(|source| self.io("allocate space", len, source))
         }
     }
 
     fn write_pages(&self) -> Result<(), StorageError> {
+        let mut pages: Vec<(PageRef, Option<&Page>)> =
+            self.pages.iter().map(|&at| (at, None)).collect();
+        pages.extend(self.map.iter().map(|page| (page.reference(), Some(page))));
+        pages.sort_unstable_by_key(|(at, _)| at.number);
         let mut buffer = Vec::with_capacity(WRITE_BYTES.min(self.len_bytes() as usize));
         let mut offset = 0;
-        for page in &self.pages {
-            let at = page.reference();
+        for (at, page) in pages {
             let is_neighbour = at.offset() == offset + buffer.len() as u64;
             if !is_neighbour || buffer.len() + at.len_bytes() > WRITE_BYTES {
                 self.write_at(offset, &buffer)?;
@@ -104,7 +112,14 @@ impl Checkpoint {
                 offset = at.offset();
             }
             let start = buffer.len();
-            buffer.extend_from_slice(page.bytes());
+            match page {
+                Some(page) => buffer.extend_from_slice(page.bytes()),
+                None => {
+                    let guard = &pin();
+                    let dirty = self.pager.cache().get(at, guard);
+                    buffer.extend_from_slice(&dirty.expect("dirty pages stay in the cache"));
+                }
+            }
             seal(&mut buffer[start..]);
         }
         self.write_at(offset, &buffer)
@@ -114,18 +129,21 @@ impl Checkpoint {
         if bytes.is_empty() {
             return Ok(());
         }
-        self.file.write_at(offset, bytes).map_err(|source| self.io("write pages", offset, source))
+        let written = self.pager.file().write_at(offset, bytes);
+        written.map_err(|source| self.io("write pages", offset, source))
     }
 
     fn sync(&self, action: &'static str) -> Result<(), StorageError> {
-        self.file.sync_data().map_err(|source| self.unknown(action, source))
+        self.pager.file().sync_data().map_err(|source| self.unknown(action, source))
     }
 
     fn io(&self, action: &'static str, offset: u64, source: io::Error) -> StorageError {
-        StorageError::Io { file: self.location.clone(), action, offset, source }
+        let file = self.pager.location().to_owned();
+        StorageError::Io { file, action, offset, source }
     }
 
     fn unknown(&self, action: &'static str, source: io::Error) -> StorageError {
-        StorageError::DurabilityUnknown { file: self.location.clone(), action, source }
+        let file = self.pager.location().to_owned();
+        StorageError::DurabilityUnknown { file, action, source }
     }
 }

@@ -1,25 +1,25 @@
 //! Ranges of a tree, walked from either end.
 //!
-//! A cursor holds the path from the root to a leaf, a page per level, and nothing else: memory does
-//! not grow with the range. There are no links between leaves; the next leaf is found through the
-//! path. The pages come from a snapshot, which the range keeps pinned, or from a transaction, which
-//! it borrows.
+//! A cursor holds the path from the root to a leaf, a reference per level, and nothing else: memory
+//! does not grow with the range, and no page is kept from being evicted between two steps. There are
+//! no links between leaves; the next leaf is found through the path. The pages come from a snapshot,
+//! which the range keeps pinned, or from a transaction, which it borrows.
 //!
 //! Each end of a range moves its own bound inward past what it yielded, and each checks its next key
 //! against the other's bound. So the ends meet without knowing of each other.
 //!
-//! Keys are found without their values: [`Range::keys`] and [`Range::next_entry`] never read a value
-//! that lies in a page of its own.
+//! [`Range::visit`] is the fast way: it lends keys and values where they lie, one leaf after the
+//! other. The iterator copies each entry out.
 
-use std::ops::Bound;
-use std::sync::Arc;
+use std::ops::{Bound, ControlFlow};
 
 use bytes::Bytes;
 
+use crate::storage::cache::{Guard, pin};
 use crate::storage::error::StorageError;
 use crate::storage::node::{Node, Payload};
-use crate::storage::page::{Page, PageRef};
-use crate::storage::pager::Pages;
+use crate::storage::page::PageRef;
+use crate::storage::pager::{Pages, StoredValue};
 use crate::types::KeyRange;
 
 /// From where to where, in byte order of the keys.
@@ -32,22 +32,6 @@ pub struct Bounds {
 impl Bounds {
     /// All keys.
     pub const ALL: Bounds = Bounds { start: Bound::Unbounded, end: Bound::Unbounded };
-
-    fn is_below_end(&self, key: &[u8]) -> bool {
-        match &self.end {
-            Bound::Unbounded => true,
-            Bound::Included(end) => key <= &end[..],
-            Bound::Excluded(end) => key < &end[..],
-        }
-    }
-
-    fn is_above_start(&self, key: &[u8]) -> bool {
-        match &self.start {
-            Bound::Unbounded => true,
-            Bound::Included(start) => key >= &start[..],
-            Bound::Excluded(start) => key > &start[..],
-        }
-    }
 }
 
 impl From<KeyRange> for Bounds {
@@ -65,33 +49,60 @@ pub struct Range<P> {
     /// Where each end stands, once it has been asked.
     front: Option<Path>,
     back: Option<Path>,
+    /// The key yielded last, and from which end.
+    key: Vec<u8>,
+    last_end: Option<End>,
     is_done: bool,
 }
 
-/// An entry whose value may not have been read yet.
-#[derive(Clone, Debug)]
-pub struct Entry {
-    pub key: Bytes,
-    value: EntryValue,
+/// An entry where it lies.
+pub struct Lent<'a> {
+    pub key: &'a [u8],
+    value: LentValue<'a>,
 }
 
-#[derive(Clone, Debug)]
-enum EntryValue {
-    Here(Bytes),
-    Elsewhere { page: PageRef, len_bytes: u32 },
+struct LentValue<'a> {
+    pages: &'a dyn Values,
+    payload: Payload<'a>,
+    guard: &'a Guard,
 }
 
-impl Entry {
-    /// Length of the value, known without reading it.
-    pub fn value_len(&self) -> usize {
-        match &self.value {
-            EntryValue::Here(value) => value.len(),
-            EntryValue::Elsewhere { len_bytes, .. } => *len_bytes as usize,
-        }
+/// [`Pages`], as far as an entry needs them.
+trait Values {
+    fn stored(&self, payload: Payload<'_>, guard: &Guard) -> Result<StoredValue, StorageError>;
+}
+
+impl<P: Pages> Values for P {
+    fn stored(&self, payload: Payload<'_>, guard: &Guard) -> Result<StoredValue, StorageError> {
+        self.value(payload, guard)
     }
 }
 
-#[derive(Clone, Copy)]
+impl<'a> Lent<'a> {
+    /// What lies in the leaf: a short value whole, of a long one what its writer kept there.
+    pub fn head(&self) -> &'a [u8] {
+        match self.value.payload {
+            Payload::Inline(value) => value,
+            Payload::Outline { head, .. } => head,
+            Payload::Child(_) => unreachable!("leaves have no children"),
+        }
+    }
+
+    /// Length of the value, known without reading it.
+    pub fn value_len(&self) -> usize {
+        match self.value.payload {
+            Payload::Outline { len_bytes, .. } => len_bytes as usize,
+            _ => self.head().len(),
+        }
+    }
+
+    /// The value, read whole.
+    pub fn value(&self) -> Result<StoredValue, StorageError> {
+        self.value.pages.stored(self.value.payload, self.value.guard)
+    }
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
 enum End {
     Front,
     Back,
@@ -99,86 +110,153 @@ enum End {
 
 impl<P: Pages> Range<P> {
     pub(super) fn new(pages: P, root: Option<PageRef>, bounds: Bounds) -> Range<P> {
-        Range { pages, root, bounds, front: None, back: None, is_done: false }
+        let (front, back, last_end) = (None, None, None);
+        Range { pages, root, bounds, front, back, key: Vec::new(), last_end, is_done: false }
     }
 
-    /// The next entry from the front, its value unread.
-    pub fn next_entry(&mut self) -> Option<Result<Entry, StorageError>> {
-        self.step(End::Front)
+    /// Lends the entries from the front to `visit` until it breaks. What it broke with is returned;
+    /// nothing at the end of the range. Goes on behind the last one when called again.
+    pub fn visit<T>(
+        &mut self,
+        visit: impl FnMut(Lent<'_>) -> ControlFlow<T>,
+    ) -> Result<Option<T>, StorageError> {
+        self.walk(End::Front, visit)
     }
 
-    /// The next entry from the back, its value unread.
-    pub fn next_entry_back(&mut self) -> Option<Result<Entry, StorageError>> {
-        self.step(End::Back)
+    /// The same from the back.
+    pub fn visit_back<T>(
+        &mut self,
+        visit: impl FnMut(Lent<'_>) -> ControlFlow<T>,
+    ) -> Result<Option<T>, StorageError> {
+        self.walk(End::Back, visit)
     }
 
-    /// Reads the value of an entry of this range.
-    pub fn value(&self, entry: &Entry) -> Result<Bytes, StorageError> {
-        match &entry.value {
-            EntryValue::Here(value) => Ok(value.clone()),
-            EntryValue::Elsewhere { page, len_bytes } => self.pages.value(*page, *len_bytes),
-        }
+    /// The next entry from the front, its value in the two parts that it is stored in.
+    pub fn next_stored(&mut self) -> Option<Result<(Bytes, StoredValue), StorageError>> {
+        self.take(End::Front)
     }
 
-    /// The keys only.
+    /// The next entry from the back, likewise.
+    pub fn next_stored_back(&mut self) -> Option<Result<(Bytes, StoredValue), StorageError>> {
+        self.take(End::Back)
+    }
+
+    /// The keys only: values that lie outside of their leaf are not read.
     pub fn keys(self) -> Keys<P> {
         Keys { range: self }
     }
 
-    fn step(&mut self, end: End) -> Option<Result<Entry, StorageError>> {
-        if self.is_done {
-            return None;
-        }
-        let step = self.try_step(end);
-        self.is_done = !matches!(step, Ok(Some(_)));
-        step.transpose()
+    fn take(&mut self, end: End) -> Option<Result<(Bytes, StoredValue), StorageError>> {
+        let entry = self
+            .walk(end, |entry| {
+                let key = Bytes::copy_from_slice(entry.key);
+                ControlFlow::Break(entry.value().map(|value| (key, value)))
+            })
+            .transpose()?
+            .flatten();
+        self.is_done |= entry.is_err();
+        Some(entry)
     }
 
-    fn try_step(&mut self, end: End) -> Result<Option<Entry>, StorageError> {
+    fn walk<T>(
+        &mut self,
+        end: End,
+        visit: impl FnMut(Lent<'_>) -> ControlFlow<T>,
+    ) -> Result<Option<T>, StorageError> {
+        if self.is_done {
+            return Ok(None);
+        }
+        let walked = self.try_walk(end, visit);
+        self.is_done = !matches!(walked, Ok(Some(_)));
+        walked
+    }
+
+    fn try_walk<T>(
+        &mut self,
+        end: End,
+        mut visit: impl FnMut(Lent<'_>) -> ControlFlow<T>,
+    ) -> Result<Option<T>, StorageError> {
         let Some(root) = self.root else { return Ok(None) };
-        let (path, from) = match end {
-            End::Front => (&mut self.front, &self.bounds.start),
-            End::Back => (&mut self.back, &self.bounds.end),
+        self.meet(end);
+        let (path, from, to) = match end {
+            End::Front => (&mut self.front, &self.bounds.start, &self.bounds.end),
+            End::Back => (&mut self.back, &self.bounds.end, &self.bounds.start),
         };
         let path = match path {
             Some(path) => path,
             None => path.insert(Path::seek(&self.pages, root, from, end)?),
         };
-        let Some((leaf, slot)) = path.advance(&self.pages, end)? else { return Ok(None) };
-        let cell = Node::of(leaf).cell(slot);
-        let is_inside = match end {
-            End::Front => self.bounds.is_below_end(cell.key),
-            End::Back => self.bounds.is_above_start(cell.key),
-        };
-        if !is_inside {
-            return Ok(None);
+        self.last_end = Some(end);
+        loop {
+            let guard = &pin();
+            let Some(leaf) = path.seek_leaf(&self.pages, end, guard)? else { return Ok(None) };
+            let page = self.pages.page(leaf, guard)?;
+            let node = Node::of(&page);
+            let stop = stop_slot(&node, to, end);
+            let frame = path.leaf();
+            while let Some(slot) = end.next_slot(frame.slot, stop) {
+                frame.slot = end.after(slot);
+                self.key.clear();
+                node.key_into(slot, &mut self.key);
+                let value = LentValue { pages: &self.pages, payload: node.payload(slot), guard };
+                if let ControlFlow::Break(done) = visit(Lent { key: &self.key, value }) {
+                    return Ok(Some(done));
+                }
+            }
+            if stop != end.far_slot(&node) {
+                return Ok(None); // the bound lies in this leaf
+            }
         }
-        let key_range = Node::of(leaf).key_range(slot);
-        let (key_len, value_len) = match cell.payload {
-            Payload::Inline(value) => (key_range.len(), value.len()),
-            _ => (key_range.len(), 0),
-        };
-        // Key and value lie side by side: one view serves both.
-        let bytes = leaf.view(key_range.start..key_range.end + value_len);
-        let key = bytes.slice(..key_len);
-        let value = match cell.payload {
-            Payload::Value { page, len_bytes } => EntryValue::Elsewhere { page, len_bytes },
-            _ => EntryValue::Here(bytes.slice(key_len..)),
-        };
-        match end {
-            End::Front => self.bounds.start = Bound::Excluded(key.clone()),
-            End::Back => self.bounds.end = Bound::Excluded(key.clone()),
-        }
-        Ok(Some(Entry { key, value }))
     }
 
-    fn with_value(
-        &mut self,
-        entry: Option<Result<Entry, StorageError>>,
-    ) -> Option<Result<(Bytes, Bytes), StorageError>> {
-        let item = entry?.and_then(|entry| Ok((entry.key.clone(), self.value(&entry)?)));
-        self.is_done |= item.is_err();
-        Some(item)
+    /// Moves the bound of the other end past what it yielded last, if `end` is not that end itself.
+    fn meet(&mut self, end: End) {
+        let yielded = || Bound::Excluded(Bytes::copy_from_slice(&self.key));
+        match self.last_end {
+            Some(End::Front) if end == End::Back => self.bounds.start = yielded(),
+            Some(End::Back) if end == End::Front => self.bounds.end = yielded(),
+            _ => {}
+        }
+    }
+}
+
+impl End {
+    /// The slot of the next entry, when the place is before `place` and entries end at `stop`.
+    fn next_slot(self, place: usize, stop: usize) -> Option<usize> {
+        match self {
+            End::Front => (place < stop).then_some(place),
+            End::Back => (place > stop).then(|| place - 1),
+        }
+    }
+
+    /// The place behind the entry at `slot`.
+    fn after(self, slot: usize) -> usize {
+        match self {
+            End::Front => slot + 1,
+            End::Back => slot,
+        }
+    }
+
+    /// Where a leaf ends.
+    fn far_slot(self, leaf: &Node<'_>) -> usize {
+        match self {
+            End::Front => leaf.count(),
+            End::Back => 0,
+        }
+    }
+}
+
+/// Where the entries of a leaf that are inside the bound `to` end.
+fn stop_slot(leaf: &Node<'_>, to: &Bound<Bytes>, end: End) -> usize {
+    let (key, is_included) = match to {
+        Bound::Unbounded => return end.far_slot(leaf),
+        Bound::Included(key) => (key, true),
+        Bound::Excluded(key) => (key, false),
+    };
+    match (leaf.search(key), end) {
+        (Err(slot), _) => slot,
+        (Ok(slot), End::Front) => slot + usize::from(is_included),
+        (Ok(slot), End::Back) => slot + usize::from(!is_included),
     }
 }
 
@@ -186,15 +264,13 @@ impl<P: Pages> Iterator for Range<P> {
     type Item = Result<(Bytes, Bytes), StorageError>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        let entry = self.next_entry();
-        self.with_value(entry)
+        Some(self.next_stored()?.map(|(key, value)| (key, value.into_bytes())))
     }
 }
 
 impl<P: Pages> DoubleEndedIterator for Range<P> {
     fn next_back(&mut self) -> Option<Self::Item> {
-        let entry = self.next_entry_back();
-        self.with_value(entry)
+        Some(self.next_stored_back()?.map(|(key, value)| (key, value.into_bytes())))
     }
 }
 
@@ -207,13 +283,15 @@ impl<P: Pages> Iterator for Keys<P> {
     type Item = Result<Bytes, StorageError>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        Some(self.range.next_entry()?.map(|entry| entry.key))
+        let key = |entry: Lent<'_>| ControlFlow::Break(Bytes::copy_from_slice(entry.key));
+        self.range.visit(key).transpose()
     }
 }
 
 impl<P: Pages> DoubleEndedIterator for Keys<P> {
     fn next_back(&mut self) -> Option<Self::Item> {
-        Some(self.range.next_entry_back()?.map(|entry| entry.key))
+        let key = |entry: Lent<'_>| ControlFlow::Break(Bytes::copy_from_slice(entry.key));
+        self.range.visit_back(key).transpose()
     }
 }
 
@@ -223,9 +301,13 @@ struct Path {
     frames: Vec<Frame>,
 }
 
+#[derive(Clone, Copy)]
 struct Frame {
-    page: Arc<Page>,
+    at: PageRef,
     slot: usize,
+    /// Cells of the node.
+    count: usize,
+    level: u8,
 }
 
 impl Path {
@@ -236,85 +318,86 @@ impl Path {
         from: &Bound<Bytes>,
         end: End,
     ) -> Result<Path, StorageError> {
-        let mut path = Path { frames: Vec::new() };
+        let guard = &pin();
+        let mut path = Path { frames: Vec::with_capacity(4) };
         let key = match from {
             Bound::Included(key) | Bound::Excluded(key) => Some(&key[..]),
             Bound::Unbounded => None,
         };
         // The entry of that very key is on the far side of the place when it is to be yielded.
-        let is_included = matches!(from, Bound::Included(_));
-        let mut page = pages.node(root)?;
+        let is_behind = matches!(from, Bound::Included(_)) == (end == End::Back);
+        let mut at = root;
+        let mut page = pages.node(root, guard)?;
         loop {
             let node = Node::of(&page);
-            let slot = match (key, end) {
-                (Some(key), _) if !node.is_leaf() => node.child_slot(key),
-                (Some(key), End::Front) => node
-                    .search(key)
-                    .map_or_else(|slot| slot, |slot| slot + usize::from(!is_included)),
-                (Some(key), End::Back) => node
-                    .search(key)
-                    .map_or_else(|slot| slot, |slot| slot + usize::from(is_included)),
-                (None, _) => edge_slot(&node, end),
+            let slot = match key {
+                Some(key) if !node.is_leaf() => node.child_slot(key),
+                Some(key) => {
+                    node.search(key).map_or_else(|slot| slot, |slot| slot + usize::from(is_behind))
+                }
+                None => edge_slot(&node, end),
             };
-            let below = (!node.is_leaf()).then(|| (node.child(slot), node.level() - 1));
-            path.frames.push(Frame { page, slot });
-            let Some((child, level)) = below else { return Ok(path) };
-            page = pages.child(child, level)?;
+            path.push(at, &node, slot);
+            if node.is_leaf() {
+                return Ok(path);
+            }
+            let level = node.level() - 1;
+            at = node.child(slot);
+            page = pages.child(at, level, guard)?;
         }
     }
 
-    /// Steps over one entry, away from `end`; returns the leaf and the slot of the entry.
-    fn advance(
+    fn push(&mut self, at: PageRef, node: &Node<'_>, slot: usize) {
+        self.frames.push(Frame { at, slot, count: node.count(), level: node.level() });
+    }
+
+    /// Goes to the next leaf unless there is more in the present one; none at the end of the tree.
+    fn seek_leaf(
         &mut self,
         pages: &impl Pages,
         end: End,
-    ) -> Result<Option<(&Arc<Page>, usize)>, StorageError> {
+        guard: &Guard,
+    ) -> Result<Option<PageRef>, StorageError> {
         loop {
             let Some(frame) = self.frames.last() else { return Ok(None) };
-            let node = Node::of(&frame.page);
-            let has_more = match (end, node.is_leaf()) {
-                (End::Front, true) => frame.slot < node.count(),
-                (End::Front, false) => frame.slot + 1 < node.count(),
+            let has_more = match (end, frame.level == 0) {
+                (End::Front, true) => frame.slot < frame.count,
+                (End::Front, false) => frame.slot + 1 < frame.count,
                 (End::Back, _) => frame.slot > 0,
             };
             if !has_more {
                 self.frames.pop();
                 continue;
             }
-            if node.is_leaf() {
-                break;
+            if frame.level == 0 {
+                return Ok(Some(frame.at));
             }
-            self.descend(pages, end)?;
+            self.descend(pages, end, guard)?;
         }
-        let leaf = self.frames.last_mut().expect("the loop ended at a leaf");
-        let slot = match end {
-            End::Front => leaf.slot,
-            End::Back => leaf.slot - 1,
-        };
-        leaf.slot = match end {
-            End::Front => slot + 1,
-            End::Back => slot,
-        };
-        Ok(Some((&leaf.page, slot)))
     }
 
     /// Goes through the neighbour of the last branch's child, down to the leaf on that side.
-    fn descend(&mut self, pages: &impl Pages, end: End) -> Result<(), StorageError> {
-        let branch = self.frames.last_mut().expect("a path has a branch to go down from");
+    fn descend(&mut self, pages: &impl Pages, end: End, guard: &Guard) -> Result<(), StorageError> {
+        let branch = self.leaf();
         match end {
             End::Front => branch.slot += 1,
             End::Back => branch.slot -= 1,
         }
         loop {
-            let branch = self.frames.last().expect("pushed below");
-            let node = Node::of(&branch.page);
-            if node.is_leaf() {
+            let Frame { at, slot, level, .. } = *self.leaf();
+            if level == 0 {
                 return Ok(());
             }
-            let page = pages.child(node.child(branch.slot), node.level() - 1)?;
-            let slot = edge_slot(&Node::of(&page), end);
-            self.frames.push(Frame { page, slot });
+            let child = Node::of(&pages.page(at, guard)?).child(slot);
+            let page = pages.child(child, level - 1, guard)?;
+            let node = Node::of(&page);
+            self.push(child, &node, edge_slot(&node, end));
         }
+    }
+
+    /// The lowest frame.
+    fn leaf(&mut self) -> &mut Frame {
+        self.frames.last_mut().expect("a path that was not walked to its end has frames")
     }
 }
 

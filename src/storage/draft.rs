@@ -7,45 +7,51 @@
 //!
 //! The tree algorithms read and edit through a draft and never see page numbers being chosen.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use crate::storage::cache::MAX_PAGES;
+use crate::storage::btree::Step;
+use crate::storage::cache::{CacheWriter, Guard, PageView};
 use crate::storage::error::StorageError;
-use crate::storage::freelist::Freelist;
-use crate::storage::page::{Page, PageKind, PageRef, TxnId};
+use crate::storage::freemap::Freemap;
+use crate::storage::page::{self, MAX_PAGES, MAX_TXN, PageKind, PageRef, TxnId, span_of_payload};
 use crate::storage::pager::{Pager, Pages};
 
 /// The writer's workspace; empty between transactions.
 pub struct Draft {
     pager: Arc<Pager>,
-    pub(super) space: Freelist,
+    pub(super) cache: CacheWriter,
+    pub(super) space: Freemap,
     /// The transaction being written.
     txn: TxnId,
-    fresh: BTreeMap<u64, Arc<Page>>,
-    /// Committed pages that this transaction replaced.
+    /// Pages that the transaction made. Some may have been given up since, or made twice: the cache
+    /// knows which are there.
+    fresh: Vec<PageRef>,
+    /// Committed pages that the transaction replaced.
     retired: Vec<PageRef>,
-}
-
-/// What a commit publishes.
-pub struct Drafted {
-    pub fresh: BTreeMap<u64, Arc<Page>>,
-    pub retired: Vec<PageRef>,
+    /// Memory for the path of a change, kept between changes.
+    pub(super) path: Vec<Step>,
 }
 
 impl Draft {
-    pub fn new(pager: Arc<Pager>, space: Freelist) -> Draft {
-        Draft { pager, space, txn: 0, fresh: BTreeMap::new(), retired: Vec::new() }
+    pub fn new(pager: Arc<Pager>, cache: CacheWriter, space: Freemap) -> Draft {
+        let (fresh, retired, path) = (Vec::new(), Vec::new(), Vec::new());
+        Draft { pager, cache, space, txn: 0, fresh, retired, path }
     }
 
     /// Starts the transaction after `committed`.
     pub fn begin(&mut self, committed: TxnId) {
         debug_assert!(self.fresh.is_empty() && self.retired.is_empty());
         self.txn = committed + 1;
+        assert!(self.txn < MAX_TXN, "transactions are numbered in 48 bits");
     }
 
     pub fn txn(&self) -> TxnId {
         self.txn
+    }
+
+    /// Whether the transaction changed no page.
+    pub fn is_empty(&self) -> bool {
+        self.fresh.is_empty() && self.retired.is_empty()
     }
 
     /// Whether this transaction made the page, so that it may be edited in place.
@@ -53,88 +59,118 @@ impl Draft {
         at.birth == self.txn
     }
 
-    /// Makes a page of `span` pages filled by `make`.
+    /// Makes a page of `span` pages, zeros under a header, which `fill` completes.
     pub fn create(
         &mut self,
+        kind: PageKind,
         span: u32,
-        make: impl FnOnce(PageRef) -> Page,
+        guard: &Guard,
+        fill: impl FnOnce(&mut [u8]),
     ) -> Result<PageRef, StorageError> {
-        let at = self.allocate(span)?;
-        self.fresh.insert(at.number, Arc::new(make(at)));
+        let at = allocate(&mut self.space, &self.pager, self.txn, span)?;
+        self.cache.create(kind, at, guard, fill);
+        self.fresh.push(at);
         Ok(at)
     }
 
-    /// Makes a page for a value longer than a leaf holds.
-    pub fn create_value(&mut self, value: &[u8], span: u32) -> Result<PageRef, StorageError> {
-        self.create(span, |at| Page::with_payload(PageKind::Value, at, value))
+    /// Makes a page for the part of a value that lies outside of its leaf.
+    pub fn create_value(&mut self, body: &[u8], guard: &Guard) -> Result<PageRef, StorageError> {
+        let span = span_of_payload(body.len());
+        self.create(PageKind::Value, span, guard, |bytes| page::set_payload(bytes, body))
     }
 
     /// Edits a page, in a copy of its own on the first edit. Returns where it is now.
-    ///
-    /// Views of the page that a reader of this transaction still holds keep the old bytes:
-    /// `Arc::make_mut` copies under them.
     pub fn edit(
         &mut self,
         at: PageRef,
-        change: impl FnOnce(&mut Page),
+        guard: &Guard,
+        change: impl FnOnce(&mut [u8]),
     ) -> Result<PageRef, StorageError> {
         if self.is_fresh(at) {
-            let page = self.fresh.get_mut(&at.number).expect("own pages are in the draft");
-            change(Arc::make_mut(page));
+            change(self.cache.private_mut(at));
             return Ok(at);
         }
-        let mut page = Page::clone(&*self.pager.page(at)?);
-        let copy = self.allocate(at.span)?;
-        page.readdress(copy);
-        change(&mut page);
-        self.fresh.insert(copy.number, Arc::new(page));
-        self.retired.push(at);
+        self.note_retired(at)?;
+        let Draft { pager, space, txn, .. } = self;
+        let page = pager.page(at, guard)?;
+        let copy = allocate(space, pager, *txn, at.span)?;
+        change(self.cache.create_copy(&page, copy, guard));
+        self.fresh.push(copy);
         Ok(copy)
     }
 
     /// Gives up a page: its own at once, a committed one when the transaction commits.
-    pub fn discard(&mut self, at: PageRef) {
-        if self.is_fresh(at) {
-            self.fresh.remove(&at.number);
-            self.space.free(at);
-        } else {
-            self.retired.push(at);
+    pub fn discard(&mut self, at: PageRef) -> Result<(), StorageError> {
+        if !self.is_fresh(at) {
+            return self.note_retired(at);
         }
+        let was_there = self.cache.drop_private(at);
+        assert!(was_there, "{at} was given up before");
+        self.space.free(at);
+        Ok(())
     }
 
-    /// Hands over what the transaction made, to be published.
-    pub fn take(&mut self) -> Drafted {
-        Drafted {
-            fresh: std::mem::take(&mut self.fresh),
-            retired: std::mem::take(&mut self.retired),
+    /// Makes the transaction's pages public; returns them through `published`, and then those that it
+    /// replaced.
+    pub fn publish(&mut self, mut published: impl FnMut(PageRef, Option<u32>)) -> Vec<PageRef> {
+        for at in self.fresh.drain(..) {
+            if self.cache.publish(at) {
+                let frame = if at.span == 1 { self.cache.frame(at) } else { None };
+                published(at, frame);
+            }
+        }
+        std::mem::take(&mut self.retired)
+    }
+
+    /// Gives the list of retired pages back, empty, so that the next transaction need not grow one.
+    pub fn recycle(&mut self, mut retired: Vec<PageRef>) {
+        retired.clear();
+        self.retired = retired;
+    }
+
+    /// Drops one reason to hold root `txn`, and forgets the pages that nobody holds then.
+    pub fn release(&mut self, txn: TxnId) {
+        for page in self.space.release(txn) {
+            self.cache.forget(page);
         }
     }
 
     /// Forgets the transaction.
     pub fn roll_back(&mut self) {
-        for page in std::mem::take(&mut self.fresh).into_values() {
-            self.space.free(page.reference());
+        for at in self.fresh.drain(..) {
+            if self.cache.drop_private(at) {
+                self.space.free(at);
+            }
         }
         self.retired.clear();
     }
 
-    fn allocate(&mut self, span: u32) -> Result<PageRef, StorageError> {
-        let at = PageRef { number: self.space.allocate(span), birth: self.txn, span };
-        if at.end() > MAX_PAGES {
-            self.space.free(at);
-            let file = self.pager.location().to_owned();
-            return Err(StorageError::FileTooLarge { file, max_pages: MAX_PAGES });
-        }
-        Ok(at)
+    /// Takes note that the commit will retire a page; what can fail about that fails here.
+    fn note_retired(&mut self, at: PageRef) -> Result<(), StorageError> {
+        self.space.ensure_loaded(at, &*self.pager)?;
+        self.retired.push(at);
+        Ok(())
     }
 }
 
+fn allocate(
+    space: &mut Freemap,
+    pager: &Pager,
+    birth: TxnId,
+    span: u32,
+) -> Result<PageRef, StorageError> {
+    let at = PageRef { number: space.allocate(span, pager)?, birth, span };
+    if at.end() > MAX_PAGES {
+        space.free(at);
+        let file = pager.location().to_owned();
+        return Err(StorageError::FileTooLarge { file, max_pages: MAX_PAGES });
+    }
+    Ok(at)
+}
+
 impl Pages for Draft {
-    fn page(&self, at: PageRef) -> Result<Arc<Page>, StorageError> {
-        match self.fresh.get(&at.number).filter(|_| self.is_fresh(at)) {
-            Some(page) => Ok(Arc::clone(page)),
-            None => self.pager.page(at),
-        }
+    fn page<'g>(&'g self, at: PageRef, guard: &'g Guard) -> Result<PageView<'g>, StorageError> {
+        if self.is_fresh(at) { Ok(self.cache.private(at)) } else { self.pager.page(at, guard) }
     }
 
     fn damaged(&self, at: PageRef, expected: String, found: String) -> StorageError {

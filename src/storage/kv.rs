@@ -27,30 +27,26 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 pub use self::layout::BadBytes;
+use self::layout::KvFacts;
 pub use self::view::{KvReader, KvSnapshot, Records};
+use super::TreeId;
 use super::checkpoint::{Checkpoint, CheckpointDone};
 use super::cursor::Bounds;
 use super::disk::Disk;
 use super::error::StorageError;
 use super::store::{Store, StoreOptions, StoreStats};
 use super::txn::WriteTxn;
-use crate::types::{
-    Command, Condition, Key, KeyRange, LogId, Operation, Outcome, Record, Revision,
-};
+use crate::types::{Command, Condition, Key, KeyRange, LogId, Operation, Outcome, Record};
 
 /// The file of the store.
 pub const FILE: &str = "conure.db";
 
-/// Tree of the records, by key.
-pub(crate) const KV: &str = "kv";
-/// Tree of the store's own facts.
-pub(crate) const SYSTEM: &str = "system";
-/// Every tree of the state machine; a snapshot carries them all.
-pub(crate) const TREES: [&str; 4] = [KV, SYSTEM, sessions::SESSIONS, sessions::AGES];
+/// The records, by key.
+pub(crate) const KV: TreeId = TreeId::new(0);
+/// What the store keeps about itself and has no place in the root.
+pub(crate) const SYSTEM: TreeId = TreeId::new(1);
 
-const APPLIED: &[u8] = b"applied";
 const MEMBERSHIP: &[u8] = b"membership";
-const REVISION: &[u8] = b"revision";
 
 /// A committed entry, as the state machine sees it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -93,8 +89,8 @@ impl Kv {
     pub fn open(disk: Arc<dyn Disk>, options: StoreOptions) -> Result<Kv, StorageError> {
         super::backup::remove_leftovers(&*disk)?;
         let store = Store::open(&disk, FILE, options.clone())?;
-        let present = KvSnapshot::new(store.snapshot())?;
-        let durable = present.applied()?.map(|_| present);
+        let present = KvSnapshot::new(store.snapshot());
+        let durable = present.applied().map(|_| present);
         let reader = KvReader::new(store.reader());
         Ok(Kv { disk, options, store, reader, durable, writing: None })
     }
@@ -117,29 +113,19 @@ impl Kv {
     /// Applies `entries` in one commit and returns an outcome for each. On an error nothing of it is applied.
     pub fn apply(&mut self, entries: Vec<Entry>) -> Result<Vec<Outcome>, StorageError> {
         let txn = self.store.begin();
-        let applied = read_applied(&txn)?;
-        let revision = read_revision(&txn)?;
-        let mut batch = Batch { txn, revision };
-        let mut last = applied;
+        let facts = KvFacts::decode(txn.facts());
+        let mut batch = Batch { txn, facts };
         let mut outcomes = Vec::with_capacity(entries.len());
         for entry in entries {
-            if last.is_some_and(|last| entry.id.index <= last.index) {
+            if batch.facts.applied.is_some_and(|last| entry.id.index <= last.index) {
                 outcomes.push(Outcome::None);
                 continue;
             }
-            last = Some(entry.id);
+            batch.facts.applied = Some(entry.id);
             outcomes.push(batch.apply_entry(entry)?);
         }
-        let Batch { mut txn, revision: now } = batch;
-        if last == applied {
-            return Ok(outcomes);
-        }
-        if now != revision {
-            txn.put(SYSTEM, REVISION, &now.to_le_bytes())?;
-        }
-        if let Some(last) = last {
-            txn.put(SYSTEM, APPLIED, &layout::encode_log_id(last))?;
-        }
+        let Batch { mut txn, facts } = batch;
+        txn.set_facts(facts.encode());
         txn.commit()?;
         Ok(outcomes)
     }
@@ -151,7 +137,7 @@ impl Kv {
         if self.writing.is_some() {
             return Ok(None);
         }
-        let present = KvSnapshot::new(self.store.snapshot())?;
+        let present = KvSnapshot::new(self.store.snapshot());
         let checkpoint = self.store.begin_checkpoint()?;
         if checkpoint.is_some() {
             self.writing = Some(present);
@@ -190,8 +176,8 @@ impl Kv {
     pub(crate) fn reopen(&mut self) -> Result<(), StorageError> {
         self.store = Store::open(&self.disk, FILE, self.options.clone())?;
         self.reader.replace(self.store.reader());
-        let present = KvSnapshot::new(self.store.snapshot())?;
-        self.durable = present.applied()?.map(|_| present);
+        let present = KvSnapshot::new(self.store.snapshot());
+        self.durable = present.applied().map(|_| present);
         self.writing = None;
         Ok(())
     }
@@ -209,20 +195,10 @@ fn bad(bytes: BadBytes) -> StorageError {
     StorageError::BadValue { what: bytes.0 }
 }
 
-fn read_applied(txn: &WriteTxn<'_>) -> Result<Option<LogId>, StorageError> {
-    let stored = txn.get(SYSTEM, APPLIED)?;
-    stored.map(|bytes| Ok(layout::decode_log_id(&bytes).map_err(bad)?.0)).transpose()
-}
-
-fn read_revision(txn: &WriteTxn<'_>) -> Result<Revision, StorageError> {
-    let stored = txn.get(SYSTEM, REVISION)?;
-    stored.map_or(Ok(0), |bytes| layout::decode_u64(&bytes).map_err(bad))
-}
-
 /// One commit in the making.
 struct Batch<'a> {
     txn: WriteTxn<'a>,
-    revision: Revision,
+    facts: KvFacts,
 }
 
 impl Batch<'_> {
@@ -243,7 +219,8 @@ impl Batch<'_> {
             return Ok(outcome);
         }
         let outcome = self.apply_operation(&command.operation)?;
-        sessions::remember(&mut self.txn, request_id, entry.id.index, &outcome)?;
+        let count = &mut self.facts.sessions;
+        sessions::remember(&mut self.txn, count, request_id, entry.id.index, &outcome)?;
         Ok(outcome)
     }
 
@@ -256,7 +233,7 @@ impl Batch<'_> {
     }
 
     fn record(&mut self, key: &Key) -> Result<Option<Record>, StorageError> {
-        let stored = self.txn.get(KV, key.as_bytes())?;
+        let stored = self.txn.get_stored(KV, key.as_bytes())?;
         stored.map(|bytes| layout::decode_record(bytes).map_err(bad)).transpose()
     }
 
@@ -269,21 +246,22 @@ impl Batch<'_> {
         let present = self.record(key)?;
         let current = present.as_ref().map(|record| record.mod_revision);
         if !condition.holds(current) {
-            return Ok(Outcome::ConditionFailed { current, revision: self.revision });
+            return Ok(Outcome::ConditionFailed { current, revision: self.facts.revision });
         }
-        self.revision += 1;
+        self.facts.revision += 1;
         let record = Record {
             create_revision: present
                 .as_ref()
-                .map_or(self.revision, |record| record.create_revision),
-            mod_revision: self.revision,
+                .map_or(self.facts.revision, |record| record.create_revision),
+            mod_revision: self.facts.revision,
             version: present.as_ref().map_or(1, |record| record.version + 1),
             expires_at_ms: None,
             value: value.clone(),
         };
-        self.txn.put(KV, key.as_bytes(), &layout::encode_record(&record))?;
+        let (head, len) = layout::encode_record_head(&record);
+        self.txn.put_parts(KV, key.as_bytes(), &head[..len], &record.value)?;
         Ok(Outcome::Put {
-            revision: self.revision,
+            revision: self.facts.revision,
             create_revision: record.create_revision,
             version: record.version,
         })
@@ -292,7 +270,7 @@ impl Batch<'_> {
     fn delete(&mut self, key: &Key, condition: Condition) -> Result<Outcome, StorageError> {
         let current = self.record(key)?.map(|record| record.mod_revision);
         if !condition.holds(current) {
-            return Ok(Outcome::ConditionFailed { current, revision: self.revision });
+            return Ok(Outcome::ConditionFailed { current, revision: self.facts.revision });
         }
         let count = u64::from(self.txn.delete(KV, key.as_bytes())?);
         Ok(self.deleted(count))
@@ -307,7 +285,7 @@ impl Batch<'_> {
     }
 
     fn deleted(&mut self, count: u64) -> Outcome {
-        self.revision += u64::from(count > 0);
-        Outcome::Deleted { count, revision: self.revision }
+        self.facts.revision += u64::from(count > 0);
+        Outcome::Deleted { count, revision: self.facts.revision }
     }
 }

@@ -6,16 +6,18 @@
 //! checksum finds a tear even where a sector is not atomic.
 //!
 //! ```text
-//!  0..8   magic, the bytes "CONUREDB"
-//!  8..12  format version, 1
-//! 12..16  CRC-32 (IEEE) of bytes 0..12 and 16..512
-//! 16..24  checkpoint sequence; the valid page with the higher one wins
-//! 24..32  transaction of the root
-//! 32..40  logical end of the file, in pages; what lies behind is not part of the store
-//! 40..68  the catalog tree, encoded as it encodes the others (see `catalog`)
-//! 68..88  reference to the free list; number 0: nothing is free
-//! 88..92  page size, 4096
-//! 92..512 zeros, and zeros to the end of the page
+//!   0..8    magic, the bytes "CONUREDB"
+//!   8..12   format version, 2
+//!  12..16   CRC-32 (IEEE) of bytes 0..12 and 16..512
+//!  16..24   checkpoint sequence; the valid page with the higher one wins
+//!  24..32   transaction of the root
+//!  32..40   logical end of the file, in pages; what lies behind is not part of the store
+//!  40..44   page size, 4096; 44..48 zeros
+//!  48..62   reference to the root of the map of free space; number 0: nothing is free
+//!  62..64   zeros
+//!  64..128  facts: bytes of the store's user
+//! 128..348  ten trees: reference to the root (number 0: empty), number of entries u64
+//! 348..512  zeros, and zeros to the end of the page
 //! ```
 //!
 //! Magic, version and checksum keep their places in every later version, so that a release can
@@ -24,11 +26,11 @@
 //! Left out: a meta page that was valid and is damaged *later* looks like a torn one, so the store
 //! opens at the checkpoint before. The layer above sees that as an applied index below the log's.
 
-use crate::storage::catalog::Tree;
-use crate::storage::page::{PAGE_BYTES, PageRef, TxnId, u32_at, u64_at};
+use crate::storage::page::{PAGE_BYTES, PageRef, u32_at, u64_at};
+use crate::storage::root::{FACTS_BYTES, Root, TREES, Tree};
 
 /// Version of the whole file format.
-pub const FORMAT_VERSION: u32 = 1;
+pub const FORMAT_VERSION: u32 = 2;
 
 /// Pages 0 and 1.
 pub const META_PAGES: u64 = 2;
@@ -37,16 +39,19 @@ pub const META_PAGES: u64 = 2;
 pub const META_BYTES: usize = 512;
 
 const MAGIC: [u8; 8] = *b"CONUREDB";
+const FACTS: usize = 64;
+const FIRST_TREE: usize = FACTS + FACTS_BYTES;
+const _: () = assert!(FIRST_TREE + TREES * Tree::ENCODED_BYTES <= META_BYTES);
 
 /// What a meta page says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Meta {
     pub sequence: u64,
-    pub txn: TxnId,
     /// Pages in the file, the meta pages included.
     pub end: u64,
-    pub catalog: Tree,
-    pub freelist: Option<PageRef>,
+    /// The root of the map of free space.
+    pub map: Option<PageRef>,
+    pub root: Root,
 }
 
 /// Why a meta page is not one.
@@ -60,7 +65,7 @@ pub enum MetaError {
 impl Meta {
     /// The meta of a store that holds nothing yet.
     pub fn empty(sequence: u64) -> Meta {
-        Meta { sequence, txn: 0, end: META_PAGES, catalog: Tree::default(), freelist: None }
+        Meta { sequence, end: META_PAGES, map: None, root: Root::EMPTY }
     }
 
     /// Where this checkpoint's meta page lies in the file.
@@ -74,13 +79,18 @@ impl Meta {
         page[0..8].copy_from_slice(&MAGIC);
         page[8..12].copy_from_slice(&FORMAT_VERSION.to_le_bytes());
         page[16..24].copy_from_slice(&self.sequence.to_le_bytes());
-        page[24..32].copy_from_slice(&self.txn.to_le_bytes());
+        page[24..32].copy_from_slice(&self.root.txn.to_le_bytes());
         page[32..40].copy_from_slice(&self.end.to_le_bytes());
-        page[40..68].copy_from_slice(&self.catalog.encode());
-        if let Some(freelist) = self.freelist {
-            freelist.encode(&mut page[68..]);
+        page[40..44].copy_from_slice(&(PAGE_BYTES as u32).to_le_bytes());
+        if let Some(map) = self.map {
+            map.encode(&mut page[48..]);
         }
-        page[88..92].copy_from_slice(&(PAGE_BYTES as u32).to_le_bytes());
+        page[FACTS..FIRST_TREE].copy_from_slice(&self.root.facts);
+        for (tree, out) in
+            self.root.trees.iter().zip(page[FIRST_TREE..].chunks_mut(Tree::ENCODED_BYTES))
+        {
+            tree.encode(out);
+        }
         let sum = checksum(&page);
         page[12..16].copy_from_slice(&sum.to_le_bytes());
         page
@@ -102,16 +112,21 @@ impl Meta {
         if u32_at(bytes, 8) != FORMAT_VERSION {
             return Err(MetaError::OtherVersion { found: u32_at(bytes, 8) });
         }
-        if u32_at(bytes, 88) != PAGE_BYTES as u32 {
-            let found = format!("a page size of {}", u32_at(bytes, 88));
+        if u32_at(bytes, 40) != PAGE_BYTES as u32 {
+            let found = format!("a page size of {}", u32_at(bytes, 40));
             return Err(MetaError::Damaged { found });
         }
+        let trees = &bytes[FIRST_TREE..][..TREES * Tree::ENCODED_BYTES];
+        let mut trees = trees.chunks(Tree::ENCODED_BYTES).map(Tree::decode);
         Ok(Meta {
             sequence: u64_at(bytes, 16),
-            txn: u64_at(bytes, 24),
             end: u64_at(bytes, 32),
-            catalog: Tree::decode(&bytes[40..68]),
-            freelist: Some(PageRef::decode(&bytes[68..])).filter(|at| at.number != 0),
+            map: Some(PageRef::decode(&bytes[48..])).filter(|at| at.number != 0),
+            root: Root {
+                txn: u64_at(bytes, 24),
+                trees: std::array::from_fn(|_| trees.next().expect("as many as were cut")),
+                facts: bytes[FACTS..FIRST_TREE].try_into().expect("so many bytes"),
+            },
         })
     }
 }
@@ -137,25 +152,25 @@ fn checksum(page: &[u8]) -> u32 {
 mod tests {
     use super::*;
 
-    const META: Meta = Meta {
-        sequence: 9,
-        txn: 1_000,
-        end: 77,
-        catalog: Tree { root: Some(PageRef { number: 5, birth: 999, span: 1 }), len: 3 },
-        freelist: None,
-    };
+    fn meta() -> Meta {
+        let mut root = Root { txn: 1_000, ..Root::EMPTY };
+        root.trees[3] = Tree { root: Some(PageRef { number: 5, birth: 999, span: 1 }), len: 3 };
+        root.facts[63] = 7;
+        let map = Some(PageRef { number: 9, birth: 8, span: 2 });
+        Meta { sequence: 9, end: 77, map, root }
+    }
 
     #[test]
     fn a_meta_page_reads_back_and_takes_turns() {
-        assert_eq!(Meta::decode(&META.encode()), Ok(META));
-        assert_eq!(META.offset(), PAGE_BYTES as u64);
-        assert_eq!(Meta { sequence: 10, ..META }.offset(), 0);
+        assert_eq!(Meta::decode(&meta().encode()), Ok(meta()));
+        assert_eq!(meta().offset(), PAGE_BYTES as u64);
+        assert_eq!(Meta { sequence: 10, ..meta() }.offset(), 0);
     }
 
     #[test]
     fn every_bit_flip_in_a_meta_page_is_seen() {
         for bit in 0..META_BYTES * 8 {
-            let mut bad = META.encode();
+            let mut bad = meta().encode();
             bad[bit / 8] ^= 1 << (bit % 8);
             assert!(Meta::decode(&bad).is_err(), "bit {bit}");
         }
@@ -163,10 +178,10 @@ mod tests {
 
     #[test]
     fn another_version_is_told_from_damage() {
-        let mut newer = META.encode();
-        newer[8] = 2;
+        let mut newer = meta().encode();
+        newer[8] = 3;
         let sum = checksum(&newer);
         newer[12..16].copy_from_slice(&sum.to_le_bytes());
-        assert_eq!(Meta::decode(&newer), Err(MetaError::OtherVersion { found: 2 }));
+        assert_eq!(Meta::decode(&newer), Err(MetaError::OtherVersion { found: 3 }));
     }
 }

@@ -7,14 +7,15 @@
 //!
 //! ```text
 //! page       an extent of pages, its header, checksum and reference
-//! meta       the twin pages that name the durable root      catalog   names to trees
-//! node       sorted cells in a page                         freelist  reuse after the last holder
+//! meta       the twin pages that name the durable root      root      what a commit makes: trees and facts
+//! node       sorted cells in a page                         freemap   reuse after the last holder
 //! cache      pages in memory, read without locks            pager     load and verify
-//! draft      copy-on-write of one transaction               split     cells into nodes
-//! btree      get, put, remove                               cursor    ranges from both ends
-//! snapshot   a pinned root                                  txn       all or nothing
-//! store      commit, checkpoint, space                      checkpoint the order of writes and fsyncs
-//! open       finding the durable root                       check     every page accounted for
+//! draft      copy-on-write of one transaction               dirty     what the next checkpoint writes
+//! btree      get, put, remove                               reshape   splits and joins, with split
+//! cursor     ranges from both ends                          snapshot  a pinned root
+//! txn        all or nothing                                 store     commit, checkpoint, space
+//! checkpoint the order of writes and fsyncs                 open      finding the durable root
+//! check      every page accounted for
 //! error      what a caller can do about it
 //! ```
 //!
@@ -29,18 +30,20 @@ pub mod log;
 
 mod btree;
 mod cache;
-mod catalog;
 pub mod check;
 pub mod checkpoint;
 pub mod cursor;
+mod dirty;
 mod draft;
 pub mod error;
-mod freelist;
+mod freemap;
 mod meta;
 mod node;
 mod open;
 mod page;
 mod pager;
+mod reshape;
+mod root;
 pub mod snapshot;
 mod split;
 pub mod store;
@@ -48,6 +51,8 @@ pub mod txn;
 
 pub use node::MAX_TREE_KEY_BYTES;
 pub use page::TxnId;
+pub use pager::StoredValue;
+pub use root::{FACTS_BYTES, Facts, TreeId};
 
 #[cfg(test)]
 mod tests;

@@ -1,33 +1,49 @@
 //! Nodes: the sorted cells inside a leaf or branch page.
 //!
-//! A node is a slotted page. After the page header stand its counts and an array of slots, which
-//! grows upward; cells are laid down from the end of the page toward it. Slots are in key order and
-//! each is the offset of a cell, so a search bisects the raw bytes and an insert moves two-byte
-//! slots, never cells. A removed cell leaves dead bytes; when an insert needs them the node is
-//! compacted.
+//! A node is a slotted page. After the header stands an array of slots, which grows upward; cells
+//! are laid down from the end of the page toward it. Slots are in key order, so an insert moves
+//! slots of eight bytes and never a cell. A removed cell leaves dead bytes; when an insert needs
+//! them the node is compacted.
+//!
+//! A search should touch few cache lines, for it waits on memory more than on anything else. So the
+//! bytes that all keys of the node begin with (its *prefix*) are stored once, and the next four
+//! bytes of each key, its *head*, stand in the slot as a number: bisecting compares numbers in the
+//! slot array and reads cells only to break ties. Prefix and head are not repeated in the cell.
 //!
 //! ```text
-//! 28..30  number of cells        32..34  dead bytes among the cells
-//! 30..32  offset of lowest cell  34      level: 0 a leaf, else 1 above its children; 35 zero
-//! 36..    slots, u16 each
+//! 28..30  number of cells           34      level: 0 a leaf, else 1 above its children
+//! 30..32  offset of lowest cell     35      zero
+//! 32..34  dead bytes among cells    36..38  length of the prefix, 38..40 zeros
+//! 40..    slots: head u32 (its four bytes read as a big-endian number, stored little-endian),
+//!         offset of the cell u16, length u16 of the key behind the prefix (bit 15: out of line)
+//! …end    cells, and behind them the prefix
 //!
-//! leaf cell    key length u16 (bit 15: the value lies in a page of its own), value length u32,
-//!              key, then the value or the reference to its page
-//! branch cell  key length u16, reference to the child, key
+//! leaf cell     value length u16, key from its fifth byte behind the prefix on, value
+//! out of line   value length u32, length of its inline part u8, reference to the page with the
+//!               rest, key from its fifth byte on, inline part of the value
+//! branch cell   reference to the child, key from its fifth byte on
 //! ```
 //!
-//! A branch's cell says: keys from mine on, up to the next cell's, are under this child. The first
-//! cell's key is always empty, for it has no lower bound; so n children take n-1 separators.
+//! A key shorter than its head fills it with zeros; the length tells `a` from `a\0`. A branch's
+//! cell says: keys from mine on, up to the next cell's, are under this child. The first cell's key
+//! is always empty, for it has no lower bound, and does not count for the prefix.
 //!
-//! Everything that knows where bytes lie inside a node is in this file; the tree algorithms see
-//! [`Cell`]s. [`Node::validate`] runs once on each node read from disk and makes all later access
-//! in bounds. Left out so far: cutting off the prefix that all keys of a node share.
+//! A value longer than [`MAX_INLINE_VALUE_BYTES`] lies in an extent of its own, except for as many
+//! of its first bytes as the writer asked to keep in the leaf: what is read without the rest.
+//!
+//! Everything that knows where bytes lie inside a node is in this file and its two children: `edit`
+//! changes a node, `validate` checks one that comes from the disk, after which all access is in
+//! bounds. The tree algorithms see [`Cell`]s.
 
-use std::cmp::Ordering;
+mod edit;
+mod search;
+#[cfg(test)]
+mod tests;
+mod validate;
 
-use crate::storage::page::{
-    HEADER_BYTES, PAGE_BYTES, Page, PageKind, PageRef, span_of_payload, u16_at, u32_at,
-};
+pub use self::edit::NodeMut;
+
+use crate::storage::page::{HEADER_BYTES, PAGE_BYTES, PageRef, u16_at, u32_at};
 use crate::types::MAX_KEY_BYTES;
 
 /// Longest key of a tree, in bytes: a user's key and room for what an index puts before it.
@@ -37,27 +53,33 @@ pub const MAX_TREE_KEY_BYTES: usize = MAX_KEY_BYTES + 64;
 /// at least three values beside keys of usual length.
 pub const MAX_INLINE_VALUE_BYTES: usize = PAGE_BYTES / 4;
 
+/// Longest part of an out-of-line value that stays in the leaf.
+pub const MAX_VALUE_HEAD_BYTES: usize = u8::MAX as usize;
+
 /// Bytes of a node before its slots.
-pub const NODE_HEADER_BYTES: usize = HEADER_BYTES + 4;
+pub const NODE_HEADER_BYTES: usize = HEADER_BYTES + 8;
 
 /// Longest node: a branch that cannot be split (three children) under keys of the greatest length.
 pub const MAX_NODE_PAGES: u32 = (NODE_HEADER_BYTES
-    + 3 * (BRANCH_CELL_BYTES + SLOT_BYTES + MAX_TREE_KEY_BYTES))
+    + 3 * (SLOT_BYTES + BRANCH_CELL_BYTES + MAX_TREE_KEY_BYTES))
     .div_ceil(PAGE_BYTES) as u32;
 
 /// More levels than any file can fill: 2^32 pages under branches of two children.
-const MAX_LEVEL: u8 = 40;
+pub const MAX_LEVEL: u8 = 40;
 
 const COUNT: usize = 28;
 const HEAP: usize = 30;
 const DEAD: usize = 32;
 const LEVEL: usize = 34;
-const SLOT_BYTES: usize = 2;
-const LEAF_CELL_BYTES: usize = 6;
-const BRANCH_CELL_BYTES: usize = 2 + PageRef::ENCODED_BYTES;
+const PREFIX_LEN: usize = 36;
+const SLOT_BYTES: usize = 8;
+const HEAD_BYTES: usize = 4;
+const INLINE_CELL_BYTES: usize = 2;
+const OUTLINE_CELL_BYTES: usize = 4 + 1 + PageRef::ENCODED_BYTES;
+const BRANCH_CELL_BYTES: usize = PageRef::ENCODED_BYTES;
 const OUT_OF_LINE: u16 = 1 << 15;
 
-/// One entry of a node, decoded.
+/// One entry of a node, decoded, with its whole key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Cell<'a> {
     pub key: &'a [u8],
@@ -69,50 +91,49 @@ pub struct Cell<'a> {
 pub enum Payload<'a> {
     /// In a leaf: the value itself.
     Inline(&'a [u8]),
-    /// In a leaf: where the value lies, and its length.
-    Value { page: PageRef, len_bytes: u32 },
+    /// In a leaf: the first bytes of a value, its whole length, and where the rest lies.
+    Outline { head: &'a [u8], len_bytes: u32, page: PageRef },
     /// In a branch.
     Child(PageRef),
 }
 
-impl Cell<'_> {
-    /// Bytes that the cell takes in a node, its slot included.
-    pub fn size(&self) -> usize {
-        SLOT_BYTES + self.len()
-    }
-
+impl Payload<'_> {
+    /// Bytes of the cell but for its key.
     fn len(&self) -> usize {
-        self.key.len()
-            + match self.payload {
-                Payload::Inline(value) => LEAF_CELL_BYTES + value.len(),
-                Payload::Value { .. } => LEAF_CELL_BYTES + PageRef::ENCODED_BYTES,
-                Payload::Child(_) => BRANCH_CELL_BYTES,
-            }
+        match self {
+            Payload::Inline(value) => INLINE_CELL_BYTES + value.len(),
+            Payload::Outline { head, .. } => OUTLINE_CELL_BYTES + head.len(),
+            Payload::Child(_) => BRANCH_CELL_BYTES,
+        }
+    }
+}
+
+impl Cell<'_> {
+    /// Bytes that the cell takes in a node whose prefix has this length, its slot included.
+    pub fn size(&self, prefix_len: usize) -> usize {
+        SLOT_BYTES + self.len(prefix_len)
     }
 
-    fn encode(&self, out: &mut [u8]) {
-        let key_len = self.key.len() as u16;
-        let leaf = |out: &mut [u8], key_len: u16, value_len: u32| {
-            out[0..2].copy_from_slice(&key_len.to_le_bytes());
-            out[2..6].copy_from_slice(&value_len.to_le_bytes());
-            out[LEAF_CELL_BYTES..][..self.key.len()].copy_from_slice(self.key);
-        };
-        let value_at = LEAF_CELL_BYTES + self.key.len();
-        match self.payload {
-            Payload::Inline(value) => {
-                leaf(out, key_len, value.len() as u32);
-                out[value_at..][..value.len()].copy_from_slice(value);
-            }
-            Payload::Value { page, len_bytes } => {
-                leaf(out, key_len | OUT_OF_LINE, len_bytes);
-                page.encode(&mut out[value_at..]);
-            }
-            Payload::Child(page) => {
-                out[0..2].copy_from_slice(&key_len.to_le_bytes());
-                page.encode(&mut out[2..]);
-                out[BRANCH_CELL_BYTES..][..self.key.len()].copy_from_slice(self.key);
-            }
-        }
+    /// The same without the slot.
+    fn len(&self, prefix_len: usize) -> usize {
+        self.key.len().saturating_sub(prefix_len + HEAD_BYTES) + self.payload.len()
+    }
+}
+
+/// A slot, decoded.
+#[derive(Clone, Copy)]
+struct Slot {
+    head: u32,
+    offset: usize,
+    /// Length of the key behind the prefix.
+    rest_len: usize,
+    is_out_of_line: bool,
+}
+
+impl Slot {
+    /// Bytes of the key that stand in the cell.
+    fn tail_len(&self) -> usize {
+        self.rest_len.saturating_sub(HEAD_BYTES)
     }
 }
 
@@ -124,9 +145,8 @@ pub struct Node<'a> {
 
 impl<'a> Node<'a> {
     /// Reads a page that is a leaf or a branch.
-    pub fn of(page: &'a Page) -> Node<'a> {
-        debug_assert!(matches!(page.kind(), PageKind::Leaf | PageKind::Branch));
-        Node { bytes: page.bytes() }
+    pub fn of(bytes: &'a [u8]) -> Node<'a> {
+        Node { bytes }
     }
 
     pub fn count(&self) -> usize {
@@ -142,64 +162,75 @@ impl<'a> Node<'a> {
         self.level() == 0
     }
 
-    pub fn key(&self, slot: usize) -> &'a [u8] {
-        let at = self.cell_at(slot);
-        let key_at = at + if self.is_leaf() { LEAF_CELL_BYTES } else { BRANCH_CELL_BYTES };
-        &self.bytes[key_at..][..self.key_len(at)]
+    /// What all keys begin with.
+    pub fn prefix(&self) -> &'a [u8] {
+        &self.bytes[self.bytes.len() - self.prefix_len()..]
     }
 
-    /// Where `key` stands, or where it would be inserted.
-    pub fn search(&self, key: &[u8]) -> Result<usize, usize> {
-        let (mut low, mut high) = (0, self.count());
-        while low < high {
-            let middle = low.midpoint(high);
-            match self.key(middle).cmp(key) {
-                Ordering::Less => low = middle + 1,
-                Ordering::Greater => high = middle,
-                Ordering::Equal => return Ok(middle),
-            }
-        }
-        Err(low)
-    }
-
-    /// The slot of the child that `key` is under.
-    pub fn child_slot(&self, key: &[u8]) -> usize {
-        // The first separator is empty and no key is below it, so an `Err` is at least 1.
-        self.search(key).unwrap_or_else(|insert_at| insert_at.saturating_sub(1))
+    pub fn prefix_len(&self) -> usize {
+        u16_at(self.bytes, PREFIX_LEN).into()
     }
 
     /// The child at `slot` of a branch.
     pub fn child(&self, slot: usize) -> PageRef {
         debug_assert!(!self.is_leaf());
-        PageRef::decode(&self.bytes[self.cell_at(slot) + 2..])
+        PageRef::decode(&self.bytes[self.slot(slot).offset..])
     }
 
-    pub fn cell(&self, slot: usize) -> Cell<'a> {
-        let key = self.key(slot);
+    /// What the cell at `slot` carries.
+    pub fn payload(&self, slot: usize) -> Payload<'a> {
+        let slot = self.slot(slot);
+        let cell = &self.bytes[slot.offset..];
         if !self.is_leaf() {
-            return Cell { key, payload: Payload::Child(self.child(slot)) };
+            return Payload::Child(PageRef::decode(cell));
         }
-        let at = self.cell_at(slot);
-        let len_bytes = u32_at(self.bytes, at + 2);
-        let value_at = at + LEAF_CELL_BYTES + key.len();
-        let payload = if self.is_out_of_line(at) {
-            Payload::Value { page: PageRef::decode(&self.bytes[value_at..]), len_bytes }
-        } else {
-            Payload::Inline(&self.bytes[value_at..][..len_bytes as usize])
-        };
-        Cell { key, payload }
+        if slot.is_out_of_line {
+            let head_at = OUTLINE_CELL_BYTES + slot.tail_len();
+            return Payload::Outline {
+                head: &cell[head_at..][..cell[4].into()],
+                len_bytes: u32_at(cell, 0),
+                page: PageRef::decode(&cell[5..]),
+            };
+        }
+        let value_at = INLINE_CELL_BYTES + slot.tail_len();
+        Payload::Inline(&cell[value_at..][..u16_at(cell, 0).into()])
     }
 
-    pub fn cells(&self) -> impl Iterator<Item = Cell<'a>> + use<'a> {
+    /// Appends the key at `slot` to `out`.
+    pub fn key_into(&self, slot: usize, out: &mut Vec<u8>) {
+        if slot == 0 && !self.is_leaf() {
+            return; // it has no lower bound, and no prefix either
+        }
+        let slot = self.slot(slot);
+        out.extend_from_slice(self.prefix());
+        out.extend_from_slice(&slot.head.to_be_bytes()[..slot.rest_len.min(HEAD_BYTES)]);
+        out.extend_from_slice(self.tail(&slot));
+    }
+
+    /// The key at `slot`.
+    pub fn key(&self, slot: usize) -> Vec<u8> {
+        let mut key = Vec::with_capacity(self.prefix_len() + self.slot(slot).rest_len);
+        self.key_into(slot, &mut key);
+        key
+    }
+
+    /// All keys, one after the other in memory.
+    pub fn keys(&self) -> Keys {
+        let mut keys = Keys::default();
+        for slot in 0..self.count() {
+            self.key_into(slot, &mut keys.bytes);
+            keys.ends.push(keys.bytes.len());
+        }
+        keys
+    }
+
+    /// All cells, whose keys are those of [`Node::keys`].
+    pub fn cells<'k>(&self, keys: &'k Keys) -> impl Iterator<Item = Cell<'k>>
+    where
+        'a: 'k,
+    {
         let node = *self;
-        (0..node.count()).map(move |slot| node.cell(slot))
-    }
-
-    /// Where the key of a leaf's cell lies in the page.
-    pub fn key_range(&self, slot: usize) -> std::ops::Range<usize> {
-        let at = self.cell_at(slot);
-        let start = at + if self.is_leaf() { LEAF_CELL_BYTES } else { BRANCH_CELL_BYTES };
-        start..start + self.key_len(at)
+        (0..node.count()).map(move |slot| Cell { key: keys.get(slot), payload: node.payload(slot) })
     }
 
     /// Bytes that the node needs once compacted.
@@ -208,80 +239,38 @@ impl<'a> Node<'a> {
             - self.dead()
     }
 
-    /// Checks everything that the accessors rely on, and what a search relies on: cells inside the
-    /// page, keys in strict order, references that can be. Says what is wrong.
-    pub fn validate(page: &Page) -> Result<(), String> {
-        let node = Node { bytes: page.bytes() };
-        let birth = page.reference().birth;
-        let is_leaf = page.kind() == PageKind::Leaf;
-        if page.reference().span > MAX_NODE_PAGES {
-            return Err(format!("a node of {} pages", page.reference().span));
-        }
-        if is_leaf != (node.level() == 0) || node.level() > MAX_LEVEL {
-            return Err(format!("a {:?} of level {}", page.kind(), node.level()));
-        }
-        if node.count() < if is_leaf { 1 } else { 2 } {
-            return Err(format!("a {:?} of {} cells", page.kind(), node.count()));
-        }
-        let slots_end = NODE_HEADER_BYTES + node.count() * SLOT_BYTES;
-        if slots_end > node.heap() || node.heap() > node.bytes.len() {
-            return Err(format!("{} cells from byte {}", node.count(), node.heap()));
-        }
-        let mut live = 0;
-        for slot in 0..node.count() {
-            node.validate_cell(slot, birth).map_err(|wrong| format!("cell {slot}: {wrong}"))?;
-            if slot == 0 && !is_leaf && !node.key(0).is_empty() {
-                return Err("a branch whose first key is not empty".into());
-            }
-            if slot > 0 && node.key(slot - 1) >= node.key(slot) {
-                return Err(format!("cell {slot}: its key is not above the one before"));
-            }
-            live += node.cell(slot).len();
-        }
-        if live + node.dead() != node.bytes.len() - node.heap() {
-            return Err(format!("{live} live and {} dead bytes", node.dead()));
-        }
-        Ok(())
+    /// Bytes that the cell at `slot` takes, its slot included.
+    pub fn cell_size(&self, slot: usize) -> usize {
+        let slot = self.slot(slot);
+        SLOT_BYTES + self.cell_len(&slot)
     }
 
-    fn validate_cell(&self, slot: usize, birth: u64) -> Result<(), String> {
-        let at = self.cell_at(slot);
-        let fixed = if self.is_leaf() { LEAF_CELL_BYTES } else { BRANCH_CELL_BYTES };
-        if at < self.heap() || at + fixed > self.bytes.len() {
-            return Err(format!("offset {at}"));
-        }
-        let key_len = self.key_len(at);
-        let payload_len = match (self.is_leaf(), self.is_out_of_line(at)) {
-            (true, false) => u32_at(self.bytes, at + 2) as usize,
-            (true, true) => PageRef::ENCODED_BYTES,
-            (false, _) => 0,
+    fn cell_len(&self, slot: &Slot) -> usize {
+        let cell = &self.bytes[slot.offset..];
+        slot.tail_len()
+            + match (self.is_leaf(), slot.is_out_of_line) {
+                (false, _) => BRANCH_CELL_BYTES,
+                (true, false) => INLINE_CELL_BYTES + usize::from(u16_at(cell, 0)),
+                (true, true) => OUTLINE_CELL_BYTES + usize::from(cell[4]),
+            }
+    }
+
+    /// The part of the key that stands in the cell.
+    fn tail(&self, slot: &Slot) -> &'a [u8] {
+        let fixed = match (self.is_leaf(), slot.is_out_of_line) {
+            (false, _) => BRANCH_CELL_BYTES,
+            (true, false) => INLINE_CELL_BYTES,
+            (true, true) => OUTLINE_CELL_BYTES,
         };
-        if key_len > MAX_TREE_KEY_BYTES || at + fixed + key_len + payload_len > self.bytes.len() {
-            return Err(format!("a key of {key_len} and a value of {payload_len} bytes"));
-        }
-        let (page, span_is_right) = match self.cell(slot).payload {
-            Payload::Inline(_) => return Ok(()),
-            Payload::Value { page, len_bytes } => {
-                (page, page.span == span_of_payload(len_bytes as usize))
-            }
-            Payload::Child(page) => (page, (1..=MAX_NODE_PAGES).contains(&page.span)),
-        };
-        if !span_is_right || page.birth > birth {
-            return Err(format!("a reference to {page}"));
-        }
-        Ok(())
+        &self.bytes[slot.offset + fixed..][..slot.tail_len()]
     }
 
-    fn cell_at(&self, slot: usize) -> usize {
-        u16_at(self.bytes, NODE_HEADER_BYTES + slot * SLOT_BYTES).into()
+    fn slot(&self, slot: usize) -> Slot {
+        decode_slot(&self.slots()[slot])
     }
 
-    fn key_len(&self, cell_at: usize) -> usize {
-        usize::from(u16_at(self.bytes, cell_at) & !OUT_OF_LINE)
-    }
-
-    fn is_out_of_line(&self, cell_at: usize) -> bool {
-        u16_at(self.bytes, cell_at) & OUT_OF_LINE != 0
+    fn slots(&self) -> &'a [[u8; SLOT_BYTES]] {
+        self.bytes[NODE_HEADER_BYTES..][..self.count() * SLOT_BYTES].as_chunks().0
     }
 
     fn heap(&self) -> usize {
@@ -293,88 +282,81 @@ impl<'a> Node<'a> {
     }
 }
 
-/// A node's bytes, edited. Callers see to it that what they insert fits ([`Node::used_bytes`]).
-pub struct NodeMut<'a> {
-    bytes: &'a mut [u8],
+/// The keys of a node, made whole.
+#[derive(Default)]
+pub struct Keys {
+    bytes: Vec<u8>,
+    ends: Vec<usize>,
 }
 
-impl<'a> NodeMut<'a> {
-    pub fn of(page: &'a mut Page) -> NodeMut<'a> {
-        NodeMut { bytes: page.bytes_mut() }
+impl Keys {
+    pub fn get(&self, slot: usize) -> &[u8] {
+        let start = slot.checked_sub(1).map_or(0, |before| self.ends[before]);
+        &self.bytes[start..self.ends[slot]]
     }
+}
 
-    /// Lays `cells` into a new page.
-    pub fn fill<'c>(page: &'a mut Page, level: u8, cells: impl Iterator<Item = Cell<'c>>) {
-        let end = page.bytes().len() as u16;
-        let mut node = NodeMut::of(page);
-        node.bytes[LEVEL] = level;
-        node.put_u16(HEAP, end);
-        for (slot, cell) in cells.enumerate() {
-            node.insert(slot, cell);
+fn decode_slot(bytes: &[u8; SLOT_BYTES]) -> Slot {
+    let len = u16_at(bytes, 6);
+    Slot {
+        head: u32_at(bytes, 0),
+        offset: u16_at(bytes, 4).into(),
+        rest_len: (len & !OUT_OF_LINE).into(),
+        is_out_of_line: len & OUT_OF_LINE != 0,
+    }
+}
+
+fn encode_slot(slot: &Slot) -> [u8; SLOT_BYTES] {
+    let mut bytes = [0; SLOT_BYTES];
+    let flag = if slot.is_out_of_line { OUT_OF_LINE } else { 0 };
+    bytes[0..4].copy_from_slice(&slot.head.to_le_bytes());
+    bytes[4..6].copy_from_slice(&(slot.offset as u16).to_le_bytes());
+    bytes[6..8].copy_from_slice(&(slot.rest_len as u16 | flag).to_le_bytes());
+    bytes
+}
+
+/// The first four bytes as a number that orders as they do; zeros where there are fewer.
+fn head_of(rest: &[u8]) -> u32 {
+    match rest.first_chunk() {
+        Some(head) => u32::from_be_bytes(*head),
+        None => {
+            let mut head = [0; HEAD_BYTES];
+            head[..rest.len()].copy_from_slice(rest);
+            u32::from_be_bytes(head)
         }
     }
+}
 
-    /// Inserts `cell` before `slot`. The node has room for it, perhaps among its dead bytes.
-    pub fn insert(&mut self, slot: usize, cell: Cell<'_>) {
-        let count = self.read().count();
-        let slots_end = NODE_HEADER_BYTES + (count + 1) * SLOT_BYTES;
-        if slots_end + cell.len() > self.read().heap() {
-            self.compact();
-        }
-        let at = self.read().heap() - cell.len();
-        assert!(slots_end <= at, "callers insert only what fits");
-        cell.encode(&mut self.bytes[at..]);
-        let slot_at = NODE_HEADER_BYTES + slot * SLOT_BYTES;
-        self.bytes.copy_within(slot_at..slots_end - SLOT_BYTES, slot_at + SLOT_BYTES);
-        self.put_u16(slot_at, at as u16);
-        self.put_u16(HEAP, at as u16);
-        self.put_u16(COUNT, count as u16 + 1);
-    }
+/// How many bytes both begin with.
+pub fn shared_len(left: &[u8], right: &[u8]) -> usize {
+    left.iter().zip(right).take_while(|(a, b)| a == b).count()
+}
 
-    pub fn remove(&mut self, slot: usize) {
-        let (count, dead) = (self.read().count(), self.read().dead());
-        let len = self.read().cell(slot).len();
-        let slot_at = NODE_HEADER_BYTES + slot * SLOT_BYTES;
-        let slots_end = NODE_HEADER_BYTES + count * SLOT_BYTES;
-        self.bytes.copy_within(slot_at + SLOT_BYTES..slots_end, slot_at);
-        self.put_u16(COUNT, count as u16 - 1);
-        self.put_u16(DEAD, (dead + len) as u16);
+/// How long the prefix of a node of these cells is, which are in order.
+pub fn prefix_len_of(level: u8, cells: &[Cell<'_>]) -> usize {
+    // The first key of a branch is empty whatever it was built from.
+    match &cells[usize::from(level > 0).min(cells.len())..] {
+        [] => 0,
+        [first, .., last] => shared_len(first.key, last.key),
+        [only] => only.key.len(),
     }
+}
 
-    /// Points the branch's cell at `slot` to another child.
-    pub fn set_child(&mut self, slot: usize, child: PageRef) {
-        let at = self.read().cell_at(slot) + 2;
-        child.encode(&mut self.bytes[at..]);
+/// Bytes of a node of these cells, which are in order.
+pub fn node_bytes(level: u8, cells: &[Cell<'_>]) -> usize {
+    let prefix_len = prefix_len_of(level, cells);
+    let mut bytes = NODE_HEADER_BYTES + prefix_len;
+    for (slot, cell) in cells.iter().enumerate() {
+        let is_unbounded = level > 0 && slot == 0;
+        let prefix_len = if is_unbounded { cell.key.len() } else { prefix_len };
+        bytes += cell.size(prefix_len);
     }
-
-    /// Moves all cells to the end of the page, so that no bytes between them are dead.
-    fn compact(&mut self) {
-        let old = self.bytes.to_vec();
-        let old = Node { bytes: &old };
-        let mut heap = self.bytes.len();
-        for slot in 0..old.count() {
-            let (from, len) = (old.cell_at(slot), old.cell(slot).len());
-            heap -= len;
-            self.bytes[heap..heap + len].copy_from_slice(&old.bytes[from..from + len]);
-            self.put_u16(NODE_HEADER_BYTES + slot * SLOT_BYTES, heap as u16);
-        }
-        self.put_u16(HEAP, heap as u16);
-        self.put_u16(DEAD, 0);
-    }
-
-    fn read(&self) -> Node<'_> {
-        Node { bytes: self.bytes }
-    }
-
-    fn put_u16(&mut self, at: usize, value: u16) {
-        self.bytes[at..at + 2].copy_from_slice(&value.to_le_bytes());
-    }
+    bytes
 }
 
 /// The shortest string above `left` that is not above `right`: what a branch needs to tell two
 /// neighbouring leaves apart.
 pub fn shortest_separator<'a>(left: &[u8], right: &'a [u8]) -> &'a [u8] {
     debug_assert!(left < right);
-    let shared = left.iter().zip(right).take_while(|(a, b)| a == b).count();
-    &right[..shared + 1]
+    &right[..shared_len(left, right) + 1]
 }

@@ -1,7 +1,7 @@
 //! Opening and creating the file.
 //!
-//! Opening reads the twin meta pages and the free list, never the trees, so it takes the same time
-//! for every size. What a checkpoint that did not finish left in the file lies in pages that are
+//! Opening reads the twin meta pages and the root of the map of free space, never the trees nor the
+//! map itself, so it takes the same time for every size. What a checkpoint that did not finish left in the file lies in pages that are
 //! free in the root found here, and needs no repair.
 //!
 //! A new file is made under another name and renamed when its meta pages are durable. So a file of
@@ -10,19 +10,20 @@
 
 use std::io;
 
-use crate::storage::cache::MAX_PAGES;
+use crate::storage::cache::{Cache, CacheWriter};
 use crate::storage::disk::{Disk, DiskFile};
 use crate::storage::error::StorageError;
-use crate::storage::freelist::{Freelist, decode_image};
+use crate::storage::freemap::{Freemap, MapPages};
 use crate::storage::meta::{FORMAT_VERSION, META_BYTES, META_PAGES, Meta, MetaError};
-use crate::storage::page::{PAGE_BYTES, PageKind};
-use crate::storage::pager::{Pager, Pages};
+use crate::storage::page::{MAX_PAGES, PAGE_BYTES};
+use crate::storage::pager::Pager;
 
 /// A file just opened.
 pub struct Opened {
     pub pager: Pager,
+    pub cache: CacheWriter,
     pub meta: Meta,
-    pub space: Freelist,
+    pub space: Freemap,
 }
 
 /// Opens the store's file, making an empty one when there is none.
@@ -37,9 +38,10 @@ pub fn open(disk: &dyn Disk, name: &str, cache_bytes: usize) -> Result<Opened, S
     }
     let file = disk.open(name).map_err(io("open the file"))?;
     let meta = read_meta(&*file, &location)?;
-    let pager = Pager::new(file, location, cache_bytes);
-    let space = read_freelist(&pager, &meta)?;
-    Ok(Opened { pager, meta, space })
+    let (shared, cache) = Cache::new(cache_bytes);
+    let pager = Pager::new(file, location, shared);
+    let space = read_map(&pager, &meta)?;
+    Ok(Opened { pager, cache, meta, space })
 }
 
 fn create(disk: &dyn Disk, name: &str) -> io::Result<()> {
@@ -90,11 +92,15 @@ fn read_meta(file: &dyn DiskFile, location: &str) -> Result<Meta, StorageError> 
     }
 }
 
-fn read_freelist(pager: &Pager, meta: &Meta) -> Result<Freelist, StorageError> {
+fn read_map(pager: &Pager, meta: &Meta) -> Result<Freemap, StorageError> {
+    let has_map = meta.map.is_some() || meta.end == META_PAGES;
     let in_file = |end: u64| (META_PAGES..=meta.end).contains(&end) && meta.end <= MAX_PAGES;
-    let references = meta.catalog.root.iter().chain(&meta.freelist);
-    if !in_file(meta.end) || !references.clone().all(|at| at.span > 0 && in_file(at.end())) {
-        let expected = "references inside the file".to_string();
+    let roots = meta.root.trees.iter().filter_map(|tree| tree.root);
+    if !has_map
+        || !in_file(meta.end)
+        || !roots.chain(meta.map).all(|at| at.span > 0 && in_file(at.end()))
+    {
+        let expected = "a map, and references inside the file".to_string();
         return Err(StorageError::Corrupt {
             file: pager.location().to_owned(),
             offset: meta.offset(),
@@ -102,16 +108,7 @@ fn read_freelist(pager: &Pager, meta: &Meta) -> Result<Freelist, StorageError> {
             found: format!("{meta:?}"),
         });
     }
-    let Some(at) = meta.freelist else { return Ok(Freelist::new(&[], meta.end)) };
-    let page = pager.read(at)?;
-    let wrong = |found: String| pager.damaged(at, "a free list".into(), found);
-    if page.kind() != PageKind::Freelist {
-        return Err(wrong(format!("a {:?}", page.kind())));
-    }
-    let runs = decode_image(page.payload(), meta.end).map_err(wrong)?;
-    let overlaps = |&(start, pages): &(u64, u64)| start < at.end() && at.number < start + pages;
-    if runs.iter().any(overlaps) {
-        return Err(wrong("a free list that lies in free pages".into()));
-    }
-    Ok(Freelist::new(&runs, meta.end))
+    let Some(at) = meta.map else { return Ok(Freemap::new()) };
+    Freemap::decode_root(at, &pager.payload(at)?, meta.end)
+        .map_err(|found| MapPages::damaged(pager, at, found))
 }

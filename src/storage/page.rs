@@ -3,18 +3,17 @@
 //! The file is an array of 4,096-byte pages. Pages 0 and 1 are the twin meta pages ([`super::meta`]).
 //! Every other used page belongs to an *extent*: a run of one or more neighbouring pages (its
 //! *span*) that is written, read, verified and freed as one. A tree node is an extent of one page,
-//! or of up to four when its keys are giant; a large value and the free list are extents as long
-//! as they need. "Page" below means an extent.
+//! or of up to four when its keys are giant; a large value is an extent as long as it needs. "Page" below means an extent.
 //!
 //! Every page begins with 32 bytes of header (integers little-endian):
 //!
 //! ```text
 //!  0..4   CRC-32 (IEEE) of bytes 4 to the end of the extent, padding included
 //!  4..6   magic, the bytes "CB"
-//!  6      format version of the page, 1
-//!  7      kind: 1 leaf, 2 branch, 3 value (overflow), 4 free list
+//!  6      format version of the page, 2
+//!  7      kind: 1 leaf, 2 branch, 3 value (overflow), 4 map of the free space
 //!  8..16  number of the first page: catches a write or read that went elsewhere
-//! 16..24  birth: the transaction that made the page (for a free list: the checkpoint's sequence)
+//! 16..24  birth: the transaction that made the page (for a map page: the checkpoint's sequence)
 //! 24..28  span in pages
 //! 28..32  kinds 3 and 4: payload length in bytes. Kinds 1 and 2: see `node`
 //! ```
@@ -44,8 +43,17 @@ pub const HEADER_BYTES: usize = 32;
 /// Counts the committed write transactions of a file; 0 is the empty store.
 pub type TxnId = u64;
 
+/// Transactions end here: at 100,000 commits a second, after 89 years.
+pub const MAX_TXN: TxnId = 1 << 48;
+
+/// As many pages as a reference can number: a file of 16 TiB.
+pub const MAX_PAGES: u64 = 1 << 32;
+
 const MAGIC: [u8; 2] = *b"CB";
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
+
+/// Offset of a payload's length.
+const PAYLOAD_LEN: usize = 28;
 
 /// What a page holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,12 +61,12 @@ pub enum PageKind {
     Leaf = 1,
     Branch = 2,
     Value = 3,
-    Freelist = 4,
+    Map = 4,
 }
 
 impl PageKind {
     fn decode(byte: u8) -> Option<PageKind> {
-        [PageKind::Leaf, PageKind::Branch, PageKind::Value, PageKind::Freelist]
+        [PageKind::Leaf, PageKind::Branch, PageKind::Value, PageKind::Map]
             .into_iter()
             .find(|&kind| kind as u8 == byte)
     }
@@ -67,23 +75,32 @@ impl PageKind {
 /// Refers to a page: where it is, which transaction made it, how long it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct PageRef {
+    /// Below [`MAX_PAGES`].
     pub number: u64,
+    /// Below [`MAX_TXN`].
     pub birth: TxnId,
     pub span: u32,
 }
 
 impl PageRef {
-    /// On disk: number u64, birth u64, span u32.
-    pub const ENCODED_BYTES: usize = 20;
+    /// On disk: number u32, birth u48, span u32. Half of a branch is references, so each byte here
+    /// is paid for in fan-out.
+    pub const ENCODED_BYTES: usize = 14;
 
     pub fn encode(&self, out: &mut [u8]) {
-        out[0..8].copy_from_slice(&self.number.to_le_bytes());
-        out[8..16].copy_from_slice(&self.birth.to_le_bytes());
-        out[16..20].copy_from_slice(&self.span.to_le_bytes());
+        debug_assert!(self.number < MAX_PAGES && self.birth < MAX_TXN);
+        out[0..4].copy_from_slice(&self.number.to_le_bytes()[..4]);
+        out[4..10].copy_from_slice(&self.birth.to_le_bytes()[..6]);
+        out[10..14].copy_from_slice(&self.span.to_le_bytes());
     }
 
     pub fn decode(bytes: &[u8]) -> PageRef {
-        PageRef { number: u64_at(bytes, 0), birth: u64_at(bytes, 8), span: u32_at(bytes, 16) }
+        PageRef {
+            number: u32_at(bytes, 0).into(),
+            // Eight bytes from the two before: the upper six are the birth.
+            birth: u64_at(bytes, 2) >> 16,
+            span: u32_at(bytes, 10),
+        }
     }
 
     /// Where the page begins in the file. Saturates for a number that no file can have, so that a
@@ -115,8 +132,73 @@ pub struct Mismatch {
     pub found: String,
 }
 
-/// A page in memory: header and content. Immutable once it is shared; the checksum field is filled
-/// on the way to the disk only ([`seal`]).
+/// Writes the header of a new page over `bytes`, which are zeros.
+pub fn init(bytes: &mut [u8], kind: PageKind, at: PageRef) {
+    bytes[4..6].copy_from_slice(&MAGIC);
+    bytes[6] = VERSION;
+    bytes[7] = kind as u8;
+    readdress(bytes, at);
+}
+
+/// Gives a copied page its own reference. The span stays what it was.
+pub fn readdress(bytes: &mut [u8], at: PageRef) {
+    debug_assert_eq!(bytes.len(), at.len_bytes());
+    bytes[8..16].copy_from_slice(&at.number.to_le_bytes());
+    bytes[16..24].copy_from_slice(&at.birth.to_le_bytes());
+    bytes[24..28].copy_from_slice(&at.span.to_le_bytes());
+}
+
+/// Who the page says it is.
+pub fn reference(bytes: &[u8]) -> PageRef {
+    PageRef { number: u64_at(bytes, 8), birth: u64_at(bytes, 16), span: u32_at(bytes, 24) }
+}
+
+/// The kind of a page that was verified, or made here.
+pub fn kind(bytes: &[u8]) -> PageKind {
+    PageKind::decode(bytes[7]).expect("kinds are checked when a page is loaded")
+}
+
+/// Where the payload of a value or map page lies in it.
+pub fn payload_range(bytes: &[u8]) -> Range<usize> {
+    HEADER_BYTES..HEADER_BYTES + u32_at(bytes, PAYLOAD_LEN) as usize
+}
+
+/// Writes the payload of a value or map page.
+pub fn set_payload(bytes: &mut [u8], payload: &[u8]) {
+    let len = u32::try_from(payload.len()).expect("callers bound payloads to u32");
+    bytes[PAYLOAD_LEN..PAYLOAD_LEN + 4].copy_from_slice(&len.to_le_bytes());
+    bytes[HEADER_BYTES..][..payload.len()].copy_from_slice(payload);
+}
+
+/// Checks bytes read from the disk for the page that `at` refers to.
+pub fn verify(bytes: &[u8], at: PageRef) -> Result<(), Mismatch> {
+    debug_assert_eq!(bytes.len(), at.len_bytes());
+    let mismatch = |expected: String, found: String| Err(Mismatch { expected, found });
+    if bytes[4..6] != MAGIC {
+        return mismatch("a page's magic".into(), format!("bytes {:02x?}", &bytes[4..6]));
+    }
+    if bytes[6] != VERSION {
+        return mismatch(format!("page version {VERSION}"), format!("version {}", bytes[6]));
+    }
+    let (stored, computed) = (u32_at(bytes, 0), checksum(bytes));
+    if stored != computed {
+        return mismatch(format!("checksum {stored:08x}"), format!("{computed:08x}"));
+    }
+    if reference(bytes) != at {
+        return mismatch(at.to_string(), reference(bytes).to_string());
+    }
+    match PageKind::decode(bytes[7]) {
+        Some(PageKind::Value | PageKind::Map) if payload_range(bytes).end > bytes.len() => {
+            let found = format!("{} bytes", payload_range(bytes).len());
+            mismatch("a payload inside its page".into(), found)
+        }
+        Some(_) => Ok(()),
+        None => mismatch("a page kind".into(), format!("kind {}", bytes[7])),
+    }
+}
+
+/// A page in memory of its own: one of several pages' length, which no frame holds
+/// ([`super::frames`]), or one on its way to or from the disk. Immutable once it is shared.
 #[derive(Clone)]
 pub struct Page {
     bytes: Vec<u8>,
@@ -126,73 +208,24 @@ impl Page {
     /// A page of zeros under a header.
     pub fn new(kind: PageKind, at: PageRef) -> Page {
         let mut bytes = vec![0; at.len_bytes()];
-        bytes[4..6].copy_from_slice(&MAGIC);
-        bytes[6] = VERSION;
-        bytes[7] = kind as u8;
-        let mut page = Page { bytes };
-        page.readdress(at);
-        page
+        init(&mut bytes, kind, at);
+        Page { bytes }
     }
 
     /// A page that carries `payload` after its header.
     pub fn with_payload(kind: PageKind, at: PageRef, payload: &[u8]) -> Page {
         let mut page = Page::new(kind, at);
-        let len = u32::try_from(payload.len()).expect("callers bound payloads to u32");
-        page.bytes[28..32].copy_from_slice(&len.to_le_bytes());
-        page.bytes[HEADER_BYTES..][..payload.len()].copy_from_slice(payload);
+        set_payload(&mut page.bytes, payload);
         page
     }
 
-    /// Gives a copied page its own reference. The span stays what it was.
-    pub fn readdress(&mut self, at: PageRef) {
-        debug_assert_eq!(self.bytes.len(), at.len_bytes());
-        self.bytes[8..16].copy_from_slice(&at.number.to_le_bytes());
-        self.bytes[16..24].copy_from_slice(&at.birth.to_le_bytes());
-        self.bytes[24..28].copy_from_slice(&at.span.to_le_bytes());
-    }
-
-    /// Takes bytes read from the disk for the page that `at` refers to.
-    pub fn verify(bytes: Vec<u8>, at: PageRef) -> Result<Page, Mismatch> {
-        debug_assert_eq!(bytes.len(), at.len_bytes());
-        let mismatch = |expected: String, found: String| Err(Mismatch { expected, found });
-        if bytes[4..6] != MAGIC {
-            return mismatch("a page's magic".into(), format!("bytes {:02x?}", &bytes[4..6]));
-        }
-        if bytes[6] != VERSION {
-            return mismatch(format!("page version {VERSION}"), format!("version {}", bytes[6]));
-        }
-        let (stored, computed) = (u32_at(&bytes, 0), checksum(&bytes));
-        if stored != computed {
-            return mismatch(format!("checksum {stored:08x}"), format!("{computed:08x}"));
-        }
-        let page = Page { bytes };
-        if page.reference() != at {
-            return mismatch(at.to_string(), page.reference().to_string());
-        }
-        match PageKind::decode(page.bytes[7]) {
-            Some(PageKind::Value | PageKind::Freelist)
-                if page.payload_len() > page.bytes.len() - HEADER_BYTES =>
-            {
-                mismatch(
-                    "a payload inside its page".into(),
-                    format!("{} bytes", page.payload_len()),
-                )
-            }
-            Some(_) => Ok(page),
-            None => mismatch("a page kind".into(), format!("kind {}", page.bytes[7])),
-        }
-    }
-
-    pub fn kind(&self) -> PageKind {
-        PageKind::decode(self.bytes[7]).expect("kinds are checked when a page is loaded")
+    /// Takes bytes that [`verify`] accepted.
+    pub fn from_verified(bytes: Vec<u8>) -> Page {
+        Page { bytes }
     }
 
     pub fn reference(&self) -> PageRef {
-        PageRef {
-            number: u64_at(&self.bytes, 8),
-            birth: u64_at(&self.bytes, 16),
-            span: u32_at(&self.bytes, 24),
-        }
+        reference(&self.bytes)
     }
 
     pub fn bytes(&self) -> &[u8] {
@@ -203,21 +236,7 @@ impl Page {
         &mut self.bytes
     }
 
-    fn payload_len(&self) -> usize {
-        u32_at(&self.bytes, 28) as usize
-    }
-
-    /// The payload of a value or free list page.
-    pub fn payload(&self) -> &[u8] {
-        &self.bytes[self.payload_range()]
-    }
-
-    pub fn payload_range(&self) -> Range<usize> {
-        HEADER_BYTES..HEADER_BYTES + self.payload_len()
-    }
-
-    /// Part of a page as bytes that keep the page alive: a value is read without a copy. Whoever
-    /// keeps a small value for long should copy it, or it holds the whole page in memory.
+    /// Part of a page as bytes that keep the page alive: a large value is read without a copy.
     pub fn view(self: &Arc<Page>, range: Range<usize>) -> Bytes {
         struct View(Arc<Page>, Range<usize>);
         impl AsRef<[u8]> for View {
@@ -271,12 +290,12 @@ mod tests {
 
     #[test]
     fn a_page_answers_only_to_its_own_reference() {
-        assert!(Page::verify(sealed(), AT).is_ok());
+        assert!(verify(&sealed(), AT).is_ok());
         for other in [
             PageRef { number: 8, ..AT }, // misdirected
             PageRef { birth: 4, ..AT },  // lost: the older page is still there
         ] {
-            assert!(Page::verify(sealed(), other).is_err());
+            assert!(verify(&sealed(), other).is_err());
         }
     }
 
@@ -286,7 +305,17 @@ mod tests {
         for bit in (0..good.len() * 8).step_by(41).chain(0..HEADER_BYTES * 8) {
             let mut bad = good.clone();
             bad[bit / 8] ^= 1 << (bit % 8);
-            assert!(Page::verify(bad, AT).is_err(), "bit {bit}");
+            assert!(verify(&bad, AT).is_err(), "bit {bit}");
+        }
+    }
+
+    #[test]
+    fn references_come_back() {
+        let at = PageRef { number: MAX_PAGES - 1, birth: MAX_TXN - 1, span: u32::MAX };
+        for at in [at, AT, PageRef { number: 2, birth: 0, span: 1 }] {
+            let mut bytes = [0; PageRef::ENCODED_BYTES];
+            at.encode(&mut bytes);
+            assert_eq!(PageRef::decode(&bytes), at);
         }
     }
 }

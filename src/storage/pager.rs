@@ -1,6 +1,6 @@
 //! The pager: pages by reference, from memory or, verified, from the disk.
 //!
-//! Readers and the writer share one [`Pager`]. It never writes: dirty pages enter the table by a
+//! Readers and the writer share one [`Pager`]. It never writes: dirty pages enter the cache by a
 //! commit ([`super::store`]) and reach the disk by a checkpoint ([`super::checkpoint`]).
 //!
 //! A page that comes from the disk is checked against its reference (number, birth, span), its
@@ -12,25 +12,31 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use crate::storage::cache::{MAX_PAGES, PageTable};
+use crate::storage::cache::{Cache, Guard, PageView};
 use crate::storage::disk::DiskFile;
 use crate::storage::error::StorageError;
+use crate::storage::freemap::MapPages;
 use crate::storage::meta::META_PAGES;
 use crate::storage::node::{MAX_NODE_PAGES, Node, Payload};
-use crate::storage::page::{Page, PageKind, PageRef};
+use crate::storage::page::{self, MAX_PAGES, Page, PageKind, PageRef};
 
 /// Where the tree algorithms get their pages: a committed root's, or a transaction's own.
 pub trait Pages {
     /// The page that `at` refers to.
-    fn page(&self, at: PageRef) -> Result<Arc<Page>, StorageError>;
+    fn page<'g>(&'g self, at: PageRef, guard: &'g Guard) -> Result<PageView<'g>, StorageError>;
 
     /// An error about the page at `at`.
     fn damaged(&self, at: PageRef, expected: String, found: String) -> StorageError;
 
     /// The node that `at` refers to, found under a parent at `level + 1`. Levels fall by one on each
     /// step, so a walk down ends even in a tree whose references go in a circle.
-    fn child(&self, at: PageRef, level: u8) -> Result<Arc<Page>, StorageError> {
-        let page = self.node(at)?;
+    fn child<'g>(
+        &'g self,
+        at: PageRef,
+        level: u8,
+        guard: &'g Guard,
+    ) -> Result<PageView<'g>, StorageError> {
+        let page = self.node(at, guard)?;
         let found = Node::of(&page).level();
         if found != level {
             let expected = format!("a node of level {level}");
@@ -40,40 +46,71 @@ pub trait Pages {
     }
 
     /// The node that `at` refers to, a tree's root.
-    fn node(&self, at: PageRef) -> Result<Arc<Page>, StorageError> {
-        let page = self.page(at)?;
-        match page.kind() {
+    fn node<'g>(&'g self, at: PageRef, guard: &'g Guard) -> Result<PageView<'g>, StorageError> {
+        let page = self.page(at, guard)?;
+        match page::kind(&page) {
             PageKind::Leaf | PageKind::Branch => Ok(page),
             other => Err(self.damaged(at, "a leaf or a branch".into(), format!("a {other:?}"))),
         }
     }
 
-    /// The value of a leaf's cell that lies in a page of its own.
-    fn value(&self, at: PageRef, len_bytes: u32) -> Result<Bytes, StorageError> {
-        let page = self.page(at)?;
-        if page.kind() != PageKind::Value || page.payload().len() != len_bytes as usize {
-            let found = format!("a {:?} of {} pages", page.kind(), at.span);
-            return Err(self.damaged(at, format!("a value of {len_bytes} bytes"), found));
+    /// The value of a leaf's cell.
+    fn value(&self, payload: Payload<'_>, guard: &Guard) -> Result<StoredValue, StorageError> {
+        match payload {
+            Payload::Inline(value) => {
+                Ok(StoredValue { head: Bytes::copy_from_slice(value), body: Bytes::new() })
+            }
+            Payload::Outline { head, len_bytes, page: at } => {
+                let body = self.value_page(at, len_bytes as usize - head.len(), guard)?;
+                Ok(StoredValue { head: Bytes::copy_from_slice(head), body })
+            }
+            Payload::Child(_) => unreachable!("leaves have no children"),
         }
-        Ok(page.view(page.payload_range()))
     }
 
-    /// The value of the leaf's cell at `slot`, without a copy.
-    fn value_of(&self, leaf: &Arc<Page>, slot: usize) -> Result<Bytes, StorageError> {
-        match Node::of(leaf).cell(slot).payload {
-            Payload::Inline(value) => {
-                let start = Node::of(leaf).key_range(slot).end;
-                Ok(leaf.view(start..start + value.len()))
-            }
-            Payload::Value { page, len_bytes } => self.value(page, len_bytes),
-            Payload::Child(_) => unreachable!("leaves have no children"),
+    /// The `len_bytes` of a value that lie in a page of their own.
+    fn value_page(
+        &self,
+        at: PageRef,
+        len_bytes: usize,
+        guard: &Guard,
+    ) -> Result<Bytes, StorageError> {
+        let page = self.page(at, guard)?;
+        let range = page::payload_range(&page);
+        if page::kind(&page) != PageKind::Value || range.len() != len_bytes {
+            let found = format!("a {:?} of {} pages", page::kind(&page), at.span);
+            return Err(self.damaged(at, format!("a value of {len_bytes} bytes"), found));
+        }
+        Ok(match page {
+            PageView::Frame(bytes) => Bytes::copy_from_slice(&bytes[range]),
+            PageView::Large(page) => page.view(range),
+        })
+    }
+}
+
+/// A value as it is stored: in the leaf, or a part of it there and the rest elsewhere.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct StoredValue {
+    /// All of a short value; of a long one what its writer asked to keep in the leaf.
+    pub head: Bytes,
+    /// The rest of a long value; empty for a short one.
+    pub body: Bytes,
+}
+
+impl StoredValue {
+    /// The whole value in one piece.
+    pub fn into_bytes(self) -> Bytes {
+        match (self.head.is_empty(), self.body.is_empty()) {
+            (_, true) => self.head,
+            (true, false) => self.body,
+            (false, false) => [&self.head[..], &self.body].concat().into(),
         }
     }
 }
 
 impl<P: Pages> Pages for &P {
-    fn page(&self, at: PageRef) -> Result<Arc<Page>, StorageError> {
-        (**self).page(at)
+    fn page<'g>(&'g self, at: PageRef, guard: &'g Guard) -> Result<PageView<'g>, StorageError> {
+        (**self).page(at, guard)
     }
 
     fn damaged(&self, at: PageRef, expected: String, found: String) -> StorageError {
@@ -86,13 +123,12 @@ pub struct Pager {
     file: Arc<dyn DiskFile>,
     /// The file's full name, for messages.
     location: String,
-    pub(super) table: PageTable,
+    cache: Arc<Cache>,
 }
 
 impl Pager {
-    /// `cache_bytes` bounds the clean pages kept in memory.
-    pub fn new(file: Arc<dyn DiskFile>, location: String, cache_bytes: usize) -> Pager {
-        Pager { file, location, table: PageTable::new(cache_bytes) }
+    pub fn new(file: Arc<dyn DiskFile>, location: String, cache: Arc<Cache>) -> Pager {
+        Pager { file, location, cache }
     }
 
     pub fn file(&self) -> &Arc<dyn DiskFile> {
@@ -103,7 +139,11 @@ impl Pager {
         &self.location
     }
 
-    /// Reads a page from the disk past the table, and verifies it.
+    pub fn cache(&self) -> &Arc<Cache> {
+        &self.cache
+    }
+
+    /// Reads a page from the disk past the cache, and verifies it.
     pub fn read(&self, at: PageRef) -> Result<Page, StorageError> {
         // A value's span comes from the disk too: before so much memory is taken, the file must
         // be as long. For a node, whose span is bounded, the read itself tells.
@@ -114,19 +154,50 @@ impl Pager {
             }
         }
         let mut bytes = vec![0; at.len_bytes()];
-        self.file.read_at(at.offset(), &mut bytes).map_err(|source| match source.kind() {
+        self.read_into(at, &mut bytes)?;
+        Ok(Page::from_verified(bytes))
+    }
+
+    /// Fills `bytes` with the page at `at` and verifies it.
+    fn read_into(&self, at: PageRef, bytes: &mut [u8]) -> Result<(), StorageError> {
+        self.file.read_at(at.offset(), bytes).map_err(|source| match source.kind() {
             io::ErrorKind::UnexpectedEof => {
                 self.damaged(at, at.to_string(), "the end of the file".into())
             }
             _ => self.io("read", at, source),
         })?;
-        let page = Page::verify(bytes, at)
-            .map_err(|wrong| self.damaged(at, wrong.expected, wrong.found))?;
-        if matches!(page.kind(), PageKind::Leaf | PageKind::Branch) {
-            Node::validate(&page)
+        page::verify(bytes, at).map_err(|wrong| self.damaged(at, wrong.expected, wrong.found))?;
+        if matches!(page::kind(bytes), PageKind::Leaf | PageKind::Branch) {
+            Node::validate(bytes)
                 .map_err(|wrong| self.damaged(at, "a well-formed node".into(), wrong))?;
         }
-        Ok(page)
+        Ok(())
+    }
+
+    /// Brings a page that is not in memory there.
+    #[cold]
+    fn load<'g>(&'g self, at: PageRef, guard: &'g Guard) -> Result<PageView<'g>, StorageError> {
+        if at.number < META_PAGES || at.span == 0 || at.end() > MAX_PAGES {
+            return Err(self.damaged(at, "a reference to a page".into(), at.to_string()));
+        }
+        if at.span > 1 {
+            let page = Arc::new(self.read(at)?);
+            self.cache.install_large(&page);
+            return Ok(PageView::Large(page));
+        }
+        let mut frame = self.cache.free_frame(guard);
+        self.read_into(at, &mut *frame)?;
+        match self.cache.install(at, frame, guard) {
+            Some(page) => Ok(page),
+            // Evicted again already, or the number is being given to another page, which only a
+            // damaged reference leads to.
+            None => Ok(PageView::Large(Arc::new(self.read(at)?))),
+        }
+    }
+
+    /// An error about the page at `at`.
+    pub fn damaged(&self, at: PageRef, expected: String, found: String) -> StorageError {
+        StorageError::Corrupt { file: self.location.clone(), offset: at.offset(), expected, found }
     }
 
     fn io(&self, action: &'static str, at: PageRef, source: io::Error) -> StorageError {
@@ -135,22 +206,37 @@ impl Pager {
 }
 
 impl Pages for Pager {
-    fn page(&self, at: PageRef) -> Result<Arc<Page>, StorageError> {
-        if at.number < META_PAGES || at.span == 0 || at.end() > MAX_PAGES {
-            return Err(self.damaged(at, "a reference to a page".into(), at.to_string()));
-        }
-        let page = match self.table.get(at.number) {
+    #[inline]
+    fn page<'g>(&'g self, at: PageRef, guard: &'g Guard) -> Result<PageView<'g>, StorageError> {
+        let page = match self.cache.get(at, guard) {
             Some(page) => page,
-            None => self.table.install(at.number, Arc::new(self.read(at)?)),
+            None => self.load(at, guard)?,
         };
-        if page.reference() != at {
-            let found = page.reference().to_string();
+        if page::reference(&page) != at {
+            let found = page::reference(&page).to_string();
             return Err(self.damaged(at, at.to_string(), found));
         }
         Ok(page)
     }
 
     fn damaged(&self, at: PageRef, expected: String, found: String) -> StorageError {
-        StorageError::Corrupt { file: self.location.clone(), offset: at.offset(), expected, found }
+        Pager::damaged(self, at, expected, found)
+    }
+}
+
+impl MapPages for Pager {
+    fn payload(&self, at: PageRef) -> Result<Vec<u8>, StorageError> {
+        if at.number < META_PAGES || at.span == 0 || at.end() > MAX_PAGES {
+            return Err(self.damaged(at, "a reference to a page".into(), at.to_string()));
+        }
+        let page = self.read(at)?;
+        match page::kind(page.bytes()) {
+            PageKind::Map => Ok(page.bytes()[page::payload_range(page.bytes())].to_vec()),
+            other => Err(MapPages::damaged(self, at, format!("a {other:?}"))),
+        }
+    }
+
+    fn damaged(&self, at: PageRef, found: String) -> StorageError {
+        Pager::damaged(self, at, "a map of free space".into(), found)
     }
 }

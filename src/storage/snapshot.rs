@@ -13,8 +13,7 @@
 //!   then; a reader that finds the pointer changed loads again and gets the new root.
 //! * So after the swap the count is one plus the pins, and never rises from one again.
 //!   `Arc::get_mut` succeeds exactly when it is one, and acquires what the last pin released: every
-//!   page access of that reader, installing a page in the table included, happened before the
-//!   store gives the pages away. (A plain `strong_count` would be a relaxed read and prove nothing.)
+//!   page access of that reader happened before the store gives the pages away. (A plain `strong_count` would be a relaxed read and prove nothing.)
 //!
 //! Left out: a snapshot that outlives its store reads on, but nothing holds its pages if the same
 //! file is opened again and written. What it then finds overwritten it reports as damaged, for the
@@ -26,18 +25,12 @@ use arc_swap::ArcSwap;
 use bytes::Bytes;
 
 use crate::storage::btree;
-use crate::storage::catalog::{self, Tree};
+use crate::storage::cache::{Guard, PageView};
 use crate::storage::cursor::{Bounds, Range};
 use crate::storage::error::StorageError;
-use crate::storage::page::{Page, PageRef, TxnId};
-use crate::storage::pager::{Pager, Pages};
-
-/// What a commit made: the state of all trees after transaction `txn`.
-#[derive(Clone, Copy, Debug)]
-pub struct Root {
-    pub txn: TxnId,
-    pub catalog: Tree,
-}
+use crate::storage::page::{PageRef, TxnId};
+use crate::storage::pager::{Pager, Pages, StoredValue};
+use crate::storage::root::{Facts, Root, TreeId};
 
 /// Takes snapshots, from any thread, for as long as it lives.
 #[derive(Clone)]
@@ -50,6 +43,33 @@ impl Reader {
     /// Pins the newest committed root.
     pub fn snapshot(&self) -> Snapshot {
         Snapshot { pager: Arc::clone(&self.pager), root: self.committed.load_full() }
+    }
+
+    /// Pins the newest committed root for a moment, on this thread: cheaper than a snapshot, since
+    /// it counts no reference that other threads count too.
+    pub fn peek(&self) -> Peek<'_> {
+        Peek { pager: &self.pager, root: self.committed.load() }
+    }
+}
+
+/// The newest state, for a short read; see [`Reader::peek`].
+pub struct Peek<'r> {
+    pager: &'r Pager,
+    root: arc_swap::Guard<Arc<Root>>,
+}
+
+impl Peek<'_> {
+    /// The last transaction that this sees.
+    pub fn txn(&self) -> TxnId {
+        self.root.txn
+    }
+
+    pub fn facts(&self) -> &Facts {
+        &self.root.facts
+    }
+
+    pub fn get(&self, tree: TreeId, key: &[u8]) -> Result<Option<StoredValue>, StorageError> {
+        btree::get(self.pager, self.root.tree(tree), key)
     }
 }
 
@@ -66,32 +86,39 @@ impl Snapshot {
         self.root.txn
     }
 
-    pub fn get(&self, tree: &str, key: &[u8]) -> Result<Option<Bytes>, StorageError> {
-        btree::get(self, self.tree(tree)?, key)
+    /// What the store's user keeps in the root.
+    pub fn facts(&self) -> &Facts {
+        &self.root.facts
+    }
+
+    pub fn get(&self, tree: TreeId, key: &[u8]) -> Result<Option<Bytes>, StorageError> {
+        Ok(self.get_stored(tree, key)?.map(StoredValue::into_bytes))
+    }
+
+    /// A value in the two parts that it is stored in.
+    pub fn get_stored(
+        &self,
+        tree: TreeId,
+        key: &[u8],
+    ) -> Result<Option<StoredValue>, StorageError> {
+        btree::get(&*self.pager, self.root.tree(tree), key)
     }
 
     /// The entries within `bounds`, from either end. The range keeps the snapshot pinned.
-    pub fn range(
-        &self,
-        tree: &str,
-        bounds: impl Into<Bounds>,
-    ) -> Result<Range<Snapshot>, StorageError> {
-        Ok(Range::new(self.clone(), self.tree(tree)?.root, bounds.into()))
+    pub fn range(&self, tree: TreeId, bounds: impl Into<Bounds>) -> Range<Snapshot> {
+        Range::new(self.clone(), self.root.tree(tree).root, bounds.into())
     }
 
     /// How many entries the tree holds.
-    pub fn len(&self, tree: &str) -> Result<u64, StorageError> {
-        Ok(self.tree(tree)?.len)
-    }
-
-    fn tree(&self, name: &str) -> Result<Tree, StorageError> {
-        catalog::find(self, self.root.catalog, name)
+    pub fn len(&self, tree: TreeId) -> u64 {
+        self.root.tree(tree).len
     }
 }
 
 impl Pages for Snapshot {
-    fn page(&self, at: PageRef) -> Result<Arc<Page>, StorageError> {
-        self.pager.page(at)
+    #[inline]
+    fn page<'g>(&'g self, at: PageRef, guard: &'g Guard) -> Result<PageView<'g>, StorageError> {
+        self.pager.page(at, guard)
     }
 
     fn damaged(&self, at: PageRef, expected: String, found: String) -> StorageError {

@@ -20,23 +20,23 @@
 //! Left out: nothing here keeps two processes from opening one file; the owner of the data
 //! directory locks it.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 
-use crate::storage::cache::MAX_PAGES;
-use crate::storage::catalog::Tree;
+use crate::storage::cache::pin;
 use crate::storage::checkpoint::{Checkpoint, CheckpointDone};
+use crate::storage::dirty::DirtySet;
 use crate::storage::disk::Disk;
 use crate::storage::draft::Draft;
 use crate::storage::error::StorageError;
-use crate::storage::freelist::Freelist;
+use crate::storage::freemap::Freemap;
 use crate::storage::meta::Meta;
 use crate::storage::open;
-use crate::storage::page::{PAGE_BYTES, Page, PageKind, PageRef, TxnId, span_of_payload};
+use crate::storage::page::{MAX_PAGES, PAGE_BYTES, Page, PageKind, PageRef, TxnId};
 use crate::storage::pager::Pager;
-use crate::storage::snapshot::{Reader, Root, Snapshot};
+use crate::storage::root::Root;
+use crate::storage::snapshot::{Reader, Snapshot};
 use crate::storage::txn::WriteTxn;
 
 /// A free tail this long is worth a checkpoint of its own, when nothing else changed (1 MiB).
@@ -45,7 +45,8 @@ const TAIL_WORTH_CUTTING_PAGES: u64 = 256;
 /// How a store is opened.
 #[derive(Clone, Debug)]
 pub struct StoreOptions {
-    /// Memory for clean pages. Dirty ones come on top, as many as commits make between checkpoints.
+    /// Memory for pages. Dirty pages may exceed it: whoever commits begins a checkpoint before
+    /// [`StoreStats::dirty_bytes`] gets there.
     pub cache_bytes: usize,
 }
 
@@ -63,14 +64,14 @@ pub struct StoreStats {
     pub durable_txn: TxnId,
     /// Logical length of the file: the sum of the next three.
     pub file_bytes: u64,
-    /// The newest root's pages, the meta pages and the free list.
+    /// The newest root's pages, the meta pages and the map of free space.
     pub live_bytes: u64,
     /// Pages that only an older root has: a snapshot's, the durable one's or a checkpoint's.
     pub held_bytes: u64,
     pub free_bytes: u64,
     /// Live pages that are not on disk yet; in memory.
     pub dirty_bytes: u64,
-    /// Copies of pages on disk; in memory.
+    /// Memory that pages take, dirty ones included.
     pub cached_bytes: u64,
     /// Superseded roots that snapshots still pin, and the oldest of them.
     pub pinned_roots: usize,
@@ -81,17 +82,23 @@ pub struct StoreStats {
 pub struct Store {
     pub(super) pager: Arc<Pager>,
     committed: Arc<ArcSwap<Root>>,
-    /// Roots swapped out and perhaps still pinned, in order. Each is a holder in the free list.
+    /// Roots swapped out and perhaps still pinned, in order. Each is a holder in the free map.
     superseded: Vec<Arc<Root>>,
     pub(super) draft: Draft,
-    /// The committed root's pages that are not on disk, by number.
-    pub(super) dirty: BTreeMap<u64, Arc<Page>>,
-    dirty_bytes: u64,
-    /// What the meta page in force says. Its root is a holder in the free list.
+    /// The committed root's pages that are not on disk, but for those of a checkpoint in flight.
+    pub(super) dirty: DirtySet,
+    /// What the meta page in force says. Its root is a holder in the free map.
     pub(super) durable: Meta,
-    /// The checkpoint begun and not finished. Its root is a holder in the free list.
-    pub(super) in_flight: Option<Meta>,
+    /// The checkpoint begun and not finished. Its root is a holder in the free map.
+    pub(super) in_flight: Option<Flight>,
     is_stopped: bool,
+}
+
+/// A checkpoint on its way.
+pub struct Flight {
+    meta: Meta,
+    pub(super) pages: Arc<Vec<PageRef>>,
+    bytes: u64,
 }
 
 impl Store {
@@ -101,20 +108,16 @@ impl Store {
         name: &str,
         options: StoreOptions,
     ) -> Result<Store, StorageError> {
-        let open::Opened { pager, meta, mut space } =
+        let open::Opened { pager, cache, meta, mut space } =
             open::open(&**disk, name, options.cache_bytes)?;
-        space.hold(meta.txn);
+        space.hold(meta.root.txn);
         let pager = Arc::new(pager);
         Ok(Store {
-            committed: Arc::new(ArcSwap::from_pointee(Root {
-                txn: meta.txn,
-                catalog: meta.catalog,
-            })),
-            draft: Draft::new(Arc::clone(&pager), space),
+            committed: Arc::new(ArcSwap::from_pointee(meta.root)),
+            draft: Draft::new(Arc::clone(&pager), cache, space),
             pager,
             superseded: Vec::new(),
-            dirty: BTreeMap::new(),
-            dirty_bytes: 0,
+            dirty: DirtySet::default(),
             durable: meta,
             in_flight: None,
             is_stopped: false,
@@ -144,13 +147,13 @@ impl Store {
         let (held, free) = (space.waiting_pages(), space.free_pages());
         StoreStats {
             txn: self.root().txn,
-            durable_txn: self.durable.txn,
+            durable_txn: self.durable.root.txn,
             file_bytes: bytes(space.end()),
             live_bytes: bytes(space.end() - held - free),
             held_bytes: bytes(held),
             free_bytes: bytes(free),
-            dirty_bytes: self.dirty_bytes,
-            cached_bytes: self.pager.table.clean_bytes() as u64,
+            dirty_bytes: self.dirty.bytes() + self.in_flight.as_ref().map_or(0, |it| it.bytes),
+            cached_bytes: self.pager.cache().used_bytes() as u64,
             pinned_roots: self.superseded.len(),
             oldest_pinned_txn: self.superseded.first().map(|root| root.txn),
         }
@@ -161,44 +164,41 @@ impl Store {
         **self.committed.load()
     }
 
-    pub(super) fn space(&self) -> &Freelist {
+    pub(super) fn space(&self) -> &Freemap {
         &self.draft.space
     }
 
     /// Makes the draft the newest committed root.
-    pub(super) fn publish(&mut self, catalog: Tree) -> TxnId {
+    pub(super) fn publish(&mut self, root: Root) -> TxnId {
         let txn = self.draft.txn();
-        let drafted = self.draft.take();
+        let dirty = &mut self.dirty;
         // Pages before the root: who sees the root finds them.
-        for (number, page) in drafted.fresh {
-            self.dirty_bytes += page.bytes().len() as u64;
-            self.pager.table.publish(number, Arc::clone(&page));
-            self.dirty.insert(number, page);
-        }
-        let superseded = self.committed.swap(Arc::new(Root { txn, catalog }));
+        let retired = self.draft.publish(|page, frame| dirty.insert(page, frame));
+        let superseded = self.committed.swap(Arc::new(Root { txn, ..root }));
         self.draft.space.hold(superseded.txn);
         self.superseded.push(superseded);
         // Before the pages retire, lest they wait for a root that nobody pinned.
         self.release_unpinned();
-        for page in drafted.retired {
-            if let Some(dirty) = self.dirty.remove(&page.number) {
-                self.dirty_bytes -= dirty.bytes().len() as u64;
-            }
+        for &page in &retired {
+            let frame = if page.span == 1 { self.draft.cache.frame(page) } else { None };
+            self.dirty.remove(page, frame);
             if self.draft.space.retire(page, txn) {
-                self.pager.table.forget(page);
+                self.draft.cache.forget(page);
             }
         }
+        self.draft.recycle(retired);
+        self.draft.cache.collect(&pin());
         txn
     }
 
     /// Lets go of the superseded roots that no snapshot pins any more. [`super::snapshot`] argues
     /// why `Arc::get_mut` tells.
     pub(super) fn release_unpinned(&mut self) {
-        let Store { superseded, draft, pager, .. } = self;
+        let Store { superseded, draft, .. } = self;
         superseded.retain_mut(|root| {
             let is_pinned = Arc::get_mut(root).is_none();
             if !is_pinned {
-                draft.space.release(root.txn).into_iter().for_each(|page| pager.table.forget(page));
+                draft.release(root.txn);
             }
             is_pinned
         });
@@ -207,7 +207,8 @@ impl Store {
     /// Pins the committed root for being written; `None` when it is durable already. Whatever becomes
     /// of the checkpoint is told to [`Store::finish_checkpoint`]; until then there is no other.
     pub fn begin_checkpoint(&mut self) -> Result<Option<Checkpoint>, StorageError> {
-        let file = || self.pager.location().to_owned();
+        let pager = Arc::clone(&self.pager);
+        let file = || pager.location().to_owned();
         if self.is_stopped {
             return Err(StorageError::Stopped { file: file() });
         }
@@ -215,26 +216,36 @@ impl Store {
             return Err(StorageError::CheckpointInFlight { file: file() });
         }
         self.release_unpinned();
-        let Root { txn, catalog } = self.root();
-        if txn == self.durable.txn && !self.has_tail_worth_cutting() {
+        let root = self.root();
+        let space = &mut self.draft.space;
+        // The group that the file ends in, or the tail looks shorter than it is.
+        let last = PageRef { number: space.end() - 1, birth: 0, span: 1 };
+        space.ensure_loaded(last, &*pager)?;
+        // What the map's own pages keep from being cut counts as tail, since the checkpoint moves
+        // them; it then is not worth another.
+        let is_tail_long = space.tail_pages() > TAIL_WORTH_CUTTING_PAGES;
+        if root.txn == self.durable.root.txn && !is_tail_long {
             return Ok(None);
         }
-        self.draft.space.cut_tail();
+        space.cut_tail();
         let sequence = self.durable.sequence + 1;
-        let freelist = self.draw_freelist(sequence)?;
-        let mut pages: Vec<Arc<Page>> = self.dirty.values().cloned().collect();
-        let at = freelist.as_ref().map(Page::reference);
-        pages.extend(freelist.map(Arc::new));
-        pages.sort_unstable_by_key(|page| page.reference().number);
-        let meta = Meta { sequence, txn, end: self.space().end(), catalog, freelist: at };
-        self.draft.space.hold(txn);
-        self.in_flight = Some(meta);
-        Ok(Some(Checkpoint {
-            file: Arc::clone(self.pager.file()),
-            location: self.pager.location().to_owned(),
-            meta,
-            pages,
-        }))
+        let drawn = space.draw(sequence, &*pager)?;
+        if drawn.end > MAX_PAGES {
+            space.drawn_failed();
+            return Err(StorageError::FileTooLarge { file: file(), max_pages: MAX_PAGES });
+        }
+        let map: Vec<Page> = drawn
+            .root
+            .iter()
+            .chain(&drawn.pages)
+            .map(|(at, payload)| Page::with_payload(PageKind::Map, *at, payload))
+            .collect();
+        let meta = Meta { sequence, end: drawn.end, map: self.space().root(), root };
+        self.draft.space.hold(root.txn);
+        let bytes = self.dirty.bytes();
+        let pages = Arc::new(self.dirty.take());
+        self.in_flight = Some(Flight { meta, pages: Arc::clone(&pages), bytes });
+        Ok(Some(Checkpoint { pager: Arc::clone(&self.pager), meta, pages, map }))
     }
 
     /// Takes note of how the checkpoint in flight ended, and hands an error on.
@@ -247,63 +258,34 @@ impl Store {
         result: Result<CheckpointDone, StorageError>,
     ) -> Result<TxnId, StorageError> {
         let flight = self.in_flight.take().expect("a checkpoint that ends was begun");
-        let (txn, unused) = match result {
+        let txn = flight.meta.root.txn;
+        match result {
             Ok(done) => {
-                assert_eq!(done.meta, flight, "the checkpoint that ends is the one begun");
-                self.mark_clean(&done.pages);
-                let before = std::mem::replace(&mut self.durable, flight);
-                (Ok(flight.txn), before)
+                assert_eq!(done.meta, flight.meta, "the checkpoint that ends is the one begun");
+                flight.pages.iter().for_each(|&page| self.pager.cache().mark_clean(page));
+                self.draft.space.drawn_durable();
+                let before = std::mem::replace(&mut self.durable, flight.meta);
+                self.draft.release(before.root.txn);
+                Ok(txn)
             }
             Err(error) if error.is_fatal() => {
                 self.in_flight = Some(flight);
                 self.is_stopped = true;
-                return Err(error);
+                Err(error)
             }
-            Err(error) => (Err(error), flight),
-        };
-        let freed = self.draft.space.release(unused.txn);
-        freed.into_iter().for_each(|page| self.pager.table.forget(page));
-        // No reader ever sees a free list, so nothing but its meta page held it.
-        if let Some(freelist) = unused.freelist {
-            self.draft.space.free(freelist);
-        }
-        txn
-    }
-
-    fn mark_clean(&mut self, written: &[Arc<Page>]) {
-        self.pager.table.mark_clean(written.iter());
-        for page in written {
-            let number = page.reference().number;
-            if self.dirty.get(&number).is_some_and(|dirty| Arc::ptr_eq(dirty, page)) {
-                self.dirty.remove(&number);
-                self.dirty_bytes -= page.bytes().len() as u64;
+            Err(error) => {
+                for &page in flight.pages.iter() {
+                    // Commits may have replaced some meanwhile.
+                    if self.space().is_live(page) {
+                        let frame =
+                            if page.span == 1 { self.draft.cache.frame(page) } else { None };
+                        self.dirty.insert(page, frame);
+                    }
+                }
+                self.draft.space.drawn_failed();
+                self.draft.release(txn);
+                Err(error)
             }
         }
-    }
-
-    /// The page that says what is free in the committed root; none when nothing is.
-    fn draw_freelist(&mut self, sequence: u64) -> Result<Option<Page>, StorageError> {
-        let before = self.durable.freelist;
-        let space = &mut self.draft.space;
-        if space.free_pages() + space.waiting_pages() == 0 && before.is_none() {
-            return Ok(None);
-        }
-        let span = span_of_payload(space.image(before).len() + Freelist::IMAGE_SLACK_BYTES);
-        let at = PageRef { number: space.allocate(span), birth: sequence, span };
-        if at.end() > MAX_PAGES {
-            space.free(at);
-            let file = self.pager.location().to_owned();
-            return Err(StorageError::FileTooLarge { file, max_pages: MAX_PAGES });
-        }
-        Ok(Some(Page::with_payload(PageKind::Freelist, at, &space.image(before))))
-    }
-
-    /// Counts the free list's own page as free: the next checkpoint moves it, and one at the end of
-    /// the file would otherwise keep all before it from being cut.
-    fn has_tail_worth_cutting(&self) -> bool {
-        let list = self.durable.freelist;
-        // What its moving leaves free must not make another checkpoint worth it, or it never ends.
-        let list_pages = list.map_or(0, |at| u64::from(at.span));
-        self.space().tail_pages(list) > TAIL_WORTH_CUTTING_PAGES + list_pages
     }
 }

@@ -4,17 +4,17 @@
 //! undoes it. An error of the disk in the middle leaves a tree half changed, so the transaction then
 //! refuses everything but to be dropped; the store is as it was.
 
-use std::collections::BTreeMap;
 use std::ops::Bound;
 
 use bytes::Bytes;
 
 use crate::storage::btree;
-use crate::storage::catalog::{self, Tree};
 use crate::storage::cursor::{Bounds, Range};
 use crate::storage::draft::Draft;
 use crate::storage::error::StorageError;
 use crate::storage::page::TxnId;
+use crate::storage::pager::StoredValue;
+use crate::storage::root::{Facts, Root, Tree, TreeId};
 use crate::storage::store::Store;
 
 /// Keys that [`WriteTxn::delete_range`] collects before it deletes them; bounds its memory to about
@@ -24,50 +24,80 @@ const DELETE_BATCH_KEYS: usize = 256;
 /// A transaction being written.
 pub struct WriteTxn<'a> {
     store: &'a mut Store,
-    /// The trees written to so far: as committed, and as they are now.
-    trees: BTreeMap<String, (Tree, Tree)>,
+    /// The root in the making.
+    root: Root,
     has_failed: bool,
 }
 
 impl<'a> WriteTxn<'a> {
     pub(super) fn new(store: &'a mut Store) -> WriteTxn<'a> {
-        WriteTxn { store, trees: BTreeMap::new(), has_failed: false }
+        let root = store.root();
+        WriteTxn { store, root, has_failed: false }
     }
 
-    pub fn get(&self, tree: &str, key: &[u8]) -> Result<Option<Bytes>, StorageError> {
+    pub fn get(&self, tree: TreeId, key: &[u8]) -> Result<Option<Bytes>, StorageError> {
+        Ok(self.get_stored(tree, key)?.map(StoredValue::into_bytes))
+    }
+
+    /// A value in the two parts that it is stored in.
+    pub fn get_stored(
+        &self,
+        tree: TreeId,
+        key: &[u8],
+    ) -> Result<Option<StoredValue>, StorageError> {
         btree::get(&self.store.draft, self.tree(tree)?, key)
     }
 
     /// The entries within `bounds`, from either end, as this transaction sees them.
     pub fn range(
         &self,
-        tree: &str,
+        tree: TreeId,
         bounds: impl Into<Bounds>,
     ) -> Result<Range<&Draft>, StorageError> {
         Ok(Range::new(&self.store.draft, self.tree(tree)?.root, bounds.into()))
     }
 
     /// How many entries the tree holds.
-    pub fn len(&self, tree: &str) -> Result<u64, StorageError> {
+    pub fn len(&self, tree: TreeId) -> Result<u64, StorageError> {
         Ok(self.tree(tree)?.len)
     }
 
-    /// Sets a key of a tree, which comes to be with its first; says whether the key was there.
-    pub fn put(&mut self, tree: &str, key: &[u8], value: &[u8]) -> Result<bool, StorageError> {
-        btree::check_size(tree.as_bytes(), &[])?;
-        btree::check_size(key, value)?;
-        self.change(tree, |draft, tree| btree::put(draft, tree, key, value))
+    /// What the store's user keeps in the root.
+    pub fn facts(&self) -> &Facts {
+        &self.root.facts
+    }
+
+    pub fn set_facts(&mut self, facts: Facts) {
+        self.root.facts = facts;
+    }
+
+    /// Sets a key; says whether it was there.
+    pub fn put(&mut self, tree: TreeId, key: &[u8], value: &[u8]) -> Result<bool, StorageError> {
+        self.put_parts(tree, key, &[], value)
+    }
+
+    /// Sets a key to `head` followed by `body`. Of a value too long for a leaf the head, which has at
+    /// most 255 bytes, stays there, and is read without the rest.
+    pub fn put_parts(
+        &mut self,
+        tree: TreeId,
+        key: &[u8],
+        head: &[u8],
+        body: &[u8],
+    ) -> Result<bool, StorageError> {
+        btree::check_size(key, head, body)?;
+        self.change(tree, |draft, tree| btree::put(draft, tree, key, head, body))
     }
 
     /// Removes a key; says whether it was there.
-    pub fn delete(&mut self, tree: &str, key: &[u8]) -> Result<bool, StorageError> {
+    pub fn delete(&mut self, tree: TreeId, key: &[u8]) -> Result<bool, StorageError> {
         self.change(tree, |draft, tree| btree::remove(draft, tree, key))
     }
 
     /// Removes all keys within `bounds`; says how many.
     pub fn delete_range(
         &mut self,
-        tree: &str,
+        tree: TreeId,
         bounds: impl Into<Bounds>,
     ) -> Result<u64, StorageError> {
         let mut bounds = bounds.into();
@@ -77,8 +107,6 @@ impl<'a> WriteTxn<'a> {
                 .range(tree, bounds.clone())?
                 .keys()
                 .take(DELETE_BATCH_KEYS)
-                // A view of a page would make the delete copy the page under it.
-                .map(|key| key.map(|key| Bytes::copy_from_slice(&key)))
                 .collect::<Result<_, _>>()?;
             let Some(last) = batch.last() else { return Ok(count) };
             for key in &batch {
@@ -90,57 +118,39 @@ impl<'a> WriteTxn<'a> {
     }
 
     /// Removes everything in a tree at once, reading its nodes but not its values.
-    pub fn clear(&mut self, tree: &str) -> Result<(), StorageError> {
+    pub fn clear(&mut self, tree: TreeId) -> Result<(), StorageError> {
         self.change(tree, btree::clear)
     }
 
     /// Makes the changes visible to new snapshots, all at once. No I/O: durable with the next
     /// checkpoint. Returns the transaction's number, or the one before when nothing changed.
-    pub fn commit(mut self) -> Result<TxnId, StorageError> {
+    pub fn commit(self) -> Result<TxnId, StorageError> {
         if self.has_failed {
             return Err(StorageError::TransactionFailed);
         }
-        let trees = std::mem::take(&mut self.trees);
-        let root = self.store.root();
-        let mut catalog = root.catalog;
-        for (name, (before, now)) in trees {
-            let draft = &mut self.store.draft;
-            if now.root.is_some() && now != before {
-                btree::put(draft, &mut catalog, name.as_bytes(), &now.encode())?;
-            } else if now != before {
-                btree::remove(draft, &mut catalog, name.as_bytes())?;
-            }
+        let before = self.store.root();
+        if self.root == before {
+            return Ok(before.txn);
         }
-        if catalog == root.catalog {
-            return Ok(root.txn);
-        }
-        Ok(self.store.publish(catalog))
+        Ok(self.store.publish(self.root))
     }
 
-    fn tree(&self, name: &str) -> Result<Tree, StorageError> {
+    fn tree(&self, id: TreeId) -> Result<Tree, StorageError> {
         if self.has_failed {
             return Err(StorageError::TransactionFailed);
         }
-        match self.trees.get(name) {
-            Some((_, now)) => Ok(*now),
-            None => catalog::find(&self.store.draft, self.store.root().catalog, name),
-        }
+        Ok(self.root.tree(id))
     }
 
     fn change<T>(
         &mut self,
-        name: &str,
+        id: TreeId,
         work: impl FnOnce(&mut Draft, &mut Tree) -> Result<T, StorageError>,
     ) -> Result<T, StorageError> {
-        if !self.trees.contains_key(name) {
-            let tree = self.tree(name)?;
-            self.trees.insert(name.to_owned(), (tree, tree));
-        }
         if self.has_failed {
             return Err(StorageError::TransactionFailed);
         }
-        let (_, tree) = self.trees.get_mut(name).expect("entered above");
-        let result = work(&mut self.store.draft, tree);
+        let result = work(&mut self.store.draft, &mut self.root.trees[id.index()]);
         self.has_failed = result.is_err();
         result
     }

@@ -194,7 +194,7 @@ impl Context {
             last_log_term: last.map_or(0, |id| id.term),
             snapshot_index: index(&metrics.snapshot),
             snapshot_term: metrics.snapshot.map_or(0, |id| *id.leader_id),
-            revision: self.reader.snapshot().map_or(0, |snapshot| snapshot.revision()),
+            revision: self.reader.snapshot().revision(),
             last_contact: self.last_contact(&metrics),
             peers: peer_progress(&metrics, &members),
             member_count: members.len(),

@@ -162,9 +162,6 @@ fn stale(context: &Context, max_stale: Option<Duration>) -> Result<ReadView, Req
 }
 
 fn view(context: &Context, stale_for: Option<Duration>) -> Result<ReadView, RequestError> {
-    let snapshot = context
-        .reader
-        .snapshot()
-        .map_err(|error| RequestError::Storage { detail: error.to_string() })?;
+    let snapshot = context.reader.snapshot();
     Ok(ReadView { view: Arc::new(PinnedView(snapshot)), stale_for })
 }

@@ -116,7 +116,7 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
 
     async fn applied_state(&mut self) -> Result<(Option<RaftLogId>, StoredMembership), io::Error> {
         let reader = self.storage.send(GetReader).await.map_err(closed)?;
-        state_of(&reader.snapshot().map_err(other)?)
+        state_of(&reader.snapshot())
     }
 
     async fn apply<S>(&mut self, entries: S) -> Result<(), io::Error>

@@ -44,7 +44,7 @@ pub async fn send(
     else {
         return Err(PeerError::Mismatch);
     };
-    let mut export = Export::new(*pinned).map_err(failed)?;
+    let mut export = Export::new(*pinned);
     let mut sequence = 0;
     while let Some(piece) = export.next_piece().map_err(failed)? {
         let request = Request::SnapshotPiece { transfer, sequence, piece: Bytes::from(piece) };
@@ -67,7 +67,7 @@ pub async fn copy(
 ) -> Result<(), io::Error> {
     let closed = |_| io::Error::other("the storage actor is closed");
     let transfer = storage.send(BeginReceive).await.map_err(closed)??;
-    let mut export = Export::new(pinned).map_err(io::Error::other)?;
+    let mut export = Export::new(pinned);
     let mut sequence = 0;
     while let Some(piece) = export.next_piece().map_err(io::Error::other)? {
         let piece = Bytes::from(piece);

@@ -4,20 +4,22 @@
 //! number order the same. Drawn also in docs/FORMAT.md, "state machine".
 //!
 //! ```text
-//! tree "kv": key → record
+//! facts (64 bytes in the root)
+//!   flags u64 (bit 0: something is applied) · applied term u64 · applied index u64 · revision u64 ·
+//!   sessions u64 (count) · zeros
+//! tree 0, records: key → record
 //!   create_revision u64 · mod_revision u64 · version u64 · flags u8 (bit 0: expires) ·
-//!   [expires_at_ms u64] · value
-//! tree "sessions": client name → session
+//!   [expires_at_ms u64] · value; of a value too long for a leaf, what comes before it stays there
+//! tree 1, system: "membership" → term u64 · index u64 · the membership entry, opaque
+//! tree 2, sessions: client name → session
 //!   sequence u64 · used_at u64 (log index) · outcome
 //!   outcome = kind u8 · a u64 · b u64 · c u64, see `put_outcome`
-//! tree "session-age": used_at u64 big-endian · client name → nothing
-//! tree "system":
-//!   "applied" → term u64 · index u64          "revision" → u64          "sessions" → u64 (count)
-//!   "membership" → term u64 · index u64 · the membership entry, opaque
+//! tree 3, session ages: used_at u64 big-endian · client name → nothing
 //! ```
 
 use bytes::{Buf, BufMut, Bytes};
 
+use crate::storage::{FACTS_BYTES, Facts, StoredValue};
 use crate::types::{LogId, Outcome, Record, Revision};
 
 /// Bytes of a record before its value.
@@ -28,33 +30,85 @@ const FLAG_EXPIRES: u8 = 1;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct BadBytes(pub &'static str);
 
-/// Encodes a record.
-pub fn encode_record(record: &Record) -> Vec<u8> {
-    let mut bytes = Vec::with_capacity(RECORD_HEAD_BYTES + 8 + record.value.len());
-    bytes.put_u64_le(record.create_revision);
-    bytes.put_u64_le(record.mod_revision);
-    bytes.put_u64_le(record.version);
-    bytes.put_u8(if record.expires_at_ms.is_some() { FLAG_EXPIRES } else { 0 });
-    if let Some(expires_at_ms) = record.expires_at_ms {
-        bytes.put_u64_le(expires_at_ms);
-    }
-    bytes.extend_from_slice(&record.value);
-    bytes
+/// What the state machine keeps in the store's root, beside the data that it is about.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct KvFacts {
+    /// The last log entry applied.
+    pub applied: Option<LogId>,
+    /// Revision of the last write.
+    pub revision: Revision,
+    /// Clients remembered.
+    pub sessions: u64,
 }
 
-/// Decodes a record; the value shares `bytes`.
-pub fn decode_record(mut bytes: Bytes) -> Result<Record, BadBytes> {
-    if bytes.len() < RECORD_HEAD_BYTES {
+impl KvFacts {
+    pub fn encode(&self) -> Facts {
+        let mut facts = [0; FACTS_BYTES];
+        let mut out = &mut facts[..];
+        out.put_u64_le(self.applied.is_some().into());
+        let applied = self.applied.unwrap_or(LogId { term: 0, index: 0 });
+        out.put_u64_le(applied.term);
+        out.put_u64_le(applied.index);
+        out.put_u64_le(self.revision);
+        out.put_u64_le(self.sessions);
+        facts
+    }
+
+    pub fn decode(facts: &Facts) -> KvFacts {
+        let mut bytes = &facts[..];
+        let is_applied = bytes.get_u64_le() & 1 != 0;
+        let applied = LogId { term: bytes.get_u64_le(), index: bytes.get_u64_le() };
+        KvFacts {
+            applied: is_applied.then_some(applied),
+            revision: bytes.get_u64_le(),
+            sessions: bytes.get_u64_le(),
+        }
+    }
+}
+
+/// Longest part of a record before its value.
+pub const MAX_RECORD_HEAD_BYTES: usize = RECORD_HEAD_BYTES + 8;
+
+/// Encodes what comes before a record's value; returns it with its length.
+pub fn encode_record_head(record: &Record) -> ([u8; MAX_RECORD_HEAD_BYTES], usize) {
+    let mut head = [0; MAX_RECORD_HEAD_BYTES];
+    let mut out = &mut head[..];
+    out.put_u64_le(record.create_revision);
+    out.put_u64_le(record.mod_revision);
+    out.put_u64_le(record.version);
+    out.put_u8(if record.expires_at_ms.is_some() { FLAG_EXPIRES } else { 0 });
+    if let Some(expires_at_ms) = record.expires_at_ms {
+        out.put_u64_le(expires_at_ms);
+    }
+    let len = MAX_RECORD_HEAD_BYTES - out.len();
+    (head, len)
+}
+
+/// Decodes a record; the value shares what was read.
+pub fn decode_record(stored: StoredValue) -> Result<Record, BadBytes> {
+    let StoredValue { head: mut bytes, body } = stored;
+    let mut record = decode_record_head(&mut bytes)?;
+    record.value = match (bytes.is_empty(), body.is_empty()) {
+        (_, true) => bytes,
+        (true, false) => body,
+        (false, false) => return Err(BadBytes("a record is cut in its value")),
+    };
+    Ok(record)
+}
+
+/// Decodes what comes before a record's value, and takes it off `bytes`.
+pub fn decode_record_head(bytes: &mut impl Buf) -> Result<Record, BadBytes> {
+    if bytes.remaining() < RECORD_HEAD_BYTES {
         return Err(BadBytes("a record is too short"));
     }
     let (create_revision, mod_revision, version) =
         (bytes.get_u64_le(), bytes.get_u64_le(), bytes.get_u64_le());
     let expires_at_ms = match bytes.get_u8() {
         0 => None,
-        FLAG_EXPIRES if bytes.len() >= 8 => Some(bytes.get_u64_le()),
+        FLAG_EXPIRES if bytes.remaining() >= 8 => Some(bytes.get_u64_le()),
         _ => return Err(BadBytes("a record has unknown flags")),
     };
-    Ok(Record { create_revision, mod_revision, version, expires_at_ms, value: bytes })
+    Ok(Record { create_revision, mod_revision, version, expires_at_ms, value: Bytes::new() })
 }
 
 /// What the store remembers of a client's last write.
@@ -143,11 +197,6 @@ pub fn decode_log_id(bytes: &Bytes) -> Result<(LogId, Bytes), BadBytes> {
     Ok((id, bytes))
 }
 
-/// Decodes a revision or a count.
-pub fn decode_u64(bytes: &[u8]) -> Result<Revision, BadBytes> {
-    bytes.try_into().map(u64::from_le_bytes).map_err(|_| BadBytes("a number has the wrong length"))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -183,7 +232,23 @@ mod tests {
                 expires_at_ms,
                 value: value.into(),
             };
-            prop_assert_eq!(decode_record(encode_record(&record).into()), Ok(record));
+            let (head, len) = encode_record_head(&record);
+            let head = Bytes::copy_from_slice(&head[..len]);
+            let inline = StoredValue { head: [&head, &record.value].map(|b| &b[..]).concat().into(), body: Bytes::new() };
+            prop_assert_eq!(decode_record(inline), Ok(record.clone()));
+            let outline = StoredValue { head, body: record.value.clone() };
+            prop_assert_eq!(decode_record(outline), Ok(record));
+        }
+
+        #[test]
+        fn facts_come_back(
+            applied in any::<Option<(u64, u64)>>(),
+            revision in any::<u64>(),
+            sessions in any::<u64>(),
+        ) {
+            let applied = applied.map(|(term, index)| LogId { term, index });
+            let facts = KvFacts { applied, revision, sessions };
+            prop_assert_eq!(KvFacts::decode(&facts.encode()), facts);
         }
 
         #[test]
@@ -195,7 +260,11 @@ mod tests {
         #[test]
         fn garbage_never_panics(bytes in proptest::collection::vec(any::<u8>(), 0..64)) {
             let _ = decode_session(&bytes);
-            let _ = decode_record(bytes.clone().into());
+            let (head, body) = bytes.split_at(bytes.len() / 2);
+            let _ = decode_record(StoredValue {
+                head: Bytes::copy_from_slice(head),
+                body: Bytes::copy_from_slice(body),
+            });
             let _ = decode_log_id(&bytes.into());
         }
     }

@@ -7,16 +7,16 @@
 //! It is bounded: past [`MAX_SESSIONS`] clients the one that wrote longest ago is forgotten, and a
 //! retry of its last write would then apply again. The age is a log index, so every node forgets the same one.
 
+use super::bad;
 use super::layout::{self, Session};
-use super::{SYSTEM, bad};
+use crate::storage::TreeId;
 use crate::storage::cursor::Bounds;
 use crate::storage::error::StorageError;
 use crate::storage::txn::WriteTxn;
 use crate::types::{Outcome, RequestId};
 
-pub(crate) const SESSIONS: &str = "sessions";
-pub(crate) const AGES: &str = "session-age";
-const COUNT: &[u8] = b"sessions";
+pub(crate) const SESSIONS: TreeId = TreeId::new(2);
+pub(crate) const AGES: TreeId = TreeId::new(3);
 
 /// Clients remembered: about 4 MiB of tree with names of ordinary length.
 pub const MAX_SESSIONS: u64 = 16_384;
@@ -45,6 +45,7 @@ pub(super) fn replay(
 /// Remembers the outcome of a request that was applied at log index `used_at`.
 pub(super) fn remember(
     txn: &mut WriteTxn<'_>,
+    count: &mut u64,
     request_id: &RequestId,
     used_at: u64,
     outcome: &Outcome,
@@ -54,7 +55,7 @@ pub(super) fn remember(
         Some(before) => {
             txn.delete(AGES, &layout::age_key(before.used_at, client))?;
         }
-        None => make_room(txn)?,
+        None => make_room(txn, count)?,
     }
     let session = Session { sequence: request_id.sequence, used_at, outcome: outcome.clone() };
     txn.put(SESSIONS, client.as_bytes(), &layout::encode_session(&session))?;
@@ -63,11 +64,9 @@ pub(super) fn remember(
 }
 
 /// Counts one more session, and forgets the oldest when there are too many.
-fn make_room(txn: &mut WriteTxn<'_>) -> Result<(), StorageError> {
-    let stored = txn.get(SYSTEM, COUNT)?;
-    let count = stored.map_or(Ok(0), |bytes| layout::decode_u64(&bytes)).map_err(bad)?;
-    if count < MAX_SESSIONS {
-        txn.put(SYSTEM, COUNT, &(count + 1).to_le_bytes())?;
+fn make_room(txn: &mut WriteTxn<'_>, count: &mut u64) -> Result<(), StorageError> {
+    if *count < MAX_SESSIONS {
+        *count += 1;
         return Ok(());
     }
     let oldest = txn.range(AGES, Bounds::ALL)?.keys().next();

@@ -1,15 +1,17 @@
 //! Reading the state machine: pinned, immutable states and where to get them.
 
+use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
 
-use super::layout::{self, BadBytes};
-use super::{APPLIED, AppliedState, KV, MEMBERSHIP, REVISION, SYSTEM, bad};
-use crate::storage::cursor::{Bounds, Range};
+use super::layout::{self, BadBytes, KvFacts};
+use super::{AppliedState, KV, MEMBERSHIP, SYSTEM, bad};
+use crate::storage::cursor::{Bounds, Lent, Range};
 use crate::storage::error::StorageError;
 use crate::storage::snapshot::{Reader, Snapshot};
+use crate::storage::{Facts, TreeId};
 use crate::types::{Key, KeyRange, LogId, Record, Revision};
 
 /// Hands out the newest state, from any thread, without a lock. Cheap to clone; after a snapshot was
@@ -29,7 +31,7 @@ impl KvReader {
     }
 
     /// Pins the newest committed state.
-    pub fn snapshot(&self) -> Result<KvSnapshot, StorageError> {
+    pub fn snapshot(&self) -> KvSnapshot {
         KvSnapshot::new(self.current.load().snapshot())
     }
 }
@@ -38,25 +40,23 @@ impl KvReader {
 #[derive(Clone)]
 pub struct KvSnapshot {
     snapshot: Snapshot,
-    revision: Revision,
+    facts: KvFacts,
 }
 
 impl KvSnapshot {
-    pub(in crate::storage) fn new(snapshot: Snapshot) -> Result<KvSnapshot, StorageError> {
-        let stored = snapshot.get(SYSTEM, REVISION)?;
-        let revision = stored.map_or(Ok(0), |bytes| layout::decode_u64(&bytes)).map_err(bad)?;
-        Ok(KvSnapshot { snapshot, revision })
+    pub(in crate::storage) fn new(snapshot: Snapshot) -> KvSnapshot {
+        let facts = KvFacts::decode(snapshot.facts());
+        KvSnapshot { snapshot, facts }
     }
 
     /// Revision of the last write this state holds.
     pub fn revision(&self) -> Revision {
-        self.revision
+        self.facts.revision
     }
 
     /// The last log entry this state holds.
-    pub fn applied(&self) -> Result<Option<LogId>, StorageError> {
-        let stored = self.snapshot.get(SYSTEM, APPLIED)?;
-        stored.map(|bytes| Ok(layout::decode_log_id(&bytes).map_err(bad)?.0)).transpose()
+    pub fn applied(&self) -> Option<LogId> {
+        self.facts.applied
     }
 
     /// The last membership entry this state holds: where it stood, and its bytes.
@@ -67,23 +67,29 @@ impl KvSnapshot {
 
     /// Both of the above.
     pub fn applied_state(&self) -> Result<AppliedState, StorageError> {
-        Ok(AppliedState { last: self.applied()?, membership: self.membership()? })
+        Ok(AppliedState { last: self.applied(), membership: self.membership()? })
     }
 
     /// The record of `key`.
     pub fn get(&self, key: &Key) -> Result<Option<Record>, StorageError> {
-        let stored = self.snapshot.get(KV, key.as_bytes())?;
-        stored.map(|bytes| layout::decode_record(bytes).map_err(bad)).transpose()
+        let stored = self.snapshot.get_stored(KV, key.as_bytes())?;
+        stored.map(|stored| layout::decode_record(stored).map_err(bad)).transpose()
     }
 
-    /// The records of a range, in key order or backwards.
-    pub fn records(&self, range: &KeyRange, reverse: bool) -> Result<Records, StorageError> {
-        Ok(Records { inner: self.snapshot.range(KV, range.clone())?, reverse })
+    /// The records of a range, in key order or backwards. `keys_only`: without their values, which
+    /// are not read where they lie outside of their leaf.
+    pub fn records(&self, range: &KeyRange, reverse: bool, keys_only: bool) -> Records {
+        Records { inner: self.snapshot.range(KV, range.clone()), reverse, keys_only }
     }
 
-    /// The raw pairs of any tree, for snapshots.
-    pub(crate) fn pairs(&self, tree: &str) -> Result<Range<Snapshot>, StorageError> {
+    /// The raw entries of any tree, for snapshots.
+    pub(in crate::storage) fn entries(&self, tree: TreeId) -> Range<Snapshot> {
         self.snapshot.range(tree, Bounds::ALL)
+    }
+
+    /// What the root holds beside the trees, for snapshots.
+    pub(in crate::storage) fn facts(&self) -> &Facts {
+        self.snapshot.facts()
     }
 }
 
@@ -91,17 +97,29 @@ impl KvSnapshot {
 pub struct Records {
     inner: Range<Snapshot>,
     reverse: bool,
+    keys_only: bool,
 }
 
 impl Iterator for Records {
     type Item = Result<(Key, Record), StorageError>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        let pair = if self.reverse { self.inner.next_back() } else { self.inner.next() };
-        pair.map(|pair| {
-            let (key, value) = pair?;
-            let key = Key::new(key).map_err(|_| bad(BadBytes("a key has a bad length")))?;
-            Ok((key, layout::decode_record(value).map_err(bad)?))
-        })
+        let keys_only = self.keys_only;
+        let read = |entry: Lent<'_>| ControlFlow::Break(read_record(entry, keys_only));
+        let record = match self.reverse {
+            false => self.inner.visit(read),
+            true => self.inner.visit_back(read),
+        };
+        record.transpose().map(Result::flatten)
     }
+}
+
+fn read_record(entry: Lent<'_>, keys_only: bool) -> Result<(Key, Record), StorageError> {
+    let key = Key::new(Bytes::copy_from_slice(entry.key));
+    let key = key.map_err(|_| bad(BadBytes("a key has a bad length")))?;
+    let record = match keys_only {
+        true => layout::decode_record_head(&mut entry.head()),
+        false => layout::decode_record(entry.value()?),
+    };
+    Ok((key, record.map_err(bad)?))
 }

@@ -14,6 +14,7 @@ use bytes::Bytes;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
+use crate::storage::TreeId;
 use crate::storage::cursor::Bounds;
 use crate::storage::disk::Disk;
 use crate::storage::disk::MemDisk;
@@ -22,6 +23,10 @@ use crate::storage::snapshot::Snapshot;
 use crate::storage::store::{Store, StoreOptions};
 
 const FILE: &str = "conure.db";
+
+/// The tree that most tests use, and others.
+const T: TreeId = TreeId::new(0);
+const U: TreeId = TreeId::new(1);
 
 /// A tree as it should be.
 type Model = BTreeMap<Vec<u8>, Vec<u8>>;
@@ -35,7 +40,7 @@ fn open(disk: &MemDisk) -> Result<Store, StorageError> {
 fn put_all<'a>(store: &mut Store, entries: impl IntoIterator<Item = (&'a [u8], &'a [u8])>) {
     let mut txn = store.begin();
     for (key, value) in entries {
-        txn.put("t", key, value).unwrap();
+        txn.put(T, key, value).unwrap();
     }
     txn.commit().unwrap();
 }
@@ -47,18 +52,18 @@ fn checkpoint(store: &mut Store) -> Result<(), StorageError> {
     Ok(())
 }
 
-/// Everything in tree "t" of the snapshot.
+/// Everything in tree [`T`] of the snapshot.
 fn contents(snapshot: &Snapshot) -> Result<Model, StorageError> {
     snapshot
-        .range("t", Bounds::ALL)?
+        .range(T, Bounds::ALL)
         .map(|entry| entry.map(|(key, value)| (key.to_vec(), value.to_vec())))
         .collect()
 }
 
 #[track_caller]
 fn assert_holds(snapshot: &Snapshot, model: &Model) {
-    assert_eq!(snapshot.len("t").unwrap(), model.len() as u64);
-    let mut entries = snapshot.range("t", Bounds::ALL).unwrap();
+    assert_eq!(snapshot.len(T), model.len() as u64);
+    let mut entries = snapshot.range(T, Bounds::ALL);
     for (key, value) in model {
         let (found_key, found_value) = entries.next().expect("an entry is missing").unwrap();
         assert!(found_key == key && found_value == value, "{}", key.escape_ascii());

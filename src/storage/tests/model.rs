@@ -142,11 +142,11 @@ impl World {
             match *write {
                 Write::Put { key: nth, len, fill } => {
                     let value = vec![fill; len];
-                    let was_present = txn.put("t", &key(nth), &value)?;
+                    let was_present = txn.put(T, &key(nth), &value)?;
                     assert_eq!(was_present, model.insert(key(nth), value).is_some());
                 }
                 Write::Delete { key: nth } => {
-                    assert_eq!(txn.delete("t", &key(nth))?, model.remove(&key(nth)).is_some());
+                    assert_eq!(txn.delete(T, &key(nth))?, model.remove(&key(nth)).is_some());
                 }
                 Write::DeleteRange { from, keys } => {
                     let (low, high) = (key(from), key(from.wrapping_add(keys)));
@@ -156,15 +156,15 @@ impl World {
                     };
                     let before = model.len();
                     model.retain(|key, _| *key < low || *key >= high);
-                    assert_eq!(txn.delete_range("t", bounds)?, (before - model.len()) as u64);
+                    assert_eq!(txn.delete_range(T, bounds)?, (before - model.len()) as u64);
                 }
                 Write::Clear => {
-                    txn.clear("t")?;
+                    txn.clear(T)?;
                     model.clear();
                 }
             }
         }
-        assert_eq!(txn.len("t")?, model.len() as u64);
+        assert_eq!(txn.len(T)?, model.len() as u64);
         if commits {
             txn.commit()?;
             self.committed = model;

@@ -95,7 +95,7 @@ fn the_file_shrinks_when_its_tail_is_free() {
     checkpoint(&mut store).unwrap();
     assert!(file_len(&disk) > 8_000_000);
     let mut txn = store.begin();
-    txn.clear("t").unwrap();
+    txn.clear(T).unwrap();
     txn.commit().unwrap();
     checkpoint(&mut store).unwrap(); // the durable root still held the pages when it began
     // Nothing changes any more, but the tail is worth cutting: the free list makes way, then it goes.
@@ -114,10 +114,10 @@ fn a_rolled_back_transaction_returns_its_pages() {
     put_all(&mut store, [(&b"a"[..], &[1; 100][..])]);
     for _ in 0..10 {
         let mut txn = store.begin();
-        (0..300).for_each(|nth| assert!(!txn.put("t", &key(nth), &[2; 5_000]).unwrap()));
+        (0..300).for_each(|nth| assert!(!txn.put(T, &key(nth), &[2; 5_000]).unwrap()));
     }
     let stats = store.stats();
-    assert_eq!(stats.live_bytes, 4 * PAGE_BYTES as u64, "metas, catalog, leaf");
+    assert_eq!(stats.live_bytes, 3 * PAGE_BYTES as u64, "metas, leaf");
     assert!(stats.file_bytes < 3_000_000, "{stats:?}");
     store.check().unwrap();
 }
@@ -148,10 +148,10 @@ fn a_checkpoint_runs_beside_commits_that_replace_all_it_writes() {
     assert!(store.stats().dirty_bytes >= dirty, "what came later is still dirty");
     assert_eq!(store.stats().durable_txn, 1);
     drop(store);
-    let store = open(&disk).unwrap();
+    let mut store = open(&disk).unwrap();
     store.check().unwrap();
     let snapshot = store.snapshot();
-    assert!((0..300).all(|nth| snapshot.get("t", &key(nth)).unwrap().unwrap() == [1; 1_500][..]));
+    assert!((0..300).all(|nth| snapshot.get(T, &key(nth)).unwrap().unwrap() == [1; 1_500][..]));
 }
 
 #[test]
@@ -176,7 +176,7 @@ fn readers_beside_the_writer_see_whole_transactions() {
     let write = |store: &mut Store, round: u64| {
         let mut txn = store.begin();
         for nth in 0..KEYS {
-            txn.put("t", &key(nth), &round.to_le_bytes().repeat(60)).unwrap();
+            txn.put(T, &key(nth), &round.to_le_bytes().repeat(60)).unwrap();
         }
         txn.commit().unwrap();
     };
@@ -189,16 +189,13 @@ fn readers_beside_the_writer_see_whole_transactions() {
                 let mut last = 0;
                 while !stop.load(Ordering::Relaxed) {
                     let snapshot = reader.snapshot();
-                    let values: Vec<Bytes> = snapshot
-                        .range("t", Bounds::ALL)
-                        .unwrap()
-                        .map(|entry| entry.unwrap().1)
-                        .collect();
+                    let values: Vec<Bytes> =
+                        snapshot.range(T, Bounds::ALL).map(|entry| entry.unwrap().1).collect();
                     assert_eq!(values.len() as u64, KEYS);
                     let round = u64::from_le_bytes(values[0][..8].try_into().unwrap());
                     assert!(values.iter().all(|value| value == &values[0]), "thread {thread}");
                     assert!(round >= last, "snapshots do not go back");
-                    assert_eq!(snapshot.get("t", &key(round % KEYS)).unwrap().unwrap(), values[0]);
+                    assert_eq!(snapshot.get(T, &key(round % KEYS)).unwrap().unwrap(), values[0]);
                     last = round;
                 }
             });
@@ -224,8 +221,8 @@ fn pins_hold_while_pages_are_reused_as_fast_as_can_be() {
     let mut store = open(&MemDisk::new()).unwrap();
     let transfer = |store: &mut Store, left: u64| {
         let mut txn = store.begin();
-        txn.put("t", b"left", &left.to_le_bytes()).unwrap();
-        txn.put("u", b"right", &(SUM - left).to_le_bytes()).unwrap();
+        txn.put(T, b"left", &left.to_le_bytes()).unwrap();
+        txn.put(U, b"right", &(SUM - left).to_le_bytes()).unwrap();
         txn.commit().unwrap();
     };
     transfer(&mut store, 0);
@@ -236,11 +233,11 @@ fn pins_hold_while_pages_are_reused_as_fast_as_can_be() {
             scope.spawn(move || {
                 while !stop.load(Ordering::Relaxed) {
                     let snapshot = reader.snapshot();
-                    let account = |tree: &str, key: &[u8]| {
+                    let account = |tree: TreeId, key: &[u8]| {
                         let value = snapshot.get(tree, key).unwrap().unwrap();
                         u64::from_le_bytes(value[..].try_into().unwrap())
                     };
-                    assert_eq!(account("t", b"left") + account("u", b"right"), SUM);
+                    assert_eq!(account(T, b"left") + account(U, b"right"), SUM);
                 }
             });
         }

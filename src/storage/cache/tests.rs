@@ -1,0 +1,147 @@
+//! The cache under eviction, and under readers on other threads.
+
+use std::sync::atomic::AtomicBool;
+
+use super::*;
+use crate::storage::page::{self, PageKind};
+
+fn at(number: u64, birth: u64) -> PageRef {
+    PageRef { number, birth, span: 1 }
+}
+
+/// Enters a page as a reader does that missed it.
+fn install(cache: &Cache, number: u64) {
+    let guard = pin();
+    let mut frame = cache.free_frame(&guard);
+    frame.fill(number as u8);
+    page::init(&mut *frame, PageKind::Leaf, at(number, 1));
+    cache.install(at(number, 1), frame, &guard);
+    drop(guard);
+    settle(cache);
+}
+
+/// Waits until the frames on their way back are back: readers of other tests are in the same epochs.
+fn settle(cache: &Cache) {
+    for _ in 0..10_000_000 {
+        if cache.memory.pool().returning == 0 {
+            return;
+        }
+        pin().flush();
+        std::thread::yield_now();
+    }
+    panic!("some reader stays pinned for good");
+}
+
+fn has(cache: &Cache, number: u64) -> bool {
+    let guard = pin();
+    let page = cache.get(at(number, 1), &guard);
+    page.is_some_and(|page| {
+        assert_eq!(page::reference(&page), at(number, 1));
+        assert_eq!(page[4_000], number as u8);
+        true
+    })
+}
+
+fn publish(writer: &mut CacheWriter, number: u64) {
+    writer.create(PageKind::Leaf, at(number, 1), &pin(), |bytes| bytes[32..].fill(number as u8));
+    writer.publish(at(number, 1));
+}
+
+#[test]
+fn the_pool_stays_within_its_size_and_keeps_what_is_read() {
+    let pages = 512;
+    let (cache, _writer) = Cache::new(pages * PAGE_BYTES);
+    install(&cache, 7);
+    for number in 100..20_000 {
+        install(&cache, number);
+        assert!(has(&cache, 7), "read on every round, dropped at {number}");
+    }
+    assert!(!has(&cache, 100));
+    assert!(cache.used_bytes() <= (pages + EVICTION) * PAGE_BYTES, "{}", cache.used_bytes());
+}
+
+#[test]
+fn dirty_pages_stay_until_they_are_clean() {
+    let (cache, mut writer) = Cache::new(128 * PAGE_BYTES);
+    (2..400).for_each(|number| publish(&mut writer, number));
+    (1_000..2_000).for_each(|number| install(&cache, number));
+    assert!((2..400).all(|number| has(&cache, number)));
+    (2..400).for_each(|number| cache.mark_clean(at(number, 1)));
+    (2_000..12_000).for_each(|number| install(&cache, number));
+    assert!((2..400).all(|number| !has(&cache, number)), "clean and not read any more");
+}
+
+#[test]
+fn private_pages_are_the_writers_alone() {
+    let (cache, mut writer) = Cache::new(128 * PAGE_BYTES);
+    let (own, guard) = (at(9, 4), pin());
+    writer.create(PageKind::Leaf, own, &guard, |bytes| bytes[100] = 1);
+    assert!(cache.get(own, &guard).is_none());
+    writer.private_mut(own)[100] += 1;
+    assert_eq!(writer.private(own)[100], 2);
+    writer.publish(own);
+    assert_eq!(cache.get(own, &guard).unwrap()[100], 2);
+    writer.forget(own);
+    assert!(cache.get(own, &guard).is_none());
+    let again = at(9, 5);
+    writer.create(PageKind::Leaf, again, &guard, |_| ());
+    writer.drop_private(again);
+    assert!(cache.get(again, &guard).is_none());
+}
+
+#[test]
+fn a_page_read_under_a_damaged_reference_gives_way_to_the_writer() {
+    let (cache, mut writer) = Cache::new(128 * PAGE_BYTES);
+    install(&cache, 9);
+    let guard = pin();
+    let seen = cache.get(at(9, 1), &guard).unwrap();
+    writer.create(PageKind::Leaf, at(9, 2), &guard, |bytes| bytes[4_000] = 77);
+    assert_eq!(seen[4_000], 9, "what a pinned reader holds does not change");
+    writer.publish(at(9, 2));
+    assert_eq!(page::reference(&cache.get(at(9, 2), &guard).unwrap()), at(9, 2));
+}
+
+/// Every byte of a page that readers see is of one generation, while the writer reuses numbers and
+/// frames as fast as it can and a small pool evicts.
+#[test]
+#[allow(clippy::disallowed_methods)] // real threads are what is tested
+fn readers_never_see_a_page_change() {
+    let (cache, mut writer) = Cache::new(128 * PAGE_BYTES);
+    let done = AtomicBool::new(false);
+    let numbers = 2..66_u64;
+    std::thread::scope(|scope| {
+        for reader in 0..2 {
+            let (cache, done, numbers) = (&cache, &done, numbers.clone());
+            scope.spawn(move || {
+                let mut seen = 0_u64;
+                while !done.load(Ordering::Relaxed) || seen == 0 {
+                    for number in numbers.clone() {
+                        let guard = pin();
+                        let Some(page) = cache.get(at(number, 0), &guard) else { continue };
+                        let generation = page[100];
+                        for _ in 0..3 {
+                            assert!(page[100..].iter().all(|&byte| byte == generation));
+                        }
+                        seen += 1;
+                    }
+                    let (number, guard) = (1_000 + reader * 1_000 + seen % 500, pin());
+                    let mut frame = cache.free_frame(&guard);
+                    page::init(&mut *frame, PageKind::Leaf, at(number, 1));
+                    cache.install(at(number, 1), frame, &guard);
+                }
+            });
+        }
+        for generation in 1..3_000_u64 {
+            for number in numbers.clone().step_by(1 + generation as usize % 3) {
+                let page = at(number, generation);
+                writer.forget(page);
+                writer.create(PageKind::Leaf, page, &pin(), |bytes| {
+                    bytes[32..].fill(generation as u8);
+                });
+                writer.publish(page);
+            }
+            writer.collect(&pin());
+        }
+        done.store(true, Ordering::Relaxed);
+    });
+}

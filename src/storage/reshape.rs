@@ -1,0 +1,270 @@
+//! Changes that alter the shape of the tree: splits, joins, more levels and fewer.
+//!
+//! A change walks down to the leaf, changes it, and hands each parent on the way up what became of
+//! its child ([`Pieces`]): nothing, one page or several. The parent adopts them, which may make
+//! pieces of it in turn.
+//!
+//! A node whose cells need more than a page is cut into several ([`super::split`]). One of which a
+//! change leaves less than a third is joined with a sibling, or evened out with it when both do not
+//! fit one page; a third, not half, so that a put right after does not split again. Every branch has
+//! at least two children. Nodes of several pages are rebuilt on each change rather than edited.
+
+use std::ops::Range;
+
+use crate::storage::btree::value_page;
+use crate::storage::cache::Guard;
+use crate::storage::draft::Draft;
+use crate::storage::error::StorageError;
+use crate::storage::node::{Cell, Node, NodeMut, Payload};
+use crate::storage::page::{PAGE_BYTES, PageRef};
+use crate::storage::pager::Pages;
+use crate::storage::root::Tree;
+use crate::storage::split::{Pieces, build, pack};
+
+/// A node that uses less is joined with a sibling.
+pub const UNDERFULL_BYTES: usize = PAGE_BYTES / 3;
+
+/// What a change below a node did.
+struct Change {
+    pieces: Pieces,
+    /// Whether the key was there before.
+    was_present: bool,
+    /// Whether the node may have become underfull.
+    shrunk: bool,
+}
+
+/// Puts (`Some`) or removes (`None`) a cell under the root, then makes what is left of the root one
+/// node again: more branches above pieces, fewer above a single child.
+pub fn change(
+    draft: &mut Draft,
+    tree: &mut Tree,
+    root: PageRef,
+    key: &[u8],
+    new: Option<Payload<'_>>,
+    guard: &Guard,
+) -> Result<bool, StorageError> {
+    let mut level = Node::of(&draft.node(root, guard)?).level();
+    let below = change_under(draft, root, level, key, new, true, guard)?;
+    let Change { mut pieces, was_present, .. } = below;
+    while let Some(first) = pieces.first.filter(|_| !pieces.rest.is_empty()) {
+        level += 1;
+        let children: Vec<Cell<'_>> = std::iter::once((&[][..], first))
+            .chain(pieces.rest.iter().map(|(key, page)| (&key[..], *page)))
+            .map(|(key, page)| Cell { key, payload: Payload::Child(page) })
+            .collect();
+        pieces = build(draft, level, &children, true, guard)?;
+    }
+    while let Some(root) = pieces.first {
+        let page = draft.page(root, guard)?;
+        let node = Node::of(&page);
+        if node.is_leaf() || node.count() > 1 {
+            break;
+        }
+        let only = node.child(0);
+        drop(page);
+        draft.discard(root)?;
+        pieces.first = Some(only);
+    }
+    tree.root = pieces.first;
+    Ok(was_present)
+}
+
+/// Puts or removes a cell under the node at `at`. `on_edge`: no key of the tree is right of it.
+fn change_under(
+    draft: &mut Draft,
+    at: PageRef,
+    level: u8,
+    key: &[u8],
+    new: Option<Payload<'_>>,
+    on_edge: bool,
+    guard: &Guard,
+) -> Result<Change, StorageError> {
+    let page = draft.child(at, level, guard)?;
+    let node = Node::of(&page);
+    if node.is_leaf() {
+        drop(page);
+        return change_leaf(draft, at, key, new, on_edge, guard);
+    }
+    let slot = node.child_slot(key);
+    let (child, on_edge) = (node.child(slot), on_edge && slot + 1 == node.count());
+    drop(page);
+    let below = change_under(draft, child, level - 1, key, new, on_edge, guard)?;
+    let mut pieces = adopt(draft, at, slot, below.pieces, on_edge, guard)?;
+    if let (Some(at), true) = (pieces.only(), below.shrunk) {
+        pieces = relieve(draft, at, slot, guard)?;
+    }
+    Ok(Change { pieces, ..below })
+}
+
+fn change_leaf(
+    draft: &mut Draft,
+    at: PageRef,
+    key: &[u8],
+    new: Option<Payload<'_>>,
+    on_edge: bool,
+    guard: &Guard,
+) -> Result<Change, StorageError> {
+    let page = draft.page(at, guard)?;
+    let node = Node::of(&page);
+    let (found, old) = match node.search(key) {
+        Ok(slot) => (slot..slot + 1, Some((node.cell_size(slot), value_page(node.payload(slot))))),
+        Err(slot) => (slot..slot, None),
+    };
+    let new = new.map(|payload| Cell { key, payload });
+    let was_present = old.is_some();
+    let new_size = new.map_or(0, |new| new.size(node.prefix_len()));
+    let shrunk = old.is_some_and(|(size, _)| size > new_size);
+    drop(page);
+    if let Some((_, Some(value))) = old {
+        draft.discard(value)?;
+    }
+    let pieces = if !was_present && new.is_none() {
+        Pieces::one(at)
+    } else {
+        splice(draft, at, found, new.as_slice(), on_edge, guard)?
+    };
+    Ok(Change { pieces, was_present, shrunk })
+}
+
+/// Lets the branch at `at` take `pieces` in place of its child at `slot`.
+fn adopt(
+    draft: &mut Draft,
+    at: PageRef,
+    slot: usize,
+    pieces: Pieces,
+    on_edge: bool,
+    guard: &Guard,
+) -> Result<Pieces, StorageError> {
+    let Some(first) = pieces.first else {
+        return disown(draft, at, slot, guard);
+    };
+    let present = Node::of(&draft.page(at, guard)?).child(slot);
+    let at = if present == first {
+        at
+    } else {
+        draft.edit(at, guard, |bytes| NodeMut::of(bytes).set_child(slot, first))?
+    };
+    if pieces.rest.is_empty() {
+        return Ok(Pieces::one(at));
+    }
+    splice(draft, at, slot + 1..slot + 1, &children(&pieces.rest), on_edge, guard)
+}
+
+/// Takes the child at `slot`, of which nothing is left, out of the branch at `at`.
+fn disown(
+    draft: &mut Draft,
+    at: PageRef,
+    slot: usize,
+    guard: &Guard,
+) -> Result<Pieces, StorageError> {
+    let page = draft.page(at, guard)?;
+    let node = Node::of(&page);
+    if slot > 0 || node.count() == 1 {
+        drop(page);
+        return splice(draft, at, slot..slot + 1, &[], false, guard);
+    }
+    // The next child becomes the first and loses its lower bound.
+    let heir = Cell { key: &[], payload: Payload::Child(node.child(1)) };
+    drop(page);
+    splice(draft, at, 0..2, &[heir], false, guard)
+}
+
+/// Joins the child at `slot` of the branch at `at` with a sibling, or evens the two out, when it is
+/// underfull.
+fn relieve(
+    draft: &mut Draft,
+    at: PageRef,
+    slot: usize,
+    guard: &Guard,
+) -> Result<Pieces, StorageError> {
+    let unchanged = Pieces::one(at);
+    let parent = draft.page(at, guard)?;
+    let node = Node::of(&parent);
+    // A child that vanished left its place to the next one, or to none.
+    let slot = slot.min(node.count() - 1);
+    let level = node.level() - 1;
+    let child = draft.child(node.child(slot), level, guard)?;
+    if node.count() == 1 || !is_underfull(&Node::of(&child)) {
+        return Ok(unchanged);
+    }
+    let left_slot = slot.saturating_sub(1);
+    let (left_at, right_at) = (node.child(left_slot), node.child(left_slot + 1));
+    let separator = node.key(left_slot + 1);
+    // Copies: what is built from them is built by the owner of the originals.
+    let left = draft.child(left_at, level, guard)?.to_vec();
+    let right = draft.child(right_at, level, guard)?.to_vec();
+    drop((parent, child));
+
+    let (left, right) = (Node::of(&left), Node::of(&right));
+    let (left_keys, right_keys) = (left.keys(), right.keys());
+    let mut cells: Vec<Cell<'_>> = left.cells(&left_keys).chain(right.cells(&right_keys)).collect();
+    if level > 0 {
+        cells[left.count()].key = &separator; // it stood in the parent only
+    }
+    if let [only, last] = &pack(&cells, level, false)[..]
+        && (only.end, last.start) == (left.count(), left.count())
+    {
+        return Ok(unchanged); // they cannot be evened out better
+    }
+    let pieces = build(draft, level, &cells, false, guard)?;
+    draft.discard(left_at)?;
+    draft.discard(right_at)?;
+    let first = pieces.first.expect("two nodes have cells");
+    let at = draft.edit(at, guard, |bytes| NodeMut::of(bytes).set_child(left_slot, first))?;
+    let right_slot = left_slot + 1;
+    splice(draft, at, right_slot..right_slot + 1, &children(&pieces.rest), false, guard)
+}
+
+fn is_underfull(node: &Node<'_>) -> bool {
+    node.used_bytes() < UNDERFULL_BYTES || (!node.is_leaf() && node.count() < 2)
+}
+
+fn children(pieces: &[(Vec<u8>, PageRef)]) -> Vec<Cell<'_>> {
+    pieces.iter().map(|(key, page)| Cell { key, payload: Payload::Child(*page) }).collect()
+}
+
+/// Replaces the cells in `slots` of the node at `at` by `new`: in place where they fit a page,
+/// otherwise by building its pieces anew.
+fn splice(
+    draft: &mut Draft,
+    at: PageRef,
+    slots: Range<usize>,
+    new: &[Cell<'_>],
+    on_edge: bool,
+    guard: &Guard,
+) -> Result<Pieces, StorageError> {
+    let page = draft.page(at, guard)?;
+    let node = Node::of(&page);
+    let count = node.count() - slots.len() + new.len();
+    if count == 0 {
+        drop(page);
+        draft.discard(at)?;
+        return Ok(Pieces { first: None, rest: Vec::new() });
+    }
+    let gone: usize = slots.clone().map(|slot| node.cell_size(slot)).sum();
+    let is_unbounded = |nth: usize| !node.is_leaf() && slots.start + nth == 0;
+    let prefix = node.prefix();
+    let fits =
+        new.iter().enumerate().all(|(nth, cell)| is_unbounded(nth) || cell.key.starts_with(prefix))
+            && node.used_bytes() - gone
+                + new.iter().map(|cell| cell.size(prefix.len())).sum::<usize>()
+                <= PAGE_BYTES;
+    if at.span == 1 && fits {
+        drop(page);
+        let at = draft.edit(at, guard, |bytes| {
+            let mut node = NodeMut::of(bytes);
+            slots.clone().for_each(|_| node.remove(slots.start));
+            new.iter().enumerate().for_each(|(nth, cell)| node.insert(slots.start + nth, cell));
+        })?;
+        return Ok(Pieces::one(at));
+    }
+    let appends = on_edge && slots.end == node.count() && new.len() > slots.len();
+    let page = page.to_vec();
+    let node = Node::of(&page);
+    let keys = node.keys();
+    let mut cells: Vec<Cell<'_>> = node.cells(&keys).collect();
+    cells.splice(slots, new.iter().copied());
+    let pieces = build(draft, node.level(), &cells, appends, guard)?;
+    draft.discard(at)?;
+    Ok(pieces)
+}
