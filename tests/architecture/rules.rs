@@ -96,6 +96,21 @@ const CONFINED: &[Confined] = &[
         homes: &["client"],
         why: "there is one HTTP client, with one way to retry",
     },
+    Confined {
+        family: "lmdb",
+        homes: &["bin::conure-bench"],
+        why: "other engines are measured, not used",
+    },
+    Confined {
+        family: "redb",
+        homes: &["bin::conure-bench"],
+        why: "other engines are measured, not used",
+    },
+    Confined {
+        family: "fjall",
+        homes: &["bin::conure-bench"],
+        why: "other engines are measured, not used",
+    },
     Confined { family: "reedline", homes: &["shell"], why: "only a prompt edits lines" },
 ];
 

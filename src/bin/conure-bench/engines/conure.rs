@@ -1,0 +1,289 @@
+//! The project's engine: the tree of `conure.db` for loads and reads, the state machine with its log for
+//! batches. What is durable is so by the log; the tree follows at checkpoints.
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use bytes::Bytes;
+use conuredb::codec;
+use conuredb::storage::checkpoint::{Checkpoint, CheckpointDone};
+use conuredb::storage::disk::{Disk, FileDisk};
+use conuredb::storage::error::StorageError;
+use conuredb::storage::kv::layout::{decode_record, encode_record};
+use conuredb::storage::kv::{BadBytes, Entry, FILE, Kv, KvReader, KvSnapshot, Payload};
+use conuredb::storage::snapshot::{Reader, Snapshot};
+use conuredb::storage::store::{Store, StoreOptions};
+use conuredb::types::{Command, Condition, Key, KeyRange, LogId, Operation, Record};
+
+use super::raft_log::RaftLog;
+use super::{Durability, Machine, Options, Order, Pair, Pinned, Seen, Tree, View};
+use crate::error::Failure;
+
+/// The tree that the state machine keeps its records in.
+const RECORDS: &str = "kv";
+
+/// Puts of one transaction of a load.
+const LOAD_TXN_KEYS: usize = 100_000;
+
+/// The term of all entries: nobody is elected here.
+const TERM: u64 = 1;
+
+/// Checkpoints without a smaller file after which compaction has done what it can.
+const IDLE_CHECKPOINTS: u32 = 2;
+
+/// How much of the log is applied in one commit when it is replayed.
+const REPLAY_BYTES: u64 = 1 << 20;
+
+/// Where the tree's file is, without the log.
+pub fn data_dir(dir: &Path) -> PathBuf {
+    dir.join("data")
+}
+
+fn disk(dir: &Path) -> Result<Arc<dyn Disk>, Failure> {
+    Ok(Arc::new(FileDisk::open(data_dir(dir))?))
+}
+
+fn store_options(options: Options) -> StoreOptions {
+    StoreOptions { cache_bytes: options.cache_bytes }
+}
+
+fn value_of(stored: Bytes) -> Result<Bytes, Failure> {
+    let explain = |BadBytes(what)| Failure::from(what);
+    Ok(decode_record(stored).map_err(explain)?.value)
+}
+
+pub struct ConureTree {
+    store: Store,
+    reader: Reader,
+}
+
+impl ConureTree {
+    pub fn open(dir: &Path, options: Options) -> Result<ConureTree, Failure> {
+        let store = Store::open(&disk(dir)?, FILE, store_options(options))?;
+        Ok(ConureTree { reader: store.reader(), store })
+    }
+}
+
+impl Tree for ConureTree {
+    fn load(&mut self, pairs: &mut dyn Iterator<Item = Pair>, _: Order) -> Result<(), Failure> {
+        let mut pairs = pairs.peekable();
+        while pairs.peek().is_some() {
+            let mut txn = self.store.begin();
+            for Pair { key, value } in pairs.by_ref().take(LOAD_TXN_KEYS) {
+                let record = Record {
+                    create_revision: 1,
+                    mod_revision: 1,
+                    version: 1,
+                    expires_at_ms: None,
+                    value,
+                };
+                txn.put(RECORDS, &key, &encode_record(&record))?;
+            }
+            txn.commit()?;
+        }
+        if let Some(checkpoint) = self.store.begin_checkpoint()? {
+            self.store.finish_checkpoint(checkpoint.write())?;
+        }
+        Ok(())
+    }
+
+    fn view(&self) -> Result<Box<dyn View + '_>, Failure> {
+        Ok(Box::new(self.reader.snapshot()))
+    }
+
+    fn get_fresh(&self, key: &[u8], seen: Seen<'_>) -> Result<(), Failure> {
+        View::get(&self.reader.snapshot(), key, seen)
+    }
+}
+
+impl View for Snapshot {
+    fn get(&self, key: &[u8], seen: Seen<'_>) -> Result<(), Failure> {
+        if let Some(stored) = Snapshot::get(self, RECORDS, key)? {
+            seen(&value_of(stored)?);
+        }
+        Ok(())
+    }
+
+    fn scan(
+        &self,
+        start: &[u8],
+        limit: usize,
+        seen: &mut dyn FnMut(&[u8], &[u8]),
+    ) -> Result<(), Failure> {
+        let range = KeyRange { start: Bytes::copy_from_slice(start), end: None };
+        for pair in self.range(RECORDS, range)?.take(limit) {
+            let (key, stored) = pair?;
+            seen(&key, &value_of(stored)?);
+        }
+        Ok(())
+    }
+}
+
+pub struct ConureMachine {
+    writer: Mutex<Writer>,
+    reader: KvReader,
+}
+
+/// What the one thread that applies has in a node.
+struct Writer {
+    kv: Kv,
+    log: Option<RaftLog>,
+    /// The last entry applied, and the last when a checkpoint was begun.
+    applied: u64,
+    checkpointed: u64,
+    checkpoint_entries: u64,
+}
+
+impl ConureMachine {
+    /// Opens the state machine; with durable commits also the log, and applies what is only there.
+    pub fn open(
+        dir: &Path,
+        options: Options,
+        durability: Durability,
+    ) -> Result<ConureMachine, Failure> {
+        let kv = Kv::open(disk(dir)?, store_options(options))?;
+        let applied = kv.reader().snapshot()?.applied()?.map_or(0, |id| id.index);
+        let log = match durability {
+            Durability::None => None,
+            Durability::EachCommit => Some(RaftLog::open(&dir.join("log"))?),
+        };
+        let reader = kv.reader();
+        let checkpoint_entries = options.checkpoint_entries;
+        let mut writer = Writer { kv, log, applied, checkpointed: applied, checkpoint_entries };
+        writer.replay()?;
+        Ok(ConureMachine { writer: Mutex::new(writer), reader })
+    }
+
+    /// Applies a batch as a node does: from the log, if there is one.
+    fn write(&self, operations: impl Iterator<Item = Operation>) -> Result<(), Failure> {
+        let is_due = self.with_writer(|writer| writer.write(operations))?;
+        if is_due { self.settle() } else { Ok(()) }
+    }
+
+    fn with_writer<T>(&self, work: impl FnOnce(&mut Writer) -> T) -> T {
+        work(&mut self.writer.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+impl Writer {
+    /// Returns whether a checkpoint is due.
+    fn write(&mut self, operations: impl Iterator<Item = Operation>) -> Result<bool, Failure> {
+        let commands = operations
+            .map(|operation| Command { time_ms: 0, request_id: None, operation })
+            .collect::<Vec<_>>();
+        if let Some(log) = &mut self.log {
+            let encoded = commands.iter().map(codec::encode).collect::<Result<Vec<_>, _>>()?;
+            log.append(self.applied + 1, encoded.into_iter().map(Bytes::from))?;
+        }
+        self.apply(commands)?;
+        Ok(self.applied - self.checkpointed >= self.checkpoint_entries)
+    }
+
+    fn apply(&mut self, commands: Vec<Command>) -> Result<(), StorageError> {
+        let entries = commands.into_iter().zip(self.applied + 1..).map(|(command, index)| Entry {
+            id: LogId { term: TERM, index },
+            payload: Payload::Command(command),
+        });
+        let entries: Vec<Entry> = entries.collect();
+        let last = self.applied + entries.len() as u64;
+        self.kv.apply(entries)?;
+        self.applied = last;
+        Ok(())
+    }
+
+    /// Applies what the log has beyond the tree, or lets the log begin where the tree ends.
+    fn replay(&mut self) -> Result<(), Failure> {
+        let Some(log) = &mut self.log else { return Ok(()) };
+        log.begin_after(LogId { term: TERM, index: self.applied })?;
+        loop {
+            let log = self.log.as_ref().expect("seen above");
+            let payloads = log.read_from(self.applied + 1, REPLAY_BYTES)?;
+            if payloads.is_empty() {
+                return Ok(());
+            }
+            let commands = payloads.iter().map(|payload| codec::decode(payload));
+            let commands = commands.collect::<Result<Vec<Command>, _>>()?;
+            self.apply(commands)?;
+        }
+    }
+
+    fn begin_checkpoint(&mut self) -> Result<Option<(Checkpoint, u64)>, StorageError> {
+        let applied = self.applied;
+        Ok(self.kv.begin_checkpoint()?.map(|checkpoint| {
+            self.checkpointed = applied;
+            (checkpoint, applied)
+        }))
+    }
+
+    /// The log gives up what the tree holds durably.
+    fn finish_checkpoint(
+        &mut self,
+        written: Result<CheckpointDone, StorageError>,
+        applied: u64,
+    ) -> Result<(), Failure> {
+        self.kv.finish_checkpoint(written)?;
+        match &mut self.log {
+            Some(log) => log.purge(LogId { term: TERM, index: applied }),
+            None => Ok(()),
+        }
+    }
+}
+
+fn key(bytes: &Bytes) -> Key {
+    Key::new(bytes.clone()).expect("keys of the run have a length that is allowed")
+}
+
+impl Machine for ConureMachine {
+    fn commit(&self, batch: &[Pair]) -> Result<(), Failure> {
+        self.write(batch.iter().map(|pair| Operation::Put {
+            key: key(&pair.key),
+            value: pair.value.clone(),
+            condition: Condition::None,
+        }))
+    }
+
+    fn delete(&self, keys: &[Bytes]) -> Result<(), Failure> {
+        self.write(
+            keys.iter()
+                .map(|bytes| Operation::Delete { key: key(bytes), condition: Condition::None }),
+        )
+    }
+
+    /// A checkpoint. The writer is held for its beginning and its end only.
+    fn settle(&self) -> Result<(), Failure> {
+        let Some((checkpoint, applied)) = self.with_writer(Writer::begin_checkpoint)? else {
+            return Ok(());
+        };
+        let written = checkpoint.write();
+        self.with_writer(|writer| writer.finish_checkpoint(written, applied))
+    }
+
+    /// Checkpoints until they do not make the file smaller any more.
+    fn compact(self: Box<Self>) -> Result<(), Failure> {
+        let file_bytes = || self.with_writer(|it| it.kv.stats().file_bytes);
+        let mut idle = 0;
+        while idle < IDLE_CHECKPOINTS {
+            let before = file_bytes();
+            self.settle()?;
+            idle = if file_bytes() < before { 0 } else { idle + 1 };
+        }
+        Ok(())
+    }
+
+    fn pin(&self) -> Result<Box<dyn Pinned + '_>, Failure> {
+        Ok(Box::new(self.reader.snapshot()?))
+    }
+
+    fn get(&self, key: &[u8], seen: Seen<'_>) -> Result<(), Failure> {
+        Pinned::get(&self.reader.snapshot()?, key, seen)
+    }
+}
+
+impl Pinned for KvSnapshot {
+    fn get(&self, bytes: &[u8], seen: Seen<'_>) -> Result<(), Failure> {
+        if let Some(record) = KvSnapshot::get(self, &key(&Bytes::copy_from_slice(bytes)))? {
+            seen(&record.value);
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,48 @@
+//! `conure-bench`: the project's own measurements, each repeatable with one command.
+//!
+//! `conure-bench storage` compares the storage engine with others on the same keys, in the same process,
+//! in turns; docs/BENCHMARKS.md says what each work does. In the order to read:
+//!
+//! ```text
+//! cli       the command line                  data      keys and values, from a seed
+//! engines   what is measured, behind traits   storage   the works, and the rounds they run in
+//! results   figures, medians and ratios       table     for people      json   for programs
+//! stats     median, percentile                files     directory sizes and bytes written
+//! error     what ends a run
+//! ```
+//!
+//! Exit status: 0 when all works were done, 1 when an engine failed or gave a wrong byte, 2 when wrongly used.
+#![allow(clippy::disallowed_methods)] // a binary is the outermost layer
+
+mod cli;
+mod data;
+mod engines;
+mod error;
+mod files;
+mod json;
+mod results;
+mod stats;
+mod storage;
+mod table;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use cli::{Cli, Command};
+use error::BenchError;
+
+fn main() -> ExitCode {
+    let done = match Cli::parse().command {
+        Command::Storage(args) => storage::run(&args),
+        Command::Fill(args) => storage::reopen::fill_until_killed(&args),
+        Command::TimedOpen(args) => storage::reopen::print_open_ms(&args),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("conure-bench: {error}");
+            ExitCode::from(if matches!(error, BenchError::NotBuilt { .. }) { 2 } else { 1 })
+        }
+    }
+}
