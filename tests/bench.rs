@@ -81,7 +81,7 @@ fn only_the_works_asked_for_are_done_and_a_table_shows_them() {
     assert!(output.status.success(), "{}", text(&output.stderr));
     let rows: Vec<&str> = text(&output.stdout)
         .lines()
-        .map(|row| row.split_whitespace().nth(1).expect("a cell"))
+        .filter_map(|row| row.split_whitespace().nth(1))
         .filter(|cell| WORKS.contains(cell))
         .collect();
     assert_eq!(rows, ["fullscan", "load_random"]);

@@ -132,7 +132,7 @@ impl Data {
 /// A path as applications make them: few beginnings, and a name that is unique because `number` is.
 fn path(number: u64, rng: &mut Rng) -> String {
     const KINDS: [&str; 4] = ["invoices", "attachments", "audit-records", "preferences"];
-    const LEAVES: [&str; 3] = ["meta", "content.json", "versions/0001/content.json"];
+    const LEAVES: [&str; 3] = ["meta.json", "content.json", "versions/0001/content.json"];
     let (tenant, project) = (rng.below(200), rng.below(50));
     let (kind, leaf) = (KINDS[rng.below(KINDS.len())], LEAVES[rng.below(LEAVES.len())]);
     let name = mix(number);
