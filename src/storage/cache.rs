@@ -159,10 +159,11 @@ impl Cache {
         }
         let slot = self.table.get(at.number as usize)?;
         let entry = slot.load(Ordering::Acquire);
+        if entry & ID_MASK == 0 || entry & PRIVATE != 0 {
+            return None;
+        }
+        self.memory.frames.prefetch((entry & ID_MASK) - 1);
         if entry & REFERENCED == 0 {
-            if entry & ID_MASK == 0 || entry & PRIVATE != 0 {
-                return None;
-            }
             // Set once for each round of the hand, so that readers' processors share the line.
             let _ = slot.compare_exchange(
                 entry,
@@ -173,7 +174,7 @@ impl Cache {
         }
         // SAFETY: the entry was public when it was loaded under the guard, so the frame does not
         // return to the pool before the guard is gone, and it was never written since it was made
-        // public (see the module). REFERENCED is set on public entries only.
+        // public (see the module).
         Some(PageView::Frame(unsafe { self.memory.frames.bytes((entry & ID_MASK) - 1) }))
     }
 

@@ -6,7 +6,7 @@
 //! them the node is compacted.
 //!
 //! A search should touch few cache lines, for it waits on memory more than on anything else. So the
-//! bytes that all keys of the node begin with (its *prefix*) are stored once, and the next four
+//! bytes that all keys of the node begin with (its *prefix*) are stored once, beside the header, and the next four
 //! bytes of each key, its *head*, stand in the slot as a number: bisecting compares numbers in the
 //! slot array and reads cells only to break ties. Prefix and head are not repeated in the cell.
 //!
@@ -14,9 +14,10 @@
 //! 28..30  number of cells           34      level: 0 a leaf, else 1 above its children
 //! 30..32  offset of lowest cell     35      zero
 //! 32..34  dead bytes among cells    36..38  length of the prefix, 38..40 zeros
-//! 40..    slots: head u32 (its four bytes read as a big-endian number, stored little-endian),
-//!         offset of the cell u16, length u16 of the key behind the prefix (bit 15: out of line)
-//! …end    cells, and behind them the prefix
+//! 40..    the prefix, and behind it the slots: head u32 (its four bytes read as a big-endian
+//!         number, stored little-endian), offset of the cell u16, length u16 of the key behind the
+//!         prefix (bit 15: out of line)
+//! …end    cells
 //!
 //! leaf cell     value length u16, key from its fifth byte behind the prefix on, value
 //! out of line   value length u32, length of its inline part u8, reference to the page with the
@@ -164,7 +165,7 @@ impl<'a> Node<'a> {
 
     /// What all keys begin with.
     pub fn prefix(&self) -> &'a [u8] {
-        &self.bytes[self.bytes.len() - self.prefix_len()..]
+        &self.bytes[NODE_HEADER_BYTES..][..self.prefix_len()]
     }
 
     pub fn prefix_len(&self) -> usize {
@@ -235,7 +236,7 @@ impl<'a> Node<'a> {
 
     /// Bytes that the node needs once compacted.
     pub fn used_bytes(&self) -> usize {
-        NODE_HEADER_BYTES + self.count() * SLOT_BYTES + (self.bytes.len() - self.heap())
+        self.slots_start() + self.count() * SLOT_BYTES + (self.bytes.len() - self.heap())
             - self.dead()
     }
 
@@ -270,7 +271,11 @@ impl<'a> Node<'a> {
     }
 
     fn slots(&self) -> &'a [[u8; SLOT_BYTES]] {
-        self.bytes[NODE_HEADER_BYTES..][..self.count() * SLOT_BYTES].as_chunks().0
+        self.bytes[self.slots_start()..][..self.count() * SLOT_BYTES].as_chunks().0
+    }
+
+    fn slots_start(&self) -> usize {
+        NODE_HEADER_BYTES + self.prefix_len()
     }
 
     fn heap(&self) -> usize {

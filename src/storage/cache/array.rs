@@ -18,6 +18,7 @@ const FIRST: usize = 1 << 12;
 const BUCKETS: usize = 21;
 
 /// Bucket `b` begins at index `first * (2^b - 1)`: returns the bucket of `index` and the place in it.
+#[inline]
 pub fn place(index: usize, first: usize) -> (usize, usize) {
     let shifted = index + first;
     let bucket = (shifted / first).ilog2() as usize;
@@ -30,6 +31,7 @@ impl Array {
     }
 
     /// The number at `index`; none where nothing was ever written.
+    #[inline]
     pub fn get(&self, index: usize) -> Option<&AtomicU32> {
         let (bucket, at) = place(index, FIRST);
         self.buckets.get(bucket)?.get()?.get(at)

@@ -36,8 +36,8 @@ impl<'a> NodeMut<'a> {
 
     /// Begins a node whose cells all start with `prefix`, but for the first of a branch.
     pub fn begin(bytes: &'a mut [u8], level: u8, prefix: &[u8]) -> NodeMut<'a> {
-        let heap = bytes.len() - prefix.len();
-        bytes[heap..].copy_from_slice(prefix);
+        let heap = bytes.len();
+        bytes[NODE_HEADER_BYTES..][..prefix.len()].copy_from_slice(prefix);
         bytes[LEVEL] = level;
         let mut node = NodeMut { bytes };
         node.put_u16(PREFIX_LEN, prefix.len());
@@ -58,14 +58,15 @@ impl<'a> NodeMut<'a> {
         let rest = if is_unbounded { &[] } else { &cell.key[node.prefix_len()..] };
         let tail = rest.get(HEAD_BYTES..).unwrap_or_default();
         let len = tail.len() + cell.payload.len();
-        let slots_end = NODE_HEADER_BYTES + (count + 1) * SLOT_BYTES;
+        let slots_start = node.slots_start();
+        let slots_end = slots_start + (count + 1) * SLOT_BYTES;
         if slots_end + len > self.read().heap() {
             self.compact();
         }
         let offset = self.read().heap().checked_sub(len).expect("callers insert what fits");
         assert!(slots_end <= offset, "callers insert only what fits");
         encode_cell(&mut self.bytes[offset..offset + len], tail, &cell.payload);
-        let slot_at = NODE_HEADER_BYTES + slot * SLOT_BYTES;
+        let slot_at = slots_start + slot * SLOT_BYTES;
         self.bytes.copy_within(slot_at..slots_end - SLOT_BYTES, slot_at + SLOT_BYTES);
         let is_out_of_line = matches!(cell.payload, Payload::Outline { .. });
         let entry = Slot { head: head_of(rest), offset, rest_len: rest.len(), is_out_of_line };
@@ -77,8 +78,9 @@ impl<'a> NodeMut<'a> {
     pub fn remove(&mut self, slot: usize) {
         let (count, dead) = (self.read().count(), self.read().dead());
         let len = self.read().cell_size(slot) - SLOT_BYTES;
-        let slot_at = NODE_HEADER_BYTES + slot * SLOT_BYTES;
-        let slots_end = NODE_HEADER_BYTES + count * SLOT_BYTES;
+        let slots_start = self.read().slots_start();
+        let slot_at = slots_start + slot * SLOT_BYTES;
+        let slots_end = slots_start + count * SLOT_BYTES;
         self.bytes.copy_within(slot_at + SLOT_BYTES..slots_end, slot_at);
         self.put_u16(COUNT, count - 1);
         self.put_u16(DEAD, dead + len);
@@ -110,13 +112,13 @@ impl<'a> NodeMut<'a> {
     fn compact(&mut self) {
         let old = self.bytes.to_vec();
         let old = Node { bytes: &old };
-        let mut heap = self.bytes.len() - old.prefix_len();
+        let mut heap = self.bytes.len();
         for slot in 0..old.count() {
             let entry = old.slot(slot);
             let len = old.cell_len(&entry);
             heap -= len;
             self.bytes[heap..heap + len].copy_from_slice(&old.bytes[entry.offset..][..len]);
-            let slot_at = NODE_HEADER_BYTES + slot * SLOT_BYTES;
+            let slot_at = old.slots_start() + slot * SLOT_BYTES;
             let moved = encode_slot(&Slot { offset: heap, ..entry });
             self.bytes[slot_at..slot_at + SLOT_BYTES].copy_from_slice(&moved);
         }

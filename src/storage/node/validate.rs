@@ -2,7 +2,7 @@
 
 use super::{
     HEAD_BYTES, MAX_INLINE_VALUE_BYTES, MAX_LEVEL, MAX_NODE_PAGES, MAX_TREE_KEY_BYTES,
-    NODE_HEADER_BYTES, Node, OUTLINE_CELL_BYTES, Payload, SLOT_BYTES, Slot,
+    Node, OUTLINE_CELL_BYTES, Payload, SLOT_BYTES, Slot,
 };
 use crate::storage::page::{self, PageKind, PageRef, span_of_payload, u16_at, u32_at};
 
@@ -22,8 +22,8 @@ impl Node<'_> {
         if node.count() < if is_leaf { 1 } else { 2 } {
             return Err(format!("a {:?} of {} cells", page::kind(bytes), node.count()));
         }
-        let slots_end = NODE_HEADER_BYTES + node.count() * SLOT_BYTES;
-        if slots_end > node.heap() || node.heap() + node.prefix_len() > bytes.len() {
+        let slots_end = node.slots_start() + node.count() * SLOT_BYTES;
+        if slots_end > node.heap() || node.heap() > bytes.len() {
             return Err(format!(
                 "{} cells from byte {}, a prefix of {} bytes",
                 node.count(),
@@ -31,7 +31,7 @@ impl Node<'_> {
                 node.prefix_len()
             ));
         }
-        let mut live = node.prefix_len();
+        let mut live = 0;
         for slot in 0..node.count() {
             live += node
                 .validate_cell(slot, at.birth)
@@ -49,7 +49,7 @@ impl Node<'_> {
     /// Returns the length of the cell.
     fn validate_cell(&self, index: usize, birth: u64) -> Result<usize, String> {
         let slot = self.slot(index);
-        let end = self.bytes.len() - self.prefix_len();
+        let end = self.bytes.len();
         let fixed = match (self.is_leaf(), slot.is_out_of_line) {
             (true, false) => 2,
             (true, true) => OUTLINE_CELL_BYTES,

@@ -1,6 +1,7 @@
 //! The project's engine: the tree of `conure.db` for loads and reads, the state machine with its log for
 //! batches. What is durable is so by the log; the tree follows at checkpoints.
 
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -9,18 +10,18 @@ use conuredb::codec;
 use conuredb::storage::checkpoint::{Checkpoint, CheckpointDone};
 use conuredb::storage::disk::{Disk, FileDisk};
 use conuredb::storage::error::StorageError;
-use conuredb::storage::kv::layout::{decode_record, encode_record};
-use conuredb::storage::kv::{BadBytes, Entry, FILE, Kv, KvReader, KvSnapshot, Payload};
+use conuredb::storage::TreeId;
+use conuredb::storage::kv::{Entry, FILE, Kv, KvReader, KvSnapshot, Payload};
 use conuredb::storage::snapshot::{Reader, Snapshot};
 use conuredb::storage::store::{Store, StoreOptions};
-use conuredb::types::{Command, Condition, Key, KeyRange, LogId, Operation, Record};
+use conuredb::types::{Command, Condition, Key, KeyRange, LogId, Operation};
 
 use super::raft_log::RaftLog;
 use super::{Durability, Machine, Options, Order, Pair, Pinned, Seen, Tree, View};
 use crate::error::Failure;
 
-/// The tree that the state machine keeps its records in.
-const RECORDS: &str = "kv";
+/// The tree that is loaded and read.
+const TREE: TreeId = TreeId::new(0);
 
 /// Puts of one transaction of a load.
 const LOAD_TXN_KEYS: usize = 100_000;
@@ -47,11 +48,6 @@ fn store_options(options: Options) -> StoreOptions {
     StoreOptions { cache_bytes: options.cache_bytes }
 }
 
-fn value_of(stored: Bytes) -> Result<Bytes, Failure> {
-    let explain = |BadBytes(what)| Failure::from(what);
-    Ok(decode_record(stored).map_err(explain)?.value)
-}
-
 pub struct ConureTree {
     store: Store,
     reader: Reader,
@@ -70,14 +66,7 @@ impl Tree for ConureTree {
         while pairs.peek().is_some() {
             let mut txn = self.store.begin();
             for Pair { key, value } in pairs.by_ref().take(LOAD_TXN_KEYS) {
-                let record = Record {
-                    create_revision: 1,
-                    mod_revision: 1,
-                    version: 1,
-                    expires_at_ms: None,
-                    value,
-                };
-                txn.put(RECORDS, &key, &encode_record(&record))?;
+                txn.put(TREE, &key, &value)?;
             }
             txn.commit()?;
         }
@@ -92,14 +81,17 @@ impl Tree for ConureTree {
     }
 
     fn get_fresh(&self, key: &[u8], seen: Seen<'_>) -> Result<(), Failure> {
-        View::get(&self.reader.snapshot(), key, seen)
+        if let Some(value) = self.reader.peek().get(TREE, key)? {
+            seen(&value.into_bytes());
+        }
+        Ok(())
     }
 }
 
 impl View for Snapshot {
     fn get(&self, key: &[u8], seen: Seen<'_>) -> Result<(), Failure> {
-        if let Some(stored) = Snapshot::get(self, RECORDS, key)? {
-            seen(&value_of(stored)?);
+        if let Some(value) = Snapshot::get(self, TREE, key)? {
+            seen(&value);
         }
         Ok(())
     }
@@ -111,11 +103,21 @@ impl View for Snapshot {
         seen: &mut dyn FnMut(&[u8], &[u8]),
     ) -> Result<(), Failure> {
         let range = KeyRange { start: Bytes::copy_from_slice(start), end: None };
-        for pair in self.range(RECORDS, range)?.take(limit) {
-            let (key, stored) = pair?;
-            seen(&key, &value_of(stored)?);
-        }
-        Ok(())
+        let mut left = limit;
+        let walked = self.range(TREE, range).visit(|entry| {
+            // Short values are lent where they lie; long ones are read.
+            if entry.head().len() == entry.value_len() {
+                seen(entry.key, entry.head());
+            } else {
+                match entry.value() {
+                    Ok(value) => seen(entry.key, &value.into_bytes()),
+                    Err(error) => return ControlFlow::Break(Err(error)),
+                }
+            }
+            left -= 1;
+            if left == 0 { ControlFlow::Break(Ok(())) } else { ControlFlow::Continue(()) }
+        });
+        Ok(walked?.unwrap_or(Ok(()))?)
     }
 }
 
@@ -142,7 +144,7 @@ impl ConureMachine {
         durability: Durability,
     ) -> Result<ConureMachine, Failure> {
         let kv = Kv::open(disk(dir)?, store_options(options))?;
-        let applied = kv.reader().snapshot()?.applied()?.map_or(0, |id| id.index);
+        let applied = kv.reader().snapshot().applied().map_or(0, |id| id.index);
         let log = match durability {
             Durability::None => None,
             Durability::EachCommit => Some(RaftLog::open(&dir.join("log"))?),
@@ -271,11 +273,11 @@ impl Machine for ConureMachine {
     }
 
     fn pin(&self) -> Result<Box<dyn Pinned + '_>, Failure> {
-        Ok(Box::new(self.reader.snapshot()?))
+        Ok(Box::new(self.reader.snapshot()))
     }
 
     fn get(&self, key: &[u8], seen: Seen<'_>) -> Result<(), Failure> {
-        Pinned::get(&self.reader.snapshot()?, key, seen)
+        Pinned::get(&self.reader.snapshot(), key, seen)
     }
 }
 
