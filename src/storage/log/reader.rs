@@ -114,9 +114,9 @@ impl Run {
         let mut at = 0;
         for (id, _) in &self.entries {
             match decode(&segment.seed, base, &bytes, at) {
-                Some((header, Record::Entry(entry))) if entry.id == *id => {
+                Some((header, Record::Entry(found), payload)) if found == *id => {
                     at += header.len_bytes();
-                    entries.push(entry);
+                    entries.push(LogEntry { id: *id, payload });
                 }
                 _ => {
                     let problem = "the record is not the entry that was written there";

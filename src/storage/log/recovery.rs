@@ -21,7 +21,6 @@
 //! that the next opening need not wonder. Each step may be interrupted by a crash and is then simply
 //! repeated: until the mark nobody has been told anything.
 
-use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
@@ -30,7 +29,7 @@ use super::record::{ALIGNMENT, Header, Record, decode, decode_header};
 use super::segment::{Segment, SegmentHeader, find_files};
 use super::spares::Spares;
 use super::view::{Place, View};
-use super::writer::Sealed;
+use super::writer::{Pending, Sealed};
 use super::{
     Inner, Log, LogError, LogOptions, LogState, LogWriter, Lsn, MAX_VOTE_BYTES,
     SEGMENT_HEADER_BYTES, Shared,
@@ -99,7 +98,7 @@ fn create(spares: &mut Spares, nonce: u64) -> Result<(), LogError> {
         first_lsn: Lsn(1),
         state: Default::default(),
     };
-    spares.prepare(FIRST_SEQUENCE)?;
+    spares.fill(u64::MAX)?;
     spares.take(&header).map(|_| ())
 }
 
@@ -176,26 +175,29 @@ impl Replay {
         header: Header,
         record: &Record,
     ) -> Result<(), LogError> {
-        let mut place = Place::Staged(header.lsn);
         if let Err(problem) = self.check(record) {
             return Err(read.segment.corrupt(read.end as u64, None, problem));
         }
         match record {
-            Record::Entry(entry) => {
-                place = Place::Written {
+            Record::Entry(id) => {
+                let place = Place::Written {
                     sequence: read.segment.sequence,
                     offset: read.end as u32,
-                    payload_bytes: entry.payload.len() as u32,
+                    payload_bytes: header.payload_bytes as u32,
                 };
-                read.max_index = read.max_index.max(Some(entry.id.index));
+                self.view.push(*id, place);
+                read.max_index = read.max_index.max(Some(id.index));
             }
             Record::Truncate(last) => {
                 self.missing_below = self.missing_below.map(|below| below.min(last.index + 1));
+                self.view.apply(record);
             }
-            Record::Clear => self.missing_below = None,
-            Record::Vote(_) | Record::Purge(_) | Record::Mark => {}
+            Record::Clear => {
+                self.missing_below = None;
+                self.view.apply(record);
+            }
+            Record::Vote(_) | Record::Purge(_) | Record::Mark => self.view.apply(record),
         }
-        self.view.apply(record, place);
         read.marked = *record == Record::Mark && header.synced == self.last;
         self.last = header.lsn;
         read.end += header.len_bytes();
@@ -206,7 +208,7 @@ impl Replay {
     fn check(&self, record: &Record) -> Result<(), &'static str> {
         let LogState { purged, last, .. } = self.view.state();
         let holds = match record {
-            Record::Entry(entry) => last.is_none_or(|last| entry.id.index == last.index + 1),
+            Record::Entry(id) => last.is_none_or(|last| id.index == last.index + 1),
             Record::Truncate(kept) => {
                 purged.is_none_or(|purged| purged.index <= kept.index)
                     && last.is_some_and(|last| kept.index < last.index)
@@ -241,7 +243,7 @@ impl Replay {
 impl ReadSegment {
     /// The record behind the last one, if it is valid and numbered after `last`.
     fn next(&self, last: Lsn) -> Option<(Header, Record)> {
-        let (header, record) = decode(&self.segment.seed, 0, &self.content, self.end)?;
+        let (header, record, _) = decode(&self.segment.seed, 0, &self.content, self.end)?;
         (header.lsn == last.next()).then_some((header, record))
     }
 
@@ -319,7 +321,8 @@ impl LogParts {
         let written = self.view.state().clone();
         let inner = Inner {
             view: self.view,
-            staged: VecDeque::new(),
+            staged: Vec::new(),
+            unused: Vec::new(),
             staged_bytes: 0,
             appended_bytes: 0,
             last: self.last,
@@ -338,8 +341,9 @@ impl LogParts {
             position,
             written,
             marked,
-            pending: VecDeque::new(),
-            buffer: Vec::new(),
+            pending: Pending::default(),
+            flushed_bytes: 0,
+            placed: Vec::new(),
         };
         (Log { shared }, writer)
     }

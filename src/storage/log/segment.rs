@@ -2,7 +2,7 @@
 //!
 //! The log is a chain of files `log-<sequence>.seg`, the sequence in 16 hexadecimal digits, without a
 //! gap; records fill one after the other. Files with the ending `.spare` hold nothing: room for
-//! segments to come (`spares.rs`). A file that has a segment's name has a durable header; one without
+//! segments to come (`spares.rs`), and `log.part` is to become one. A file that has a segment's name has a durable header; one without
 //! a valid header is damage, never an interrupted creation.
 //!
 //! A segment begins with a header of 4,096 bytes (little-endian):
@@ -38,6 +38,9 @@ use crate::types::LogId;
 
 /// Bytes before the first record.
 pub(super) const SEGMENT_HEADER_BYTES: usize = 4_096;
+
+/// The file that is to become a spare.
+pub(super) const PART_NAME: &str = "log.part";
 
 const MAGIC: &[u8; 8] = b"CONURLOG";
 const VERSION: u32 = 1;
@@ -170,12 +173,13 @@ pub(super) fn remove_all(disk: &dyn Disk) -> Result<(), LogError> {
     disk.sync_dir().map_err(io)
 }
 
-/// The files of a log among `names`: sequence numbers of segments in order, and spares.
+/// The files of a log among `names`: sequence numbers of segments in order, and spares, whole or not.
 pub(super) fn find_files(names: Vec<String>) -> (Vec<u32>, Vec<String>) {
     let mut sequences: Vec<u32> =
         names.iter().filter_map(|name| sequence_of(name, ".seg")).collect();
     sequences.sort_unstable();
-    let spares = names.into_iter().filter(|name| sequence_of(name, ".spare").is_some()).collect();
+    let is_spare = |name: &String| name == PART_NAME || sequence_of(name, ".spare").is_some();
+    let spares = names.into_iter().filter(is_spare).collect();
     (sequences, spares)
 }
 
@@ -183,8 +187,8 @@ pub(super) fn segment_name(sequence: u32) -> String {
     format!("log-{sequence:016x}.seg")
 }
 
-pub(super) fn spare_name(sequence: u32) -> String {
-    format!("log-{sequence:016x}.spare")
+pub(super) fn spare_name(number: u32) -> String {
+    format!("log-{number:016x}.spare")
 }
 
 fn sequence_of(name: &str, ending: &str) -> Option<u32> {

@@ -26,9 +26,8 @@ impl LogState {
     /// The state after `record`, which must be one that the log would accept here.
     pub(super) fn apply(&mut self, record: &Record) {
         match record {
-            Record::Entry(entry) => self.last = Some(entry.id),
-            // A copy, because the record may be a slice of a whole segment.
-            Record::Vote(vote) => self.vote = Some(Bytes::copy_from_slice(vote)),
+            Record::Entry(id) => self.last = Some(*id),
+            Record::Vote(vote) => self.vote = Some(vote.clone()),
             Record::Truncate(last) => self.last = Some(*last),
             Record::Clear => self.last = None,
             Record::Purge(upto) => {

@@ -10,7 +10,7 @@ use std::collections::VecDeque;
 use bytes::Bytes;
 
 use super::record::Record;
-use super::{LogEntry, LogState, Lsn};
+use super::{LogEntry, LogError, LogState, Lsn};
 use crate::types::LogId;
 
 /// Where an entry stands.
@@ -85,26 +85,42 @@ impl View {
         Some(LogEntry { id: LogId { term, index }, payload: payload.clone() })
     }
 
-    /// Shows a record that was staged; its entry goes into the cache.
-    pub fn stage(&mut self, record: &Record, lsn: Lsn) {
-        self.apply(record, Place::Staged(lsn));
-        if let Record::Entry(entry) = record {
-            self.cache_bytes += entry.payload.len();
-            self.cache.push_back(entry.payload.clone());
+    /// Refuses entries that do not continue the log.
+    pub fn check_continued(&self, entries: &[LogEntry]) -> Result<(), LogError> {
+        let mut next = self.state.next_index();
+        for LogEntry { id, .. } in entries {
+            if let Some(expected) = next
+                && expected != id.index
+            {
+                return Err(LogError::Gap { expected, found: *id });
+            }
+            next = Some(id.index + 1);
         }
+        Ok(())
     }
 
-    /// Shows a record that was found on the disk; `place` matters for entries only.
-    pub fn apply(&mut self, record: &Record, place: Place) {
+    /// Shows an entry that was staged; it goes into the cache.
+    pub fn stage(&mut self, entry: LogEntry, lsn: Lsn) {
+        self.push(entry.id, Place::Staged(lsn));
+        self.cache_bytes += entry.payload.len();
+        self.cache.push_back(entry.payload);
+    }
+
+    /// Shows an entry that stands on the disk.
+    pub fn push(&mut self, id: LogId, place: Place) {
+        let next = self.state.next_index();
+        assert!(next.is_none_or(|next| next == id.index), "a hole was let through");
+        if self.slots.is_empty() {
+            self.first = id.index;
+        }
+        self.slots.push_back(Slot { term: id.term, place });
+        self.state.last = Some(id);
+    }
+
+    /// Shows a record that is no entry.
+    pub fn apply(&mut self, record: &Record) {
         match record {
-            Record::Entry(entry) => {
-                let next = self.state.next_index();
-                assert!(next.is_none_or(|next| next == entry.id.index), "a hole was let through");
-                if self.slots.is_empty() {
-                    self.first = entry.id.index;
-                }
-                self.slots.push_back(Slot { term: entry.id.term, place });
-            }
+            Record::Entry(_) => unreachable!("an entry comes with its place"),
             Record::Truncate(last) => self.cut_from(last.index + 1),
             Record::Clear => self.cut_from(self.first),
             Record::Purge(upto) => self.drop_upto(upto.index),

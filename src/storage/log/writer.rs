@@ -5,6 +5,10 @@
 //! flush goes on there. So a segment is durable to its end before the next one exists; recovery relies
 //! on it.
 //!
+//! What was staged is what is written: the records lie in the writer's buffer as they will lie in the
+//! segment, and sealing them (`record.rs`) is all that is left to do. Their numbers need not be kept
+//! beside them: the first one that waits is the one after the last durable one.
+//!
 //! The order of a run: records written, file synced, then the view learns their places and `durable`
 //! moves. The order of a purge: its record is durable, then segments that hold only purged entries go,
 //! oldest first. What such a segment says besides (votes, truncations) stands in the header of the
@@ -13,13 +17,13 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use super::record::{HEADER_BYTES, Record};
-use super::segment::{Segment, SegmentHeader};
+use super::record::{HEADER_BYTES, Record, seal, staged_record};
+use super::segment::{SEGMENT_HEADER_BYTES, Segment, SegmentHeader};
 use super::spares::Spares;
 use super::view::Place;
-use super::{LogError, LogState, Lsn, Shared, Staged};
+use super::{LogError, LogState, Lsn, Shared};
 
-/// The write buffer keeps this much between flushes: most groups are far smaller.
+/// A buffer of at most this much is kept between flushes: most groups are far smaller.
 const BUFFER_KEPT_BYTES: usize = 1 << 20;
 
 /// The one end of the log that waits for the disk.
@@ -38,9 +42,19 @@ pub struct LogWriter {
     pub(super) written: LogState,
     /// Whether nothing is left that a mark could prove durable.
     pub(super) marked: bool,
-    /// Taken from the shared log, not yet written.
-    pub(super) pending: VecDeque<Staged>,
-    pub(super) buffer: Vec<u8>,
+    /// Records taken from the shared log and not yet written.
+    pub(super) pending: Pending,
+    /// How much waited when the last flush began.
+    pub(super) flushed_bytes: usize,
+    /// The entries of the run that is being written.
+    pub(super) placed: Vec<Placed>,
+}
+
+/// Encoded records; those before `written` are in segments.
+#[derive(Default)]
+pub(super) struct Pending {
+    bytes: Vec<u8>,
+    written: usize,
 }
 
 /// A segment that is full.
@@ -50,7 +64,7 @@ pub(super) struct Sealed {
 }
 
 /// An entry in the run that is being written.
-struct Placed {
+pub(super) struct Placed {
     index: u64,
     lsn: Lsn,
     place: Place,
@@ -64,7 +78,8 @@ impl LogWriter {
     /// durable yet still waits, and `flush` may be repeated: [`LogWriter::is_poisoned`] tells. Part of
     /// what was staged may have become durable either way: see [`super::Log::durable`].
     pub fn flush(&mut self) -> Result<Lsn, LogError> {
-        self.pending.append(&mut self.shared.staging()?.staged);
+        let staged = std::mem::take(&mut self.shared.staging()?.staged);
+        self.flushed_bytes = self.pending.take(staged);
         while !self.pending.is_empty() {
             self.write_run()?;
             self.recycle()?;
@@ -72,8 +87,9 @@ impl LogWriter {
                 self.roll()?;
             }
         }
-        self.buffer.shrink_to(BUFFER_KEPT_BYTES);
-        Ok(self.shared.lock().durable)
+        let mut inner = self.shared.lock();
+        inner.unused = self.pending.empty_buffer();
+        Ok(inner.durable)
     }
 
     /// Whether an error was final.
@@ -81,66 +97,89 @@ impl LogWriter {
         self.shared.lock().failure.is_some()
     }
 
-    /// What can be done ahead: makes a spare for the next segment, and writes a mark that proves that
-    /// the last records were durable. Call it when idle and before closing.
+    /// What can be done ahead when idle, in steps that are short: writes a mark that proves that the last
+    /// records were durable, and fills a piece of the spare for the next segment. Returns whether all
+    /// is done; call it again if not. Call it before closing, too, once.
     ///
     /// A full disk shows here first, without harm ([`LogError::is_disk_full`]); other errors are final
     /// as those of [`LogWriter::flush`] are.
-    pub fn maintain(&mut self) -> Result<(), LogError> {
+    pub fn maintain(&mut self) -> Result<bool, LogError> {
         self.flush()?;
         if !self.marked && self.room() >= HEADER_BYTES as u64 {
-            self.shared.staging()?.stage(Record::Mark);
+            self.shared.staging()?.stage(&Record::Mark);
             self.flush()?;
         }
-        self.prepare()
+        self.fill_spare(self.spares.piece_bytes())
+    }
+
+    /// What must be done ahead under load, lest a flush wait for a whole segment of zeros: call it
+    /// after a flush, when those who waited for that are answered. It does nothing unless the active
+    /// segment is a quarter full and there is no spare; then it fills a piece of one, large enough that
+    /// the spare is ready when it is needed. Errors are those of [`LogWriter::maintain`].
+    pub fn work_ahead(&mut self) -> Result<(), LogError> {
+        if self.position < self.active.len_bytes / 4 {
+            return Ok(());
+        }
+        // Twice what was flushed is ahead of need even if the second half of the segment were all.
+        let piece_bytes = self.spares.piece_bytes().max(2 * self.flushed_bytes as u64);
+        self.fill_spare(piece_bytes).map(|_| ())
+    }
+
+    /// Gives up all spares but one, for a disk that is full.
+    pub fn give_back_spares(&mut self) -> Result<(), LogError> {
+        drop(self.shared.staging()?);
+        self.spares.shed().map_err(|error| self.poison(error))
     }
 
     /// Writes and syncs those of the pending records that fit into the active segment.
     fn write_run(&mut self) -> Result<(), LogError> {
         let synced = self.shared.lock().durable;
-        self.buffer.clear();
-        let mut entries = Vec::new();
-        let mut last = None;
-        while let Some(staged) = self.pending.front()
-            && staged.record.len_bytes() as u64 <= self.room() - self.buffer.len() as u64
-        {
-            let Staged { lsn, record } = self.pending.pop_front().expect("seen just now");
-            let offset = self.position + self.buffer.len() as u64;
-            record.encode(&mut self.buffer, &self.active.seed, offset, lsn, synced);
-            self.written.apply(&record);
-            if let Record::Entry(entry) = &record {
+        let (room, mut last, mut run_bytes) = (self.room() as usize, synced, 0);
+        let waiting = self.pending.bytes_mut();
+        self.placed.clear();
+        while run_bytes < waiting.len() {
+            let (header, record) = staged_record(&waiting[run_bytes..]);
+            if run_bytes + header.len_bytes() > room {
+                break;
+            }
+            last = last.next();
+            let offset = self.position + run_bytes as u64;
+            seal(&mut waiting[run_bytes..], &self.active.seed, offset, last, synced);
+            if let Record::Entry(id) = record {
                 let place = Place::Written {
                     sequence: self.active.sequence,
                     offset: offset as u32,
-                    payload_bytes: entry.payload.len() as u32,
+                    payload_bytes: header.payload_bytes as u32,
                 };
-                entries.push(Placed { index: entry.id.index, lsn, place });
-                self.active_max_index = self.active_max_index.max(Some(entry.id.index));
+                self.placed.push(Placed { index: id.index, lsn: last, place });
+                self.active_max_index = self.active_max_index.max(Some(id.index));
             }
+            self.written.apply(&record);
             // Another thread may have staged something between the flush before and the mark.
-            self.marked = record == Record::Mark && synced.next() == lsn;
-            last = Some(lsn);
+            self.marked = record == Record::Mark && synced.next() == last;
+            run_bytes += header.len_bytes();
         }
-        let Some(last) = last else {
+        if run_bytes == 0 {
             return Ok(());
-        };
+        }
         let (active, position) = (&self.active, self.position);
-        let written = active.file.write_at(position, &self.buffer);
+        let written = active.file.write_at(position, &waiting[..run_bytes]);
         written.map_err(|error| self.poison(active.io("write", position, error)))?;
         let synced = active.file.sync_data();
         synced.map_err(|error| self.poison(active.io("sync", position, error)))?;
-        self.position += self.buffer.len() as u64;
-        self.publish(&entries, last);
+        self.position += run_bytes as u64;
+        self.pending.advance(run_bytes);
+        self.publish(run_bytes, last);
         Ok(())
     }
 
-    /// Tells the view that a run is durable up to `last`.
-    fn publish(&self, entries: &[Placed], last: Lsn) {
+    /// Tells the view that a run of so many bytes is durable up to `last`.
+    fn publish(&self, run_bytes: usize, last: Lsn) {
         let mut inner = self.shared.lock();
-        assert!(inner.durable < last, "records become durable in order");
+        assert!(inner.durable < last && last <= inner.last, "records become durable in order");
         inner.durable = last;
-        inner.staged_bytes -= self.buffer.len();
-        for placed in entries {
+        inner.staged_bytes -= run_bytes;
+        for placed in &self.placed {
             inner.view.written(placed.index, placed.lsn, placed.place);
         }
         inner.view.evict(self.shared.options.cache_bytes);
@@ -148,11 +187,13 @@ impl LogWriter {
 
     /// Begins the next segment, for the first of the pending records.
     fn roll(&mut self) -> Result<(), LogError> {
-        self.prepare()?;
+        self.fill_spare(u64::MAX)?;
+        let sequence =
+            self.active.sequence.checked_add(1).expect("2^32 segments are more than anyone writes");
         let header = SegmentHeader {
-            sequence: self.next_sequence(),
+            sequence,
             nonce: self.nonce,
-            first_lsn: self.pending.front().expect("a segment is begun for a record").lsn,
+            first_lsn: self.shared.lock().durable.next(),
             state: self.written.clone(),
         };
         let next = Arc::new(self.spares.take(&header).map_err(|error| self.poison(error))?);
@@ -160,14 +201,13 @@ impl LogWriter {
         let max_index = self.active_max_index.take();
         self.sealed.push_back(Sealed { sequence: self.active.sequence, max_index });
         self.active = next;
-        self.position = super::SEGMENT_HEADER_BYTES as u64;
+        self.position = SEGMENT_HEADER_BYTES as u64;
         Ok(())
     }
 
-    fn prepare(&mut self) -> Result<(), LogError> {
-        let sequence = self.next_sequence();
+    fn fill_spare(&mut self, piece_bytes: u64) -> Result<bool, LogError> {
         self.spares
-            .prepare(sequence)
+            .fill(piece_bytes)
             .map_err(|error| if error.is_disk_full() { error } else { self.poison(error) })
     }
 
@@ -187,13 +227,44 @@ impl LogWriter {
         self.active.len_bytes - self.position
     }
 
-    fn next_sequence(&self) -> u32 {
-        self.active.sequence.checked_add(1).expect("2^32 segments are more than anyone writes")
-    }
-
     /// Makes a failure final.
     fn poison(&self, error: LogError) -> LogError {
         self.shared.lock().failure = Some(error.clone());
         error
+    }
+}
+
+impl Pending {
+    /// Adds batches behind what waits, and returns how many bytes wait now.
+    fn take(&mut self, staged: Vec<Vec<u8>>) -> usize {
+        for batch in staged {
+            if self.is_empty() {
+                // One batch alone is not copied.
+                *self = Pending { bytes: batch, written: 0 };
+            } else {
+                self.bytes.extend_from_slice(&batch);
+            }
+        }
+        self.bytes.len() - self.written
+    }
+
+    fn is_empty(&self) -> bool {
+        self.written == self.bytes.len()
+    }
+
+    fn bytes_mut(&mut self) -> &mut [u8] {
+        &mut self.bytes[self.written..]
+    }
+
+    fn advance(&mut self, bytes: usize) {
+        self.written += bytes;
+    }
+
+    /// The buffer, when nothing waits in it any more; a large one is given up instead.
+    fn empty_buffer(&mut self) -> Vec<u8> {
+        let Pending { mut bytes, .. } = std::mem::take(self);
+        bytes.clear();
+        bytes.shrink_to(BUFFER_KEPT_BYTES);
+        bytes
     }
 }

@@ -212,6 +212,27 @@ fn a_clean_log_opens_without_a_tear_and_counts_on() {
 }
 
 #[test]
+fn under_constant_load_no_flush_makes_a_segment() {
+    let disk = MemDisk::new();
+    let options = LogOptions { segment_bytes: 64 << 10, ..options() };
+    let (log, mut writer, _) = Log::open(Arc::new(disk.clone()), options).unwrap();
+    let mut pieces = 0;
+    for index in 0..400 {
+        let calls = disk.calls();
+        log.append(vec![sized_entry(1, index, 1000)]).unwrap();
+        writer.flush().unwrap();
+        assert!(disk.calls() - calls <= 7, "a write, a sync, and at most a spare taken");
+        let calls = disk.calls();
+        writer.work_ahead().unwrap();
+        assert!(disk.calls() - calls <= 5, "one piece between two flushes");
+        pieces += u64::from(disk.calls() > calls);
+    }
+    // Seven segments, of sixteen pieces each, and the first ones of the eighth; but the very first was
+    // made at once.
+    assert!((6 * 16..7 * 16).contains(&pieces), "{pieces}");
+}
+
+#[test]
 fn segments_of_another_length_are_read_and_continued() {
     let disk = MemDisk::new();
     let (log, mut writer) = reopen(&disk);

@@ -7,7 +7,7 @@ use super::model::{Driver, History, Snapshot};
 use super::*;
 use crate::storage::disk::{Calls, Disk, Fault, PowerCut};
 use crate::storage::log::Lsn;
-use crate::storage::log::record::Record;
+use crate::storage::log::record::{Record, seal};
 
 /// Runs the fixed workload until the power goes before call number `calls`, and returns what it knew.
 fn work_until(disk: &MemDisk, calls: u64) -> History {
@@ -173,8 +173,9 @@ fn a_valid_record_with_a_number_to_come_is_not_the_next_one() {
     log.append(entries(1, 0..10)).unwrap();
     let last = writer.flush().unwrap();
     let mut bytes = Vec::new();
-    let far = Record::Entry(entry(1, 10));
-    far.encode(&mut bytes, &writer.active.seed, writer.position, Lsn(last.0 + 2), last);
+    let far = entry(1, 10);
+    Record::Entry(far.id).encode(&far.payload, &mut bytes);
+    seal(&mut bytes, &writer.active.seed, writer.position, Lsn(last.0 + 2), last);
     writer.active.file.write_at(writer.position, &bytes).unwrap();
     let (log, _, recovery) = open(&disk).unwrap();
     assert_eq!(recovery.torn.unwrap().offset, writer.position);
@@ -187,7 +188,7 @@ fn a_mark_proves_nothing_of_its_own_flush() {
     let (log, mut writer) = reopen(&disk);
     disk.fail(Calls::Sync, 0, Fault::SyncForgets);
     log.append(entries(1, 0..10)).unwrap();
-    log.shared.lock().stage(Record::Mark);
+    log.shared.lock().stage(&Record::Mark);
     assert!(writer.flush().is_err());
     let (log, _) = reopen(&disk);
     assert_eq!(read_all(&log), entries(1, 0..10));

@@ -132,10 +132,10 @@ fn a_missing_segment_is_missed() {
 fn a_purged_segment_that_shows_up_again_is_cleared_away() {
     let disk = MemDisk::new();
     let (log, mut writer) = reopen(&disk);
-    log.append(entries(1, 0..200)).unwrap();
+    log.append(entries(1, 0..400)).unwrap();
     writer.flush().unwrap();
     let before = disk.contents();
-    log.purge(id(1, 150)).unwrap();
+    log.purge(id(1, 350)).unwrap();
     writer.maintain().unwrap();
     let snapshot = Snapshot::of(&log);
     let expected_files = disk.list().unwrap().len();

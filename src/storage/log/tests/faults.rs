@@ -131,6 +131,34 @@ fn a_log_on_a_full_disk_opens_and_a_purge_makes_room() {
     assert_eq!(read_all(&log), entries(1, 100..150));
 }
 
+#[test]
+fn a_disk_that_fills_up_while_a_spare_is_made_loses_the_spare_and_nothing_else() {
+    for nth in 0..2 {
+        let disk = MemDisk::new();
+        let (log, mut writer) = reopen(&disk);
+        log.append(entries(1, 0..10)).unwrap();
+        writer.flush().unwrap();
+        assert!(disk.contents().contains_key("log.part"), "opening fills a first piece");
+        // A file system that cannot reserve blocks finds out at a write, and a thin volume at a sync.
+        // The first write, and the first sync, are those of the mark.
+        let calls = [Calls::Write, Calls::Sync][nth];
+        disk.fail(calls, 1, Fault::Error(io::ErrorKind::StorageFull));
+        assert!(writer.maintain().unwrap_err().is_disk_full());
+        assert_eq!(disk.faults_left(), 0);
+        assert!(!writer.is_poisoned());
+        assert!(!disk.contents().contains_key("log.part"), "its space is given back");
+        while !writer.maintain().unwrap() {}
+        let calls = disk.calls();
+        log.append(entries(1, 10..60)).unwrap();
+        writer.flush().unwrap();
+        // Two runs of a write and a sync, and a segment: opened, its header written and synced, renamed,
+        // the directory synced.
+        assert_eq!(disk.calls() - calls, 9, "the spare was ready");
+        let (log, _) = reopen(&disk.crash(PowerCut::KeepNone));
+        assert_eq!(read_all(&log), entries(1, 0..60));
+    }
+}
+
 /// A disk whose syncs wait at a gate while it is closed.
 struct GatedDisk {
     disk: MemDisk,

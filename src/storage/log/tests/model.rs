@@ -147,7 +147,7 @@ impl Driver {
     pub fn maintain(&mut self) -> Result<(), LogError> {
         let result = self.writer.maintain();
         self.history.durable = self.log.durable();
-        result
+        result.map(|_| ())
     }
 
     pub fn check(&self, context: &str) {
@@ -166,6 +166,7 @@ impl Driver {
             self.truncate(entries - 3)?;
             self.append(term + 1, 3, 500)?;
             self.flush()?;
+            self.writer.work_ahead()?;
             self.purge_entries(entries / 2)?;
             if term % 3 == 0 {
                 self.maintain()?;
@@ -197,7 +198,8 @@ impl Driver {
                 *term += 1;
                 self.purge(id(*term, last + chance.random_range(1..50)))
             }
-            14..19 => self.flush(),
+            14..18 => self.flush(),
+            18 => self.writer.work_ahead(),
             _ => self.maintain(),
         }
     }
