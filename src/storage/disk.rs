@@ -41,6 +41,10 @@ pub trait Disk: Send + Sync + 'static {
     /// Makes creations, renames and removals durable.
     fn sync_dir(&self) -> io::Result<()>;
 
+    /// What files may still grow by. Others may take it first, and a quota may forbid it: a hint, never
+    /// a promise.
+    fn free_bytes(&self) -> io::Result<u64>;
+
     /// How a person finds `name` (the full path on a real disk): for messages only.
     fn locate(&self, name: &str) -> String;
 }

@@ -27,6 +27,7 @@ pub mod disk;
 pub mod identity;
 pub mod kv;
 pub mod log;
+pub mod reserve;
 
 mod btree;
 mod cache;

@@ -110,3 +110,8 @@ fn only_plain_names_are_accepted() {
         }
     });
 }
+
+#[test]
+fn there_is_room_on_an_empty_disk() {
+    on_every_disk(|disk| assert!(disk.free_bytes().unwrap() > 0));
+}

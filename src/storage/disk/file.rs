@@ -19,7 +19,7 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use rustix::fs::{FallocateFlags, fallocate};
+use rustix::fs::{FallocateFlags, fallocate, fstatvfs};
 use rustix::io::Errno;
 
 use super::{Disk, DiskFile, LOCK_NAME, check_name};
@@ -128,6 +128,14 @@ impl Disk for FileDisk {
             .handle
             .sync_all()
             .map_err(|error| explain("sync directory", &directory.path, error))
+    }
+
+    fn free_bytes(&self) -> io::Result<u64> {
+        let directory = &self.directory;
+        let stat = fstatvfs(&directory.handle).map_err(io::Error::from);
+        let stat = stat.map_err(|error| explain("ask for room on", &directory.path, error))?;
+        // For whoever is not root.
+        Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
     }
 
     fn locate(&self, name: &str) -> String {

@@ -237,6 +237,10 @@ impl Disk for MemDisk {
         Ok(())
     }
 
+    fn free_bytes(&self) -> io::Result<u64> {
+        Ok(self.begin(Calls::Names, "free bytes")?.free_bytes())
+    }
+
     fn locate(&self, name: &str) -> String {
         format!("memory:{name}")
     }

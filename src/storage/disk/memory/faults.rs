@@ -15,7 +15,7 @@ pub enum Calls {
     Sync,
     /// `DiskFile::allocate`.
     Allocate,
-    /// `Disk::open`, `Disk::list`, `Disk::rename` and `Disk::remove`.
+    /// `Disk::open`, `Disk::list`, `Disk::rename`, `Disk::remove` and `Disk::free_bytes`.
     Names,
 }
 

@@ -193,6 +193,9 @@ impl Disk for GatedDisk {
     fn sync_dir(&self) -> io::Result<()> {
         self.disk.sync_dir()
     }
+    fn free_bytes(&self) -> io::Result<u64> {
+        self.disk.free_bytes()
+    }
     fn locate(&self, name: &str) -> String {
         self.disk.locate(name)
     }
