@@ -110,6 +110,8 @@ pub struct Metrics {
     pub db_live_bytes: Level,
     /// Size of the Raft log's segments.
     pub log_bytes: Level,
+    /// 1 while the disk is full, so that puts are refused, else 0.
+    pub storage_full: Level,
 }
 
 impl Metrics {
@@ -157,6 +159,7 @@ impl Metrics {
             db_file_bytes: level(add, "db_file_bytes", "Size of the database file"),
             db_live_bytes: level(add, "db_live_bytes", "Bytes of it that the last state uses"),
             log_bytes: level(add, "log_bytes", "Size of the Raft log"),
+            storage_full: level(add, "storage_full", "1 while the disk is full, else 0"),
             registry,
             requests,
             request_seconds,

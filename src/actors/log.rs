@@ -4,7 +4,9 @@
 //! flush is scheduled behind whatever else is in the mailbox by then; the flush takes all that is staged and
 //! answers all that waits. In a real node the actor is alone on its thread, which an fsync may block.
 //!
-//! A failed write or fsync is final: what is on disk is no longer known, so the node stops.
+//! A failed write or fsync is final: what is on disk is no longer known, so the node stops. A full disk
+//! is not: what was staged waits, and so do those who asked, until there is room ([`super::space`]).
+//! openraft bears that: an append's callback comes later, as from a slow disk.
 
 use std::io;
 use std::sync::Arc;
@@ -15,12 +17,19 @@ use tokio::time::Instant;
 
 use super::OnFatal;
 use super::messages::inside::{Close, Persist, Persisted, WipeLog};
+use super::space::{Room, Space};
 use crate::metrics::Metrics;
 use crate::storage::disk::Disk;
 use crate::storage::log::{Log, LogError, LogOptions, LogWriter};
 
 /// Quiet time after a flush before the next segment is prepared ahead of need.
 const MAINTAIN_AFTER: Duration = Duration::from_millis(20);
+
+/// Time for others between two pieces of that.
+const MAINTAIN_AGAIN_AFTER: Duration = Duration::from_millis(2);
+
+/// How often a full disk is looked at.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 /// See the module.
 pub struct LogActor {
@@ -30,6 +39,7 @@ pub struct LogActor {
     waiting: Vec<Persisted>,
     scheduled: bool,
     maintenance: bool,
+    space: Arc<Space>,
     metrics: Arc<Metrics>,
     on_fatal: OnFatal,
 }
@@ -43,6 +53,7 @@ impl LogActor {
         writer: LogWriter,
         disk: Arc<dyn Disk>,
         options: LogOptions,
+        space: Arc<Space>,
         metrics: Arc<Metrics>,
         on_fatal: OnFatal,
     ) -> LogActor {
@@ -53,38 +64,91 @@ impl LogActor {
             waiting: Vec::new(),
             scheduled: false,
             maintenance: false,
+            space,
             metrics,
             on_fatal,
         }
     }
 
     fn flush(&mut self) {
-        let waiting = std::mem::take(&mut self.waiting);
         let begun = Instant::now();
-        match self.writer.flush() {
+        let mut flushed = self.writer.flush();
+        if let Err(error) = &flushed
+            && self.waits_for_room(error)
+            && self.space.note_full(error)
+        {
+            flushed = self.writer.flush();
+        }
+        match flushed {
             Ok(_) => {
                 self.metrics.log_fsync.observe(begun.elapsed());
-                waiting.into_iter().for_each(|done| done(Ok(())));
+                self.space.note_written();
+                self.waiting.drain(..).for_each(|done| done(Ok(())));
             }
+            Err(error) if self.waits_for_room(&error) => self.space.note_exhausted(&error),
             Err(error) => {
-                let reason = error.to_string();
-                waiting.into_iter().for_each(|done| done(Err(io::Error::other(reason.clone()))));
-                (self.on_fatal)(reason);
+                self.refuse_waiting(&error.to_string());
+                (self.on_fatal)(error.to_string());
             }
         }
     }
 
-    fn maintain(&mut self) {
-        self.maintenance = false;
-        if let Err(error) = self.writer.maintain() {
-            match error.is_disk_full() {
-                true => log::error!("the log cannot grow: {error}"),
-                false => (self.on_fatal)(error.to_string()),
+    /// Whether nothing was lost by this failure, and all that is staged still waits.
+    fn waits_for_room(&self, error: &LogError) -> bool {
+        error.is_disk_full() && !self.writer.is_poisoned()
+    }
+
+    fn refuse_waiting(&mut self, reason: &str) {
+        self.waiting.drain(..).for_each(|done| done(Err(io::Error::other(reason.to_owned()))));
+    }
+
+    /// Takes the result of work that is done ahead, and passes it on.
+    fn ahead<T>(&self, result: Result<T, LogError>) -> Option<T> {
+        match result {
+            Ok(done) => Some(done),
+            Err(error) => {
+                match self.waits_for_room(&error) {
+                    true => drop(self.space.note_full(&error)),
+                    false => (self.on_fatal)(error.to_string()),
+                }
+                None
             }
+        }
+    }
+
+    fn schedule_maintenance(&mut self, after: Duration, ctx: &mut Context<Self>) {
+        if std::mem::replace(&mut self.maintenance, true) {
+            return;
+        }
+        ctx.run_later(after, |actor, ctx| {
+            actor.maintenance = false;
+            // What room there is on a full disk is not for later.
+            if actor.space.room() != Room::Enough {
+                return;
+            }
+            let maintained = actor.writer.maintain();
+            if actor.ahead(maintained) == Some(false) {
+                actor.schedule_maintenance(MAINTAIN_AGAIN_AFTER, ctx);
+            }
+        });
+    }
+
+    /// Looks whether a full disk has room, and goes on with what waits for it.
+    fn look(&mut self) {
+        if self.space.room() == Room::Enough {
+            return;
+        }
+        if let Err(error) = self.writer.give_back_spares() {
+            (self.on_fatal)(error.to_string());
+        }
+        self.space.look();
+        if !self.waiting.is_empty() {
+            self.flush();
         }
     }
 
     fn wipe(&mut self) -> Result<Log, LogError> {
+        self.refuse_waiting("the log was wiped");
         Log::wipe(&self.disk)?;
         let (log, writer, _) = Log::open(self.disk.clone(), self.options.clone())?;
         self.writer = writer;
@@ -98,6 +162,7 @@ impl Actor for LogActor {
     fn started(&mut self, ctx: &mut Self::Context) {
         // Bounded by what openraft has in flight; a full mailbox would only block its senders.
         ctx.set_mailbox_capacity(1024);
+        ctx.run_interval(LOOK_EVERY, |actor, _| actor.look());
     }
 }
 
@@ -118,8 +183,10 @@ impl Handler<Flush> for LogActor {
     fn handle(&mut self, _: Flush, ctx: &mut Self::Context) {
         self.scheduled = false;
         self.flush();
-        if !std::mem::replace(&mut self.maintenance, true) {
-            ctx.run_later(MAINTAIN_AFTER, |actor, _| actor.maintain());
+        if self.space.room() == Room::Enough {
+            let done = self.writer.work_ahead();
+            self.ahead(done);
+            self.schedule_maintenance(MAINTAIN_AFTER, ctx);
         }
     }
 }
@@ -137,7 +204,11 @@ impl Handler<Close> for LogActor {
 
     fn handle(&mut self, _: Close, ctx: &mut Self::Context) {
         self.flush();
-        self.maintain();
+        self.refuse_waiting("the disk is full, and this node closes");
+        if self.space.room() == Room::Enough {
+            let maintained = self.writer.maintain();
+            self.ahead(maintained);
+        }
         ctx.stop();
     }
 }

@@ -3,7 +3,7 @@
 //! Read in this order:
 //! * [`messages`]: all that crosses an actor boundary; `messages::inside` is for this floor alone;
 //! * [`node`]: how the actors are wired, started and closed;
-//! * [`storage`], [`log`]: the writers of the two files;
+//! * [`storage`], [`log`]: the writers of the two files; [`space`]: what they do when the disk is full;
 //! * [`peer`]: connections between nodes;
 //! * [`raft`]: consensus, and the life of requests;
 //! * [`membership`]: who belongs to the cluster;
@@ -20,6 +20,7 @@ pub mod messages;
 pub mod node;
 pub mod peer;
 pub mod raft;
+pub mod space;
 pub mod storage;
 
 /// Called with the reason when the node can no longer keep its promises: a failed write or fsync, damage. A

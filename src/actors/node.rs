@@ -32,6 +32,7 @@ use super::raft::admin::Admin;
 use super::raft::context::{self, RaftTiming};
 use super::raft::peers::Peers;
 use super::raft::serve::Desk;
+use super::space::Space;
 use super::storage::{CheckpointActor, StorageActor};
 use crate::env::{Chance, Clock};
 use crate::metrics::Metrics;
@@ -42,6 +43,10 @@ use crate::storage::kv::{Kv, KvReader};
 use crate::storage::log::{Log, LogError, LogOptions};
 use crate::storage::store::StoreOptions;
 use crate::types::{ClusterId, LogId};
+
+/// Segments of the log that are held in reserve for a full disk: one that deletes fill, and the next, or what
+/// the tree needs for the checkpoint after which segments can go.
+const RESERVE_SEGMENTS: u64 = 2;
 
 /// Where actors run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -94,6 +99,8 @@ pub enum NodeError {
     Log(#[from] LogError),
     #[error(transparent)]
     Storage(#[from] StorageError),
+    #[error("cannot hold room in reserve for a full disk: {0}")]
+    Reserve(std::io::Error),
     #[error("raft_addr: cannot listen on {address}: {source}")]
     Listen { address: String, source: std::io::Error },
     #[error(
@@ -133,6 +140,9 @@ impl Node {
         let kv = Kv::open(around.disk.clone(), options.store.clone())?;
         let reader = kv.reader();
         check_joint(&log, &reader)?;
+        let reserve_bytes = RESERVE_SEGMENTS * options.log.segment_bytes;
+        let space = Space::open(around.disk.clone(), reserve_bytes, around.metrics.clone());
+        let space = Arc::new(space.map_err(NodeError::Reserve)?);
 
         let listener =
             around.network.listen(&options.raft_addr).await.map_err(|source| {
@@ -173,16 +183,17 @@ impl Node {
         let log_actor = {
             let (metrics, on_fatal) = (metrics.clone(), on_fatal.clone());
             let (disk, log_options) = (around.disk.clone(), options.log.clone());
+            let space = space.clone();
             place(options.threads, &mut arbiters, move |_| {
-                LogActor::new(log_writer, disk, log_options, metrics, on_fatal)
+                LogActor::new(log_writer, disk, log_options, space, metrics, on_fatal)
             })
         };
         let checkpoints = place(options.threads, &mut arbiters, |_| CheckpointActor);
         let (applied_sender, applied) = watch::channel(0);
         let storage = {
-            let (metrics, on_fatal) = (metrics.clone(), on_fatal.clone());
+            let (space, metrics, on_fatal) = (space.clone(), metrics.clone(), on_fatal.clone());
             place(options.threads, &mut arbiters, move |_| {
-                StorageActor::new(kv, checkpoints, applied_sender, metrics, on_fatal)
+                StorageActor::new(kv, checkpoints, applied_sender, space, metrics, on_fatal)
             })
         };
 
@@ -194,6 +205,7 @@ impl Node {
             storage: storage.clone(),
             reader,
             applied,
+            space,
             log: ArcSwapOption::from_pointee(log),
             clock: around.clock.clone(),
             chance: around.chance.clone(),

@@ -5,11 +5,15 @@
 //! real node, while applying goes on; nothing here waits for a disk except for a page that is not
 //! cached, and for a snapshot that is being received.
 //!
+//! A checkpoint that finds the disk full is tried again until there is room, and whoever asked for it waits:
+//! openraft ends when a snapshot fails, but bears a slow one, and keeps the log meanwhile.
+//!
 //! Reads never come here: [`crate::storage::kv::KvReader`] hands out states from any thread.
 
 use std::collections::BTreeMap;
 use std::io;
 use std::sync::Arc;
+use std::time::Duration;
 
 use actix::prelude::*;
 use tokio::sync::{oneshot, watch};
@@ -21,12 +25,16 @@ use super::messages::inside::{
     Receive, TakeSnapshot, WipeStore,
 };
 use super::messages::{RequestError, Scan, View};
+use super::space::Space;
 use crate::metrics::Metrics;
 use crate::storage::backup::Import;
 use crate::storage::checkpoint::{Checkpoint, CheckpointDone};
 use crate::storage::error::StorageError;
 use crate::storage::kv::{AppliedState, Kv, KvSnapshot};
 use crate::types::{Key, KeyRange, Outcome, Record, Revision};
+
+/// How long after a checkpoint that found the disk full the next one is tried.
+const RETRY_CHECKPOINT_AFTER: Duration = Duration::from_secs(1);
 
 /// Writes checkpoints, one at a time.
 pub struct CheckpointActor;
@@ -73,6 +81,9 @@ pub struct StorageActor {
     life: u64,
     /// Counts the files that had the name of the store; a checkpoint of a former one means nothing.
     file: u64,
+    /// Whether this is the end: nobody waits for room any more.
+    closing: bool,
+    space: Arc<Space>,
     metrics: Arc<Metrics>,
     on_fatal: OnFatal,
 }
@@ -82,6 +93,7 @@ impl StorageActor {
         kv: Kv,
         writer: Addr<CheckpointActor>,
         applied: watch::Sender<u64>,
+        space: Arc<Space>,
         metrics: Arc<Metrics>,
         on_fatal: OnFatal,
     ) -> StorageActor {
@@ -95,6 +107,8 @@ impl StorageActor {
             transfers: 0,
             life: 0,
             file: 0,
+            closing: false,
+            space,
             metrics,
             on_fatal,
         }
@@ -132,10 +146,10 @@ impl StorageActor {
             Ok(Some(checkpoint)) => {
                 let (begun, file) = (Instant::now(), self.file);
                 let writing = self.writer.send(WriteCheckpoint(checkpoint)).into_actor(self);
-                ctx.spawn(writing.map(move |written, actor, _| {
+                ctx.spawn(writing.map(move |written, actor, ctx| {
                     actor.metrics.checkpoint.observe(begun.elapsed());
                     match written {
-                        Ok(written) if actor.file == file => actor.finish_checkpoint(written),
+                        Ok(written) if actor.file == file => actor.finish_checkpoint(written, ctx),
                         // Another store is in place by now, durable as it came.
                         _ => actor.answer_snapshots(),
                     }
@@ -143,18 +157,37 @@ impl StorageActor {
             }
             Ok(None) if self.kv.checkpoint_in_flight() => {}
             Ok(None) => self.answer_snapshots(),
-            Err(error) => self.fail_snapshots(error),
+            Err(error) => self.checkpoint_failed(error, ctx),
         }
     }
 
-    fn finish_checkpoint(&mut self, written: Result<CheckpointDone, StorageError>) {
+    fn finish_checkpoint(
+        &mut self,
+        written: Result<CheckpointDone, StorageError>,
+        ctx: &mut Context<Self>,
+    ) {
         match self.kv.finish_checkpoint(written) {
             Ok(()) => {
                 log::debug!("checkpoint: {:?}", self.kv.stats());
                 self.answer_snapshots();
             }
-            Err(error) => self.fail_snapshots(error),
+            Err(error) => self.checkpoint_failed(error, ctx),
         }
+    }
+
+    fn checkpoint_failed(&mut self, error: StorageError, ctx: &mut Context<Self>) {
+        if !error.is_disk_full() {
+            return self.fail_snapshots(error);
+        }
+        self.space.note_full(&error);
+        if self.closing {
+            return self.refuse_snapshots(&error.to_string());
+        }
+        ctx.run_later(RETRY_CHECKPOINT_AFTER, |actor, ctx| {
+            if !actor.waiting.is_empty() {
+                actor.checkpoint(ctx);
+            }
+        });
     }
 
     fn answer_snapshots(&mut self) {
@@ -164,8 +197,12 @@ impl StorageActor {
 
     fn fail_snapshots(&mut self, error: StorageError) {
         let reason = self.fatal(error).to_string();
+        self.refuse_snapshots(&reason);
+    }
+
+    fn refuse_snapshots(&mut self, reason: &str) {
         for reply in self.waiting.drain(..) {
-            let _ = reply.send(Err(io::Error::other(reason.clone())));
+            let _ = reply.send(Err(io::Error::other(reason.to_owned())));
         }
     }
 }
@@ -244,7 +281,12 @@ impl Handler<Receive> for StorageActor {
         if *transfer != message.transfer {
             return Err(no_transfer(message.transfer));
         }
-        import.take_piece(message.sequence, message.piece).map_err(io::Error::other)
+        let taken = import.take_piece(message.sequence, message.piece);
+        taken.map_err(|error| {
+            // What came so far takes room that may be the very reason.
+            self.receiving = None;
+            io::Error::other(error)
+        })
     }
 }
 
@@ -301,6 +343,7 @@ impl Handler<Close> for StorageActor {
 
     /// A last checkpoint makes the next start quick: it has nothing to replay.
     fn handle(&mut self, _: Close, ctx: &mut Self::Context) -> Self::Result {
+        self.closing = true;
         let checkpointed = ctx.address().send(TakeSnapshot);
         let writer = self.writer.clone();
         let closing = async move {

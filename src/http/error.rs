@@ -23,7 +23,8 @@ use super::reply::Reply;
 use crate::actors::messages::{Applied, RequestError};
 use crate::types::{KeyError, Revision};
 
-/// Seconds a client is asked to wait after a 429 or 503. An election takes about as long.
+/// Seconds a client is asked to wait after a 429, 503 or 507. An election takes about as long, and a full disk is
+/// looked at as often.
 const RETRY_AFTER_SECONDS: HeaderValue = HeaderValue::from_static("1");
 
 /// What went wrong, in a form that programs may rely on.
@@ -191,7 +192,9 @@ impl Problem {
             reply = reply.header(name, value);
         }
         match status {
-            StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE => {
+            StatusCode::TOO_MANY_REQUESTS
+            | StatusCode::SERVICE_UNAVAILABLE
+            | StatusCode::INSUFFICIENT_STORAGE => {
                 reply.header(header::RETRY_AFTER, RETRY_AFTER_SECONDS)
             }
             _ => reply,

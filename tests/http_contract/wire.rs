@@ -166,7 +166,7 @@ impl Reply {
         assert!(!problem["detail"].as_str().unwrap().is_empty());
         assert!(problem["retryable"].is_boolean());
         assert!(problem["applied"] == "no" || problem["applied"] == "unknown");
-        let retry_after = matches!(status, 429 | 503).then_some("1");
+        let retry_after = matches!(status, 429 | 503 | 507).then_some("1");
         assert_eq!(self.header("retry-after"), retry_after);
         problem
     }

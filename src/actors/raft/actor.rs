@@ -22,7 +22,7 @@ use actix::prelude::*;
 use openraft::{Config, SnapshotPolicy};
 use openraft_rt::deterministic_rng::DeterministicRng;
 use tokio::sync::{Mutex, oneshot, watch};
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
 use super::admin::{self, Admin};
 use super::context::Context;
@@ -45,6 +45,9 @@ use crate::types::{ClusterId, NodeId, Outcome};
 
 /// How long a closing leader waits for another to take over.
 const HAND_OVER_LIMIT: Duration = Duration::from_secs(2);
+
+/// How long a Raft may take to stop: longer than any fsync.
+const STOP_LIMIT: Duration = Duration::from_secs(10);
 
 /// Time for one piece of a snapshot, its installation included.
 const SNAPSHOT_PIECE_LIMIT: Duration = Duration::from_secs(60);
@@ -223,10 +226,12 @@ impl Parts {
     }
 
     async fn stop(&self) {
-        if let Some(raft) = self.context.raft.swap(None)
-            && let Err(error) = raft.shutdown().await
-        {
-            log::warn!("consensus did not stop cleanly: {error}");
+        let Some(raft) = self.context.raft.swap(None) else { return };
+        // A Raft that waits for room on a full disk, to save a vote, does not hear that it is to stop.
+        match timeout(STOP_LIMIT, raft.shutdown()).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => log::warn!("consensus did not stop cleanly: {error}"),
+            Err(_) => log::warn!("consensus did not stop within {STOP_LIMIT:?}"),
         }
     }
 

@@ -16,6 +16,7 @@ use super::state_machine::StateMachine;
 use super::types::TypeConfig;
 use crate::actors::OnFatal;
 use crate::actors::log::LogActor;
+use crate::actors::space::Space;
 use crate::actors::storage::{CheckpointActor, StorageActor};
 use crate::metrics::Metrics;
 use crate::storage::disk::{Disk, MemDisk};
@@ -39,11 +40,14 @@ impl StoreBuilder<TypeConfig, LogStore, StateMachine> for Builder {
         };
         let (log, writer, _) = Log::open(disk.clone(), options.clone()).expect("an empty disk");
         let kv = Kv::open(disk.clone(), StoreOptions::default()).expect("an empty disk");
+        let space = Space::open(disk.clone(), 1 << 10, metrics.clone()).expect("an empty disk");
+        let space = Arc::new(space);
         let log_actor =
-            LogActor::new(writer, disk, options, metrics.clone(), on_fatal.clone()).start();
+            LogActor::new(writer, disk, options, space.clone(), metrics.clone(), on_fatal.clone())
+                .start();
         let (applied, _) = watch::channel(0);
         let checkpoints = CheckpointActor.start();
-        let storage = StorageActor::new(kv, checkpoints, applied, metrics, on_fatal).start();
+        let storage = StorageActor::new(kv, checkpoints, applied, space, metrics, on_fatal).start();
         Ok(((), LogStore::new(log, log_actor), StateMachine::new(storage, 0)))
     }
 }

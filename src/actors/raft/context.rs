@@ -18,6 +18,7 @@ use tokio::time::Instant;
 use super::peers::Peers;
 use super::types::{Metrics, PeerNode, Raft, members};
 use crate::actors::messages::{Member, Members, PeerProgress, RequestError, Role, Status};
+use crate::actors::space::Space;
 use crate::actors::storage::StorageActor;
 use crate::env::{Chance, Clock};
 use crate::storage::identity::{Identity, Standing};
@@ -60,6 +61,7 @@ pub struct Context {
     pub reader: KvReader,
     /// The index after the last applied entry.
     pub applied: watch::Receiver<u64>,
+    pub space: Arc<Space>,
     pub log: ArcSwapOption<Log>,
     pub clock: Arc<dyn Clock>,
     pub chance: Arc<dyn Chance>,

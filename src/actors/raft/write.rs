@@ -85,6 +85,9 @@ async fn attempt(context: &Context, raft: &Raft, write: &Write, deadline: Instan
 
 /// Proposes a write on this node, which leads or believes so.
 pub async fn propose(context: &Context, raft: &Raft, write: &Write, deadline: Instant) -> Attempt {
+    if let Some(refusal) = context.space.refuses(&write.operation) {
+        return Attempt::Refused(refusal);
+    }
     let command = Command {
         time_ms: context.clock.unix_ms(),
         request_id: write.request_id.clone(),
