@@ -1,5 +1,5 @@
-//! A disk without room. The data directory lies on a file system of a few MiB that fills up; what was acknowledged until then
-//! must be there once it has room again.
+//! A disk without room. The data directory lies on a file system of a few MiB that fills up; puts are refused while reads and
+//! deletes go on, and without a restart all writes are taken once it has room again.
 //!
 //! Needs root, to mount a file system. Where that is not allowed the test fails and says so; run the others with `cargo test
 //! --test cluster -- --skip full_disk`.
@@ -7,10 +7,11 @@
 use std::path::PathBuf;
 use std::process::Command;
 
+use serde_json::json;
 use tempfile::TempDir;
 
 use crate::cluster::CALM;
-use crate::harness::Node;
+use crate::harness::{Node, until};
 
 /// Room for the log's segments and a few checkpoints.
 const SMALL: &str = "size=72m";
@@ -51,32 +52,32 @@ impl Drop for SmallDisk {
     }
 }
 
-/// How a node takes it that its disk is full.
-#[derive(Debug, PartialEq)]
-enum End {
-    /// It goes on, and refuses writes with 507.
-    Refused,
-    /// It stops.
-    Stopped,
-}
-
-/// Writes until the node refuses or is gone; how many were acknowledged.
-async fn fill(node: &mut Node) -> (usize, End) {
+/// Writes until the node refuses; how many were acknowledged.
+async fn fill(node: &Node) -> usize {
     for number in 0..10_000 {
         // Every key is new: nothing is given back by overwriting.
-        match node.try_put(&format!("/kv/fill-{number}"), value(number)).await {
-            Ok(reply) if reply.status == 200 => {}
-            Ok(reply) => {
-                reply.is_problem(507, "storage_full", "");
-                return (number, End::Refused);
-            }
-            Err(_) => {
-                assert_eq!(node.ended().await.code(), Some(1));
-                return (number, End::Stopped);
-            }
+        let reply = node.put(&format!("/kv/fill-{number}"), value(number)).await;
+        if reply.status != 200 {
+            let problem = reply.is_problem(507, "storage_full", "deletes go on").json();
+            assert_eq!((&problem["applied"], &problem["retryable"]), (&json!("no"), &json!(true)));
+            assert_eq!(reply.header("retry-after"), "1");
+            return number;
         }
     }
     panic!("the disk does not fill up");
+}
+
+async fn check_all_there(node: &Node, numbers: std::ops::Range<usize>) {
+    for number in numbers {
+        let reply = node.get(&format!("/kv/fill-{number}")).await;
+        assert_eq!(reply.status, 200, "write {number} is lost");
+        assert!(reply.body == value(number), "write {number} came back changed");
+    }
+}
+
+async fn says_full(node: &Node, full: u64) -> bool {
+    let metrics = node.get("/metrics").await.text();
+    metrics.lines().any(|line| line == format!("conuredb_storage_full {full}"))
 }
 
 fn value(number: usize) -> Vec<u8> {
@@ -84,33 +85,44 @@ fn value(number: usize) -> Vec<u8> {
 }
 
 #[tokio::test]
-async fn a_full_disk_is_named_and_nothing_acknowledged_is_lost_once_it_has_room() {
+async fn a_full_disk_refuses_puts_serves_reads_and_deletes_and_clears_by_itself() {
     let disk = SmallDisk::mount();
     let flags = [CALM, &["--set=storage.log_segment_bytes=12MiB"]].concat();
     let mut node = Node::start_at("node1", &flags, &disk.path().join("data")).await;
     node.wait_until_ready().await;
-    let (acknowledged, end) = fill(&mut node).await;
-    println!("{acknowledged} writes found room, then the node {end:?}");
+    assert!(says_full(&node, 0).await);
+    let acknowledged = fill(&node).await;
+    println!("{acknowledged} writes found room");
     assert!(acknowledged > 10, "only {acknowledged} writes found room");
-    if end == End::Stopped {
-        // Its last words name the file and the remedy.
-        let stops = node.log_lines("this node stops");
-        let words = stops.first().expect("a reason in the log");
-        let directory = node.data_dir().display().to_string();
-        for says in [directory.as_str(), "No space left on device", "Free space"] {
-            assert!(words.contains(says), "{says:?} is not in {words:?}");
-        }
+    assert!(says_full(&node, 1).await);
+    let words = node.log_lines("the disk is full");
+    let words = words.first().expect("a reason in the log");
+    let directory = node.data_dir().display().to_string();
+    for says in [directory.as_str(), "No space left on device", "storage_full", "free space"] {
+        assert!(words.contains(says), "{says:?} is not in {words:?}");
     }
 
+    check_all_there(&node, 0..acknowledged).await;
+    for number in 0..5 {
+        node.delete(&format!("/kv/fill-{number}")).await.is_ok();
+        assert_eq!(node.get(&format!("/kv/fill-{number}")).await.status, 404);
+    }
+    node.put("/kv/fill-0", "v").await.is_problem(507, "storage_full", "");
+
     disk.give_room();
-    if end == End::Stopped {
-        node.restart().await;
-    }
+    until("puts to be taken again", async || {
+        (node.put("/kv/after", "v").await.status == 200).then_some(())
+    })
+    .await;
+    assert!(says_full(&node, 0).await);
+    assert_eq!(node.log_lines("the disk has room again").len(), 1);
+    assert!(node.is_running());
+    check_all_there(&node, 5..acknowledged).await;
+
+    node.kill();
+    node.restart().await;
     node.wait_until_ready().await;
-    for number in 0..acknowledged {
-        let reply = node.get(&format!("/kv/fill-{number}")).await;
-        assert_eq!(reply.status, 200, "write {number} is lost");
-        assert!(reply.body == value(number), "write {number} came back changed");
-    }
-    node.put("/kv/after", "v").await.is_ok();
+    check_all_there(&node, 5..acknowledged).await;
+    assert_eq!(node.get("/kv/fill-0").await.status, 404);
+    assert_eq!(node.get("/kv/after").await.text(), "v");
 }

@@ -48,11 +48,26 @@ pub async fn put(
     value: &[u8],
     request_id: Option<RequestId>,
 ) -> Result<Outcome, RequestError> {
-    let operation = Operation::Put {
-        key: Key::new(Bytes::copy_from_slice(key.as_bytes())).expect("a key"),
-        value: Bytes::copy_from_slice(value),
-        condition: Condition::None,
-    };
+    let value = Bytes::copy_from_slice(value);
+    let operation = Operation::Put { key: key_of(key), value, condition: Condition::None };
+    write(world, node, operation, request_id).await
+}
+
+pub async fn delete(world: &World, node: &str, key: &str) -> Result<Outcome, RequestError> {
+    let operation = Operation::Delete { key: key_of(key), condition: Condition::None };
+    write(world, node, operation, None).await
+}
+
+fn key_of(key: &str) -> Key {
+    Key::new(Bytes::copy_from_slice(key.as_bytes())).expect("a key")
+}
+
+async fn write(
+    world: &World,
+    node: &str,
+    operation: Operation,
+    request_id: Option<RequestId>,
+) -> Result<Outcome, RequestError> {
     let write = Write { operation, request_id, timeout: WRITE_LIMIT, forward: true };
     let recipient = world.gateway(node).map(|gateway| gateway.write);
     ask(recipient, write, WRITE_LIMIT * 2)
@@ -64,7 +79,7 @@ pub async fn record(world: &World, node: &str, key: &str) -> Result<Option<Recor
     let read = Read { consistency: Consistency::Linearizable, timeout: READ_LIMIT, forward: true };
     let recipient = world.gateway(node).map(|gateway| gateway.read);
     let view = ask(recipient, read, READ_LIMIT * 2).await.unwrap_or(Err(gone()))?;
-    view.view.get(&Key::new(Bytes::copy_from_slice(key.as_bytes())).expect("a key"))
+    view.view.get(&key_of(key))
 }
 
 pub async fn get(world: &World, node: &str, key: &str) -> Result<Option<Bytes>, RequestError> {

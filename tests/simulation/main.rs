@@ -3,6 +3,7 @@
 //! `CONURE_SIM_SEED=<n>` runs one seed and prints its trace; `CONURE_SIM_SEEDS=<n>` runs that many.
 
 mod clients;
+mod full_disk;
 mod membership;
 mod net;
 mod world;

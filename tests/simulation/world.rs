@@ -209,6 +209,15 @@ impl World {
         }
     }
 
+    /// Leaves a machine's disk this much room, or as much as it wants.
+    pub fn leave_room(&self, name: &str, room_bytes: Option<u64>) {
+        self.note(format_args!("room on {name}: {room_bytes:?}"));
+        let machines = self.machines.borrow();
+        let Some(machine) = machines.get(name) else { return };
+        let used_bytes: u64 = machine.disk.contents().values().map(|file| file.len() as u64).sum();
+        machine.disk.set_capacity(room_bytes.map(|room_bytes| used_bytes + room_bytes));
+    }
+
     /// Where requests to a node enter, if it runs.
     pub fn gateway(&self, name: &str) -> Option<Gateway> {
         let machines = self.machines.borrow();

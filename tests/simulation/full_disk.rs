@@ -1,0 +1,158 @@
+//! Disks without room: a leader refuses puts and goes on by itself, a follower waits and catches up, and
+//! whatever happens besides, nothing acknowledged is lost and no node gives up.
+
+use conuredb::actors::messages::RequestError;
+use conuredb::types::Outcome;
+use tokio::time::{Duration, sleep};
+
+use super::clients::{self, History, wait_for};
+use super::world::World;
+use super::{NAMES, fault, found, restart};
+
+const SEEDS: u64 = 4;
+
+fn value(number: usize) -> Vec<u8> {
+    vec![number as u8; 8_000]
+}
+
+/// Puts `key-0`, `key-1` … until one is refused for want of room; how many were acknowledged.
+async fn fill(world: &World, node: &str) -> usize {
+    for number in 0..1_000 {
+        match clients::put(world, node, &format!("key-{number}"), &value(number), None).await {
+            Ok(_) => {}
+            Err(RequestError::StorageFull { .. }) => return number,
+            Err(error) => panic!("put {number}: {error}"),
+        }
+    }
+    panic!("the disk of {node} does not fill up");
+}
+
+async fn check_all_there(world: &World, node: &str, numbers: impl Iterator<Item = usize>) {
+    for number in numbers {
+        let read = clients::get(world, node, &format!("key-{number}")).await.expect("a read");
+        assert!(read.as_deref() == Some(&value(number)[..]), "{node} lost key-{number}");
+    }
+}
+
+async fn wait_until_puts_work(world: &World, node: &str) {
+    wait_for(world, "puts to be taken again", async |world| {
+        clients::put(world, node, "after", b"v", None).await.ok()
+    })
+    .await;
+}
+
+#[test]
+fn a_full_leader_refuses_puts_serves_reads_and_deletes_and_goes_on_when_there_is_room() {
+    World::run(1, |world| async move {
+        world.start("n1", &[]).await;
+        clients::wait_for_voters(&world, &["n1"], 1).await;
+        world.leave_room("n1", Some(400 << 10));
+        let acknowledged = fill(&world, "n1").await;
+        assert!(acknowledged > 5, "only {acknowledged} puts found room");
+        check_all_there(&world, "n1", 0..acknowledged).await;
+        for number in 0..5 {
+            let deleted = clients::delete(&world, "n1", &format!("key-{number}")).await;
+            assert!(matches!(deleted, Ok(Outcome::Deleted { count: 1, .. })), "{deleted:?}");
+        }
+        let refused = clients::put(&world, "n1", "key-0", b"v", None).await;
+        assert!(matches!(refused, Err(RequestError::StorageFull { .. })), "{refused:?}");
+
+        world.leave_room("n1", None);
+        wait_until_puts_work(&world, "n1").await;
+        check_all_there(&world, "n1", 5..acknowledged).await;
+        for number in 0..5 {
+            let read = clients::get(&world, "n1", &format!("key-{number}")).await;
+            assert_eq!(read, Ok(None), "a delete is acknowledged for good");
+        }
+        world.crash("n1");
+        world.forget_last_words("n1");
+        world.start("n1", &[]).await;
+        clients::wait_for_voters(&world, &["n1"], 1).await;
+        check_all_there(&world, "n1", 5..acknowledged).await;
+        assert_eq!(world.fatal(), Vec::<String>::new());
+    });
+}
+
+#[test]
+fn deletes_alone_make_room_for_puts_again() {
+    World::run(2, |world| async move {
+        world.start("n1", &[]).await;
+        clients::wait_for_voters(&world, &["n1"], 1).await;
+        world.leave_room("n1", Some(1 << 20));
+        let acknowledged = fill(&world, "n1").await;
+        for number in 0..acknowledged {
+            clients::delete(&world, "n1", &format!("key-{number}")).await.expect("a delete");
+        }
+        wait_until_puts_work(&world, "n1").await;
+        assert_eq!(world.fatal(), Vec::<String>::new());
+    });
+}
+
+#[test]
+fn a_full_follower_holds_nobody_up_and_catches_up_when_there_is_room() {
+    World::run(3, |world| async move {
+        found(&world).await;
+        let leader = clients::leader(&world, &NAMES).await;
+        let follower = NAMES.into_iter().find(|name| *name != leader).unwrap();
+        world.leave_room(follower, Some(0));
+        // Several times what the reserve holds.
+        for number in 0..100 {
+            let key = format!("key-{number}");
+            clients::put(&world, &leader, &key, &value(number), None).await.expect("a put");
+        }
+        world.leave_room(follower, None);
+        wait_for(&world, "the follower to catch up", async |world| {
+            let (leads, follows) =
+                (clients::status(world, &leader).await?, clients::status(world, follower).await?);
+            (follows.applied_index >= leads.commit_index).then_some(())
+        })
+        .await;
+        check_all_there(&world, follower, 0..100).await;
+        assert_eq!(world.fatal(), Vec::<String>::new());
+    });
+}
+
+/// Crashes and partitions while disks fill up and are given room.
+async fn faults_on_full_disks(world: World) -> usize {
+    found(&world).await;
+    let history = History::new();
+    let load = history.clone().run(world.clone(), &NAMES);
+    let faults = async {
+        for _ in 0..12 {
+            sleep(Duration::from_millis(200 + world.chance.below(1_500))).await;
+            let name = NAMES[world.chance.below(3) as usize];
+            match world.chance.below(4) {
+                0 | 1 => world.leave_room(name, Some(world.chance.below(300 << 10))),
+                2 => world.leave_room(name, None),
+                _ => fault(&world).await,
+            }
+        }
+        for name in NAMES {
+            world.leave_room(name, None);
+        }
+        world.network.heal();
+        for name in NAMES {
+            restart(&world, name).await;
+        }
+        // Some load on nodes that are well again, too.
+        sleep(Duration::from_secs(3)).await;
+        history.stop();
+    };
+    futures_util::future::join(load, faults).await;
+    history.verify(&world, &NAMES).await
+}
+
+#[test]
+fn nothing_acknowledged_is_lost_when_disks_fill_up_and_nodes_crash() {
+    let mut refused = 0;
+    for seed in 0..SEEDS {
+        let run = || World::run(seed, faults_on_full_disks);
+        let (acknowledged, trace) = std::panic::catch_unwind(run).unwrap_or_else(|panic| {
+            eprintln!("seed {seed} failed");
+            std::panic::resume_unwind(panic)
+        });
+        assert!(acknowledged > 0, "seed {seed}: the load hardly ran");
+        refused += trace.matches("failed: the disk is full").count();
+    }
+    assert!(refused > 0, "no disk was full");
+}
