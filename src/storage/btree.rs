@@ -63,6 +63,20 @@ pub fn get(
     find(pages, tree, key, guard, |payload| pages.value(payload, guard))
 }
 
+/// Lends the value of `key` where it lies; one that lies in two places is put together.
+pub fn read<T>(
+    pages: &impl Pages,
+    tree: Tree,
+    key: &[u8],
+    read: impl FnOnce(&[u8]) -> T,
+) -> Result<Option<T>, StorageError> {
+    let guard = &pin();
+    find(pages, tree, key, guard, |payload| match payload {
+        Payload::Inline(value) => Ok(read(value)),
+        payload => Ok(read(&pages.value(payload, guard)?.into_bytes())),
+    })
+}
+
 /// Refuses an entry that no tree can hold, before anything changed.
 pub fn check_size(key: &[u8], head: &[u8], body: &[u8]) -> Result<(), StorageError> {
     if key.len() > MAX_TREE_KEY_BYTES {

@@ -59,6 +59,9 @@ const PRIVATE: u32 = 1 << 31;
 /// Frames evicted at once: enough that the lock and the epoch are not taken for each.
 const EVICTION: usize = 64;
 
+/// What a search reads first: the header, and the slots of a leaf of ordinary entries.
+const SEARCHED_BYTES: usize = 256;
+
 /// Entries that the hand looks at for one eviction, at most two rounds: the first takes the flags
 /// away, the second the pages. Where more than that are dirty in a row the pool grows instead.
 const EVICTION_STEPS: u32 = 64 * EVICTION as u32;
@@ -162,7 +165,7 @@ impl Cache {
         if entry & ID_MASK == 0 || entry & PRIVATE != 0 {
             return None;
         }
-        self.memory.frames.prefetch((entry & ID_MASK) - 1);
+        self.memory.frames.prefetch((entry & ID_MASK) - 1, SEARCHED_BYTES);
         if entry & REFERENCED == 0 {
             // Set once for each round of the hand, so that readers' processors share the line.
             let _ = slot.compare_exchange(
@@ -176,6 +179,15 @@ impl Cache {
         // return to the pool before the guard is gone, and it was never written since it was made
         // public (see the module).
         Some(PageView::Frame(unsafe { self.memory.frames.bytes((entry & ID_MASK) - 1) }))
+    }
+
+    /// Has a whole page fetched into the processor's cache, if it is in memory.
+    pub fn prefetch(&self, at: PageRef) {
+        let entry =
+            self.table.get(at.number as usize).map_or(0, |slot| slot.load(Ordering::Relaxed));
+        if at.span == 1 && entry & ID_MASK != 0 {
+            self.memory.frames.prefetch((entry & ID_MASK) - 1, PAGE_BYTES);
+        }
     }
 
     /// An unused frame, to read a page into.

@@ -193,12 +193,14 @@ impl<P: Pages> Range<P> {
             let page = self.pages.page(leaf, guard)?;
             let node = Node::of(&page);
             let stop = stop_slot(&node, to, end);
+            path.prefetch_next(&self.pages, end, guard)?;
             let frame = path.leaf();
+            self.key.clear();
+            self.key.extend_from_slice(node.prefix());
             while let Some(slot) = end.next_slot(frame.slot, stop) {
                 frame.slot = end.after(slot);
-                self.key.clear();
-                node.key_into(slot, &mut self.key);
-                let value = LentValue { pages: &self.pages, payload: node.payload(slot), guard };
+                let payload = node.entry_into(slot, &mut self.key);
+                let value = LentValue { pages: &self.pages, payload, guard };
                 if let ControlFlow::Break(done) = visit(Lent { key: &self.key, value }) {
                     return Ok(Some(done));
                 }
@@ -393,6 +395,25 @@ impl Path {
             let node = Node::of(&page);
             self.push(child, &node, edge_slot(&node, end));
         }
+    }
+
+    /// Has the leaf after the present one fetched into the processor's cache while this one is read.
+    fn prefetch_next(
+        &self,
+        pages: &impl Pages,
+        end: End,
+        guard: &Guard,
+    ) -> Result<(), StorageError> {
+        let [.., branch, _] = &self.frames[..] else { return Ok(()) };
+        let next = match end {
+            End::Front => Some(branch.slot + 1).filter(|&slot| slot < branch.count),
+            End::Back => branch.slot.checked_sub(1),
+        };
+        if let Some(slot) = next {
+            let page = pages.page(branch.at, guard)?;
+            pages.prefetch(Node::of(&page).child(slot));
+        }
+        Ok(())
     }
 
     /// The lowest frame.

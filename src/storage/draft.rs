@@ -173,6 +173,10 @@ impl Pages for Draft {
         if self.is_fresh(at) { Ok(self.cache.private(at)) } else { self.pager.page(at, guard) }
     }
 
+    fn prefetch(&self, at: PageRef) {
+        self.pager.prefetch(at);
+    }
+
     fn damaged(&self, at: PageRef, expected: String, found: String) -> StorageError {
         self.pager.damaged(at, expected, found)
     }

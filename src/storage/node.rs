@@ -180,7 +180,10 @@ impl<'a> Node<'a> {
 
     /// What the cell at `slot` carries.
     pub fn payload(&self, slot: usize) -> Payload<'a> {
-        let slot = self.slot(slot);
+        self.payload_of(&self.slot(slot))
+    }
+
+    fn payload_of(&self, slot: &Slot) -> Payload<'a> {
         let cell = &self.bytes[slot.offset..];
         if !self.is_leaf() {
             return Payload::Child(PageRef::decode(cell));
@@ -206,6 +209,21 @@ impl<'a> Node<'a> {
         out.extend_from_slice(self.prefix());
         out.extend_from_slice(&slot.head.to_be_bytes()[..slot.rest_len.min(HEAD_BYTES)]);
         out.extend_from_slice(self.tail(&slot));
+    }
+
+    /// What the cell at `slot` of a leaf carries; its key goes behind the prefix in `key`, which
+    /// begins with it.
+    #[inline]
+    pub fn entry_into(&self, slot: usize, key: &mut Vec<u8>) -> Payload<'a> {
+        let entry = self.slot(slot);
+        key.truncate(self.prefix_len());
+        if entry.rest_len >= HEAD_BYTES {
+            key.extend_from_slice(&entry.head.to_be_bytes());
+            key.extend_from_slice(self.tail(&entry));
+        } else {
+            key.extend_from_slice(&entry.head.to_be_bytes()[..entry.rest_len]);
+        }
+        self.payload_of(&entry)
     }
 
     /// The key at `slot`.

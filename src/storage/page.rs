@@ -66,9 +66,13 @@ pub enum PageKind {
 
 impl PageKind {
     fn decode(byte: u8) -> Option<PageKind> {
-        [PageKind::Leaf, PageKind::Branch, PageKind::Value, PageKind::Map]
-            .into_iter()
-            .find(|&kind| kind as u8 == byte)
+        match byte {
+            1 => Some(PageKind::Leaf),
+            2 => Some(PageKind::Branch),
+            3 => Some(PageKind::Value),
+            4 => Some(PageKind::Map),
+            _ => None,
+        }
     }
 }
 

@@ -25,6 +25,9 @@ pub trait Pages {
     /// The page that `at` refers to.
     fn page<'g>(&'g self, at: PageRef, guard: &'g Guard) -> Result<PageView<'g>, StorageError>;
 
+    /// Has the page fetched into the processor's cache, if it is in memory.
+    fn prefetch(&self, at: PageRef);
+
     /// An error about the page at `at`.
     fn damaged(&self, at: PageRef, expected: String, found: String) -> StorageError;
 
@@ -111,6 +114,10 @@ impl StoredValue {
 impl<P: Pages> Pages for &P {
     fn page<'g>(&'g self, at: PageRef, guard: &'g Guard) -> Result<PageView<'g>, StorageError> {
         (**self).page(at, guard)
+    }
+
+    fn prefetch(&self, at: PageRef) {
+        (**self).prefetch(at);
     }
 
     fn damaged(&self, at: PageRef, expected: String, found: String) -> StorageError {
@@ -217,6 +224,10 @@ impl Pages for Pager {
             return Err(self.damaged(at, at.to_string(), found));
         }
         Ok(page)
+    }
+
+    fn prefetch(&self, at: PageRef) {
+        self.cache.prefetch(at);
     }
 
     fn damaged(&self, at: PageRef, expected: String, found: String) -> StorageError {

@@ -71,6 +71,16 @@ impl Peek<'_> {
     pub fn get(&self, tree: TreeId, key: &[u8]) -> Result<Option<StoredValue>, StorageError> {
         btree::get(self.pager, self.root.tree(tree), key)
     }
+
+    /// Lends the whole value of a key where it lies, if it is there.
+    pub fn read<T>(
+        &self,
+        tree: TreeId,
+        key: &[u8],
+        read: impl FnOnce(&[u8]) -> T,
+    ) -> Result<Option<T>, StorageError> {
+        btree::read(self.pager, self.root.tree(tree), key, read)
+    }
 }
 
 /// The state of all trees after one transaction; unchanged for as long as it is held.
@@ -104,6 +114,16 @@ impl Snapshot {
         btree::get(&*self.pager, self.root.tree(tree), key)
     }
 
+    /// Lends the whole value of a key where it lies, if it is there.
+    pub fn read<T>(
+        &self,
+        tree: TreeId,
+        key: &[u8],
+        read: impl FnOnce(&[u8]) -> T,
+    ) -> Result<Option<T>, StorageError> {
+        btree::read(&*self.pager, self.root.tree(tree), key, read)
+    }
+
     /// The entries within `bounds`, from either end. The range keeps the snapshot pinned.
     pub fn range(&self, tree: TreeId, bounds: impl Into<Bounds>) -> Range<Snapshot> {
         Range::new(self.clone(), self.root.tree(tree).root, bounds.into())
@@ -119,6 +139,10 @@ impl Pages for Snapshot {
     #[inline]
     fn page<'g>(&'g self, at: PageRef, guard: &'g Guard) -> Result<PageView<'g>, StorageError> {
         self.pager.page(at, guard)
+    }
+
+    fn prefetch(&self, at: PageRef) {
+        self.pager.prefetch(at);
     }
 
     fn damaged(&self, at: PageRef, expected: String, found: String) -> StorageError {

@@ -122,8 +122,14 @@ pub const OUTGROWN: &[(&str, &str)] = &[];
 
 /// Files with unsafe code, each with its reason.
 pub const UNSAFE: &[(&str, &str)] = &[
-    ("src/storage/cache.rs", "readers get pages by the epochs' promise instead of a count that all processors share"),
-    ("src/storage/cache/array.rs", "a page table of zeros that the system makes when they are touched"),
+    (
+        "src/storage/cache.rs",
+        "readers get pages by the epochs' promise instead of a count that all processors share",
+    ),
+    (
+        "src/storage/cache/array.rs",
+        "a page table of zeros that the system makes when they are touched",
+    ),
     ("src/storage/cache/frames.rs", "huge pages, which no safe interface gives"),
     ("src/storage/cache/writer.rs", "the writer's own frames, in the same memory"),
 ];

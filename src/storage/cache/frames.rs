@@ -33,8 +33,6 @@ const FIRST_HUGE: usize = 2;
 
 #[cfg(target_arch = "x86_64")]
 const LINE_BYTES: usize = 64;
-#[cfg(target_arch = "x86_64")]
-const PREFETCHED_LINES: usize = 4;
 
 /// All frames of a pool.
 pub struct Frames {
@@ -80,21 +78,21 @@ impl Frames {
         self.mappings[bucket].get_or_init(|| Mapping::new(bucket));
     }
 
-    /// Has the processor fetch what a search reads first, all at once: the header, and the slots of
-    /// a leaf of ordinary entries. One after the other they would cost a wait each.
+    /// Has the processor fetch the first bytes of a reserved frame, all at once: one after the other
+    /// they would cost a wait each.
     #[inline]
-    pub fn prefetch(&self, id: FrameId) {
+    pub fn prefetch(&self, id: FrameId, len: usize) {
         #[cfg(target_arch = "x86_64")]
         {
             use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
             let start = self.pointer(id).as_ptr().cast::<i8>();
-            for line in 0..PREFETCHED_LINES {
+            for at in (0..len.min(PAGE_BYTES)).step_by(LINE_BYTES) {
                 // SAFETY: the line lies in the frame; a prefetch changes nothing and cannot fault.
-                unsafe { _mm_prefetch::<_MM_HINT_T0>(start.add(line * LINE_BYTES)) };
+                unsafe { _mm_prefetch::<_MM_HINT_T0>(start.add(at)) };
             }
         }
         #[cfg(not(target_arch = "x86_64"))]
-        let _ = id;
+        let _ = (id, len);
     }
 
     /// Where a reserved frame begins.

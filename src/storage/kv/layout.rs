@@ -22,8 +22,8 @@ use bytes::{Buf, BufMut, Bytes};
 use crate::storage::{FACTS_BYTES, Facts, StoredValue};
 use crate::types::{LogId, Outcome, Record, Revision};
 
-/// Bytes of a record before its value.
-const RECORD_HEAD_BYTES: usize = 25;
+/// Bytes of a record that does not expire before its value.
+pub const RECORD_HEAD_BYTES: usize = 25;
 const FLAG_EXPIRES: u8 = 1;
 
 /// Bytes that cannot be what they should be: a defect, or damage that the checksums did not see.

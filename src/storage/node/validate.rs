@@ -1,8 +1,8 @@
 //! Checking a node that comes from the disk, once, so that all later access is in bounds.
 
 use super::{
-    HEAD_BYTES, MAX_INLINE_VALUE_BYTES, MAX_LEVEL, MAX_NODE_PAGES, MAX_TREE_KEY_BYTES,
-    Node, OUTLINE_CELL_BYTES, Payload, SLOT_BYTES, Slot,
+    HEAD_BYTES, MAX_INLINE_VALUE_BYTES, MAX_LEVEL, MAX_NODE_PAGES, MAX_TREE_KEY_BYTES, Node,
+    OUTLINE_CELL_BYTES, Payload, SLOT_BYTES, Slot,
 };
 use crate::storage::page::{self, PageKind, PageRef, span_of_payload, u16_at, u32_at};
 

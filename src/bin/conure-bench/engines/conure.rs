@@ -7,21 +7,27 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 use conuredb::codec;
+use conuredb::storage::TreeId;
 use conuredb::storage::checkpoint::{Checkpoint, CheckpointDone};
+use conuredb::storage::cursor::Bounds;
 use conuredb::storage::disk::{Disk, FileDisk};
 use conuredb::storage::error::StorageError;
-use conuredb::storage::TreeId;
+use conuredb::storage::kv::layout::{RECORD_HEAD_BYTES, encode_record_head};
 use conuredb::storage::kv::{Entry, FILE, Kv, KvReader, KvSnapshot, Payload};
 use conuredb::storage::snapshot::{Reader, Snapshot};
 use conuredb::storage::store::{Store, StoreOptions};
-use conuredb::types::{Command, Condition, Key, KeyRange, LogId, Operation};
+use conuredb::types::{Command, Condition, Key, KeyRange, LogId, Operation, Record};
 
 use super::raft_log::RaftLog;
 use super::{Durability, Machine, Options, Order, Pair, Pinned, Seen, Tree, View};
 use crate::error::Failure;
 
-/// The tree that is loaded and read.
+/// The tree that is loaded and read, which in the state machine's file is that of the records.
 const TREE: TreeId = TreeId::new(0);
+
+/// The file of a tree that has the pairs of the run as they are. The state machine's records have a
+/// head each, which no other engine stores; its file is made of this one when it is first opened.
+const PLAIN_FILE: &str = "plain.db";
 
 /// Puts of one transaction of a load.
 const LOAD_TXN_KEYS: usize = 100_000;
@@ -51,13 +57,57 @@ fn store_options(options: Options) -> StoreOptions {
 pub struct ConureTree {
     store: Store,
     reader: Reader,
+    /// Bytes before each value.
+    head_len: usize,
 }
 
 impl ConureTree {
     pub fn open(dir: &Path, options: Options) -> Result<ConureTree, Failure> {
-        let store = Store::open(&disk(dir)?, FILE, store_options(options))?;
-        Ok(ConureTree { reader: store.reader(), store })
+        let disk = disk(dir)?;
+        let (file, head_len) = match disk.list()?.iter().any(|name| name == FILE) {
+            true => (FILE, RECORD_HEAD_BYTES),
+            false => (PLAIN_FILE, 0),
+        };
+        let store = Store::open(&disk, file, store_options(options))?;
+        Ok(ConureTree { reader: store.reader(), store, head_len })
     }
+}
+
+/// Makes the state machine's file of the plain tree, unless it is there.
+fn make_records(disk: &Arc<dyn Disk>, options: Options) -> Result<(), Failure> {
+    let names = disk.list()?;
+    let has = |file: &str| names.iter().any(|name| name == file);
+    if has(FILE) || !has(PLAIN_FILE) {
+        return Ok(());
+    }
+    let plain = Store::open(disk, PLAIN_FILE, store_options(options))?;
+    let mut store = Store::open(disk, FILE, store_options(options))?;
+    let record = Record {
+        create_revision: 1,
+        mod_revision: 1,
+        version: 1,
+        expires_at_ms: None,
+        value: Bytes::new(),
+    };
+    let (head, len) = encode_record_head(&record);
+    let mut pairs = plain.snapshot().range(TREE, Bounds::ALL).peekable();
+    while pairs.peek().is_some() {
+        let mut txn = store.begin();
+        for pair in pairs.by_ref().take(LOAD_TXN_KEYS) {
+            let (key, value) = pair?;
+            txn.put_parts(TREE, &key, &head[..len], &value)?;
+        }
+        txn.commit()?;
+    }
+    checkpoint(&mut store)?;
+    Ok(disk.remove(PLAIN_FILE)?)
+}
+
+fn checkpoint(store: &mut Store) -> Result<(), Failure> {
+    if let Some(checkpoint) = store.begin_checkpoint()? {
+        store.finish_checkpoint(checkpoint.write())?;
+    }
+    Ok(())
 }
 
 impl Tree for ConureTree {
@@ -70,10 +120,7 @@ impl Tree for ConureTree {
             }
             txn.commit()?;
         }
-        if let Some(checkpoint) = self.store.begin_checkpoint()? {
-            self.store.finish_checkpoint(checkpoint.write())?;
-        }
-        Ok(())
+        checkpoint(&mut self.store)
     }
 
     fn view(&self) -> Result<Box<dyn View + '_>, Failure> {
@@ -81,18 +128,14 @@ impl Tree for ConureTree {
     }
 
     fn get_fresh(&self, key: &[u8], seen: Seen<'_>) -> Result<(), Failure> {
-        if let Some(value) = self.reader.peek().get(TREE, key)? {
-            seen(&value.into_bytes());
-        }
+        self.reader.peek().read(TREE, key, |value| seen(&value[self.head_len..]))?;
         Ok(())
     }
 }
 
 impl View for Snapshot {
     fn get(&self, key: &[u8], seen: Seen<'_>) -> Result<(), Failure> {
-        if let Some(value) = Snapshot::get(self, TREE, key)? {
-            seen(&value);
-        }
+        self.read(TREE, key, seen)?;
         Ok(())
     }
 
@@ -143,7 +186,9 @@ impl ConureMachine {
         options: Options,
         durability: Durability,
     ) -> Result<ConureMachine, Failure> {
-        let kv = Kv::open(disk(dir)?, store_options(options))?;
+        let disk = disk(dir)?;
+        make_records(&disk, options)?;
+        let kv = Kv::open(disk, store_options(options))?;
         let applied = kv.reader().snapshot().applied().map_or(0, |id| id.index);
         let log = match durability {
             Durability::None => None,

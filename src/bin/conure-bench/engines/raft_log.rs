@@ -39,7 +39,8 @@ impl RaftLog {
 
     /// Does what a node does between requests: makes the next segment ahead.
     pub fn maintain(&mut self) -> Result<(), Failure> {
-        Ok(self.writer.maintain()?)
+        while !self.writer.maintain()? {}
+        Ok(())
     }
 
     /// Lets the log go on after `id`, if it ends before.
