@@ -1,6 +1,6 @@
-//! What a disk holds and gets: sizes of directories, and bytes written by this process.
+//! What a disk holds and gets: sizes and copies of directories, and bytes written by this process.
 
-use std::fs;
+use std::fs::{self, File};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
@@ -22,6 +22,23 @@ pub fn allocated_bytes(dir: &Path) -> Result<u64, BenchError> {
         };
     }
     Ok(total)
+}
+
+/// Copies what is in a directory into another, durably: else blocks are allocated later, and look like growth.
+pub fn copy_dir(from: &Path, to: &Path) -> Result<(), BenchError> {
+    let failed = || BenchError::io("copy", from);
+    for entry in fs::read_dir(from).map_err(failed())? {
+        let entry = entry.map_err(failed())?;
+        let (source, target) = (entry.path(), to.join(entry.file_name()));
+        if source.is_dir() {
+            fs::create_dir(&target).map_err(failed())?;
+            copy_dir(&source, &target)?;
+        } else {
+            fs::copy(&source, &target).map_err(failed())?;
+            File::open(&target).and_then(|file| file.sync_all()).map_err(failed())?;
+        }
+    }
+    Ok(())
 }
 
 /// Bytes that this process has given to the system to write so far. None of the engines writes through a

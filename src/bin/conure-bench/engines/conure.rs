@@ -29,9 +29,6 @@ const TREE: TreeId = TreeId::new(0);
 /// head each, which no other engine stores; its file is made of this one when it is first opened.
 const PLAIN_FILE: &str = "plain.db";
 
-/// Puts of one transaction of a load.
-const LOAD_TXN_KEYS: usize = 100_000;
-
 /// The term of all entries: nobody is elected here.
 const TERM: u64 = 1;
 
@@ -90,15 +87,12 @@ fn make_records(disk: &Arc<dyn Disk>, options: Options) -> Result<(), Failure> {
         value: Bytes::new(),
     };
     let (head, len) = encode_record_head(&record);
-    let mut pairs = plain.snapshot().range(TREE, Bounds::ALL).peekable();
-    while pairs.peek().is_some() {
-        let mut txn = store.begin();
-        for pair in pairs.by_ref().take(LOAD_TXN_KEYS) {
-            let (key, value) = pair?;
-            txn.put_parts(TREE, &key, &head[..len], &value)?;
-        }
-        txn.commit()?;
+    let mut txn = store.begin();
+    for pair in plain.snapshot().range(TREE, Bounds::ALL) {
+        let (key, value) = pair?;
+        txn.put_parts(TREE, &key, &head[..len], &value)?;
     }
+    txn.commit()?;
     checkpoint(&mut store)?;
     Ok(disk.remove(PLAIN_FILE)?)
 }
@@ -112,14 +106,11 @@ fn checkpoint(store: &mut Store) -> Result<(), Failure> {
 
 impl Tree for ConureTree {
     fn load(&mut self, pairs: &mut dyn Iterator<Item = Pair>, _: Order) -> Result<(), Failure> {
-        let mut pairs = pairs.peekable();
-        while pairs.peek().is_some() {
-            let mut txn = self.store.begin();
-            for Pair { key, value } in pairs.by_ref().take(LOAD_TXN_KEYS) {
-                txn.put(TREE, &key, &value)?;
-            }
-            txn.commit()?;
+        let mut txn = self.store.begin();
+        for Pair { key, value } in pairs {
+            txn.put(TREE, &key, &value)?;
         }
+        txn.commit()?;
         checkpoint(&mut self.store)
     }
 

@@ -5,7 +5,7 @@ use std::path::Path;
 use bytes::Bytes;
 use fjall::{Database, Keyspace, KeyspaceCreateOptions, PersistMode, Readable, Snapshot};
 
-use super::{Durability, LOAD_TXN_KEYS, Machine, Options, Order, Pair, Pinned, Seen, Tree, View};
+use super::{Durability, Machine, Options, Order, Pair, Pinned, Seen, Tree, View};
 use crate::error::Failure;
 
 pub struct Fjall {
@@ -40,9 +40,9 @@ impl Fjall {
 
 impl Tree for Fjall {
     fn load(&mut self, pairs: &mut dyn Iterator<Item = Pair>, _: Order) -> Result<(), Failure> {
-        let mut pairs = pairs.peekable();
-        while pairs.peek().is_some() {
-            self.put(pairs.by_ref().take(LOAD_TXN_KEYS))?;
+        // One by one: a batch is kept in memory, beside the memtable, until it is committed.
+        for pair in pairs {
+            self.pairs.insert(&pair.key[..], &pair.value[..])?;
         }
         self.settle()
     }

@@ -9,7 +9,7 @@ use lmdb::{
     Transaction, WriteFlags,
 };
 
-use super::{Durability, LOAD_TXN_KEYS, Machine, Order, Pair, Pinned, Seen, Tree, View};
+use super::{Durability, Machine, Order, Pair, Pinned, Seen, Tree, View};
 use crate::error::Failure;
 
 /// Address space for the file: more than any run needs, and nothing until it is used.
@@ -53,14 +53,11 @@ impl Tree for Lmdb {
             Order::Random => WriteFlags::empty(),
             Order::Sorted => WriteFlags::APPEND,
         };
-        let mut pairs = pairs.peekable();
-        while pairs.peek().is_some() {
-            let mut txn = self.env.begin_rw_txn()?;
-            for pair in pairs.by_ref().take(LOAD_TXN_KEYS) {
-                txn.put(self.database, &pair.key, &pair.value, flags)?;
-            }
-            txn.commit()?;
+        let mut txn = self.env.begin_rw_txn()?;
+        for pair in pairs {
+            txn.put(self.database, &pair.key, &pair.value, flags)?;
         }
+        txn.commit()?;
         Ok(self.env.sync(true)?)
     }
 

@@ -26,10 +26,6 @@ use clap::builder::PossibleValue;
 
 use crate::error::{BenchError, Failure};
 
-/// Keys of one transaction of a load: large enough that a commit costs nothing beside them.
-#[cfg(feature = "bench-peers")]
-const LOAD_TXN_KEYS: usize = 100_000;
-
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     Conure,
@@ -133,7 +129,8 @@ pub trait Pinned {
 
 /// An engine that is loaded, and then read by several threads.
 pub trait Tree: Send + Sync {
-    /// Fills the empty engine, and returns when all of it is durable.
+    /// Fills the empty engine in one transaction, if it has them, and returns when all of it is durable.
+    /// Several would leave as many old versions of the tree in the file, and measure that.
     fn load(&mut self, pairs: &mut dyn Iterator<Item = Pair>, order: Order) -> Result<(), Failure>;
     fn view(&self) -> Result<Box<dyn View + '_>, Failure>;
     /// Opens a view for this one key and closes it again.

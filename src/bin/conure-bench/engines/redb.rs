@@ -8,7 +8,7 @@ use redb::{
     WriteTransaction,
 };
 
-use super::{Durability, LOAD_TXN_KEYS, Machine, Options, Order, Pair, Pinned, Seen, Tree, View};
+use super::{Durability, Machine, Options, Order, Pair, Pinned, Seen, Tree, View};
 use crate::error::Failure;
 
 const TABLE: TableDefinition<'static, &'static [u8], &'static [u8]> = TableDefinition::new("kv");
@@ -53,10 +53,7 @@ impl Redb {
 
 impl Tree for Redb {
     fn load(&mut self, pairs: &mut dyn Iterator<Item = Pair>, _: Order) -> Result<(), Failure> {
-        let mut pairs = pairs.peekable();
-        while pairs.peek().is_some() {
-            self.put(pairs.by_ref().take(LOAD_TXN_KEYS))?;
-        }
+        self.put(pairs)?;
         self.settle()
     }
 

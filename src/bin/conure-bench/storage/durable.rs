@@ -1,5 +1,4 @@
-//! Batches of 100 overwrites that are durable when they return: `log_apply100_p50`, `write_amp`, and how the
-//! files grow, `growth_churn` and `growth_reader`.
+//! Batches of 100 overwrites that are durable when they return: `log_apply100_p50` and `write_amp`.
 //!
 //! Peers commit with their own durability. The project appends to the Raft log, waits for its fsync, and
 //! applies, with a checkpoint when a node would take one.
@@ -10,13 +9,12 @@ use super::round::{Database, Open, Round, failed};
 use super::works::Work;
 use super::writes::{BATCH, finish};
 use crate::data::Data;
-use crate::engines::{Durability, Machine, data_dir};
+use crate::engines::{Durability, Machine};
 use crate::error::BenchError;
-use crate::files::{allocated_bytes, written_bytes};
+use crate::files::written_bytes;
 use crate::stats::percentile;
 
-pub const WORKS: [Work; 4] =
-    [Work::LogApply100P50, Work::WriteAmp, Work::GrowthChurn, Work::GrowthReader];
+pub const WORKS: [Work; 2] = [Work::LogApply100P50, Work::WriteAmp];
 
 const P50_COMMITS: usize = 300;
 
@@ -24,8 +22,6 @@ const P50_COMMITS: usize = 300;
 /// after which a node takes a checkpoint, so that one is counted, and one only.
 const KEYS_PER_COMMIT: usize = 1_000;
 const MOST_COMMITS: usize = 1_000;
-
-const GROWTH_COMMITS: usize = 500;
 
 pub fn run(round: &mut Round<'_>, databases: Vec<Database>) -> Result<Vec<Database>, BenchError> {
     let data = round.data;
@@ -38,9 +34,7 @@ pub fn run(round: &mut Round<'_>, databases: Vec<Database>) -> Result<Vec<Databa
             open.engine.settle().map_err(failed(open.database.kind, work))?;
             let value = match work {
                 Work::LogApply100P50 => p50_ms(open, data),
-                Work::WriteAmp => amplification(open, data),
-                Work::GrowthChurn => growth_mb(open, data, work, false),
-                _ => growth_mb(open, data, work, true),
+                _ => amplification(open, data),
             }?;
             round.record(work, open.database.kind, value);
         }
@@ -80,36 +74,4 @@ fn amplification(open: &mut Open<dyn Machine>, data: &Data) -> Result<f64, Bench
     let written = written_bytes()? - before;
     let payload_bytes = data.payload_bytes(0..data.len()) / data.len() as u64;
     Ok(written as f64 / (payload_bytes * (count * BATCH) as u64) as f64)
-}
-
-/// How the files grew, in MB. A snapshot that is held meanwhile must still see the old state at the end.
-fn growth_mb(
-    open: &mut Open<dyn Machine>,
-    data: &Data,
-    work: Work,
-    is_pinned: bool,
-) -> Result<f64, BenchError> {
-    let Open { database: Database { kind, dir, keeper }, engine } = open;
-    let fail = failed(*kind, work);
-    let key = keeper.clone().overwrites(data, 1).swap_remove(0).key;
-    let pinned = if is_pinned { Some(engine.pin().map_err(&fail)?) } else { None };
-    let look = || {
-        let mut value = None;
-        if let Some(pinned) = &pinned {
-            pinned.get(&key, &mut |found| value = Some(found.to_vec())).map_err(&fail)?;
-        }
-        Ok(value)
-    };
-    let dir = data_dir(*kind, dir);
-    let (seen, before_bytes) = (look()?, allocated_bytes(&dir)?);
-    for _ in 0..GROWTH_COMMITS {
-        engine.commit(&keeper.overwrites(data, BATCH)).map_err(&fail)?;
-    }
-    engine.settle().map_err(&fail)?;
-    let grown_bytes = allocated_bytes(&dir)?.saturating_sub(before_bytes);
-    if look()? != seen || seen.is_some() != is_pinned {
-        let (key, what) = (key.to_vec(), "a held snapshot changed");
-        return Err(BenchError::WrongBytes { engine: *kind, work: work.name(), key, what });
-    }
-    Ok(grown_bytes as f64 / 1e6)
 }

@@ -1,16 +1,17 @@
 //! `conure-bench storage`: all works on all engines, a few rounds of them, and the medians.
 //!
 //! A round begins with empty directories. Its works run in a fixed order, since each needs what those before
-//! it left: load, read, write batches, write durable batches, delete; the loads in key order, the log, and
-//! the killed process have directories of their own. Every work runs on one engine after the other, and the
+//! it left: load, read, write batches, write durable batches, delete. Copies of the loaded files grow; the
+//! loads in key order, the log, and the killed process have directories of their own. Every work runs on one engine after the other, and the
 //! first one moves on from work to work and from round to round, so that nobody always comes first.
 //!
 //! ```text
-//! works  the list      round  directories and turns     load · reads · writes · durable   on one database
-//! keeper which key has which value                      logs · reopen                     on their own
+//! works  the list      round  directories and turns     load · reads · growth · writes · durable   on one database
+//! keeper which key has which value                      logs · reopen                              on their own
 //! ```
 
 mod durable;
+mod growth;
 mod keeper;
 mod load;
 mod logs;

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use super::keeper::Keeper;
 use super::works::Work;
-use super::{durable, load, logs, reads, reopen, writes};
+use super::{durable, growth, load, logs, reads, reopen, writes};
 use crate::cli::DataArgs;
 use crate::data::Data;
 use crate::engines::{self, Durability, Kind, Machine, Options, Tree};
@@ -47,13 +47,16 @@ pub fn failed(engine: Kind, work: Work) -> impl Fn(Failure) -> BenchError {
 impl Round<'_> {
     pub fn run(&mut self) -> Result<(), BenchError> {
         let on_random = [Work::LoadRandom, Work::FileRandom, Work::CompactRatio];
-        if self.wants(&[&on_random[..], &reads::WORKS, &writes::WORKS, &durable::WORKS].concat()) {
+        let groups =
+            [&on_random[..], &reads::WORKS, &growth::WORKS, &writes::WORKS, &durable::WORKS];
+        if self.wants(&groups.concat()) {
             let mut trees = load::random(self)?;
             if self.wants(&reads::WORKS) {
                 reads::run(self, &mut trees)?;
             }
             let mut databases = close(trees);
             databases.retain(|database| database.kind.has_files());
+            growth::run(self, &databases)?;
             if self.wants(&writes::WORKS) {
                 databases = writes::run(self, databases)?;
             }

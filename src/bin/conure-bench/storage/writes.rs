@@ -22,8 +22,11 @@ const MOST_BATCHES: usize = 2_000;
 
 /// A p99 of fewer samples would be a maximum.
 const P99_SAMPLES: usize = 500;
-/// Checkpoints after which the samples must suffice.
-const MOST_CHECKPOINTS: u32 = 50;
+/// Checkpoints after which the samples must suffice: where a batch waits until one ends, there is one for each.
+const MOST_CHECKPOINTS: u32 = 20;
+/// Batches that a checkpoint has to write, of the keys there are.
+const KEYS_PER_DIRTY_BATCH: usize = 5_000;
+const MOST_DIRTY_BATCHES: usize = 200;
 
 /// Keys of a transaction that deletes.
 const DELETES: usize = 1_000;
@@ -91,8 +94,7 @@ fn apply_beside_checkpoint(open: &mut Open<dyn Machine>, data: &Data) -> Result<
     let Open { database: Database { keeper, .. }, engine } = open;
     let mut times = Vec::new();
     for _ in 0..MOST_CHECKPOINTS {
-        // What a checkpoint has to write: as if one were taken for every fifth of the keys.
-        for _ in 0..(data.len() / KEYS_PER_BATCH).min(MOST_BATCHES) {
+        for _ in 0..(data.len() / KEYS_PER_DIRTY_BATCH).clamp(1, MOST_DIRTY_BATCHES) {
             engine.commit(&keeper.overwrites(data, BATCH)).map_err(&fail)?;
         }
         let is_writing = AtomicBool::new(true);
