@@ -8,7 +8,13 @@
 //! A checkpoint that finds the disk full is tried again until there is room, and whoever asked for it waits:
 //! openraft ends when a snapshot fails, but bears a slow one, and keeps the log meanwhile.
 //!
+//! Checkpoints begin when Raft wants a snapshot, and before dirty pages fill half of the pool. When the disk
+//! is slower than the writers, their batches wait for it, so that memory stays bounded.
+//!
 //! Reads never come here: [`crate::storage::kv::KvReader`] hands out states from any thread.
+
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeMap;
 use std::io;
@@ -63,6 +69,16 @@ impl Handler<Close> for CheckpointActor {
     }
 }
 
+/// A checkpoint begins when dirty pages take this part of the pool, whether Raft asks for one or not.
+const CHECKPOINT_PART: u64 = 2;
+
+/// While dirty pages take more than three quarters of the pool and a checkpoint is being written, a batch
+/// is answered only when that is done: whoever writes faster than the disk waits for it, and memory stays
+/// bounded.
+fn is_crowded(dirty_bytes: u64, pool_bytes: u64) -> bool {
+    dirty_bytes > pool_bytes / 4 * 3
+}
+
 /// Who waits for a checkpoint.
 type SnapshotReply = oneshot::Sender<Result<KvSnapshot, io::Error>>;
 
@@ -81,6 +97,10 @@ pub struct StorageActor {
     life: u64,
     /// Counts the files that had the name of the store; a checkpoint of a former one means nothing.
     file: u64,
+    /// Applied batches whose answers wait for the checkpoint in flight.
+    held: Vec<oneshot::Sender<()>>,
+    /// Whether the last checkpoint failed for want of room and the next is scheduled.
+    retrying: bool,
     /// Whether this is the end: nobody waits for room any more.
     closing: bool,
     space: Arc<Space>,
@@ -107,6 +127,8 @@ impl StorageActor {
             transfers: 0,
             life: 0,
             file: 0,
+            held: Vec::new(),
+            retrying: false,
             closing: false,
             space,
             metrics,
@@ -148,6 +170,7 @@ impl StorageActor {
                 let writing = self.writer.send(WriteCheckpoint(checkpoint)).into_actor(self);
                 ctx.spawn(writing.map(move |written, actor, ctx| {
                     actor.metrics.checkpoint.observe(begun.elapsed());
+                    actor.held.clear(); // lets go of who waits
                     match written {
                         Ok(written) if actor.file == file => actor.finish_checkpoint(written, ctx),
                         // Another store is in place by now, durable as it came.
@@ -183,11 +206,27 @@ impl StorageActor {
         if self.closing {
             return self.refuse_snapshots(&error.to_string());
         }
+        self.retrying = true;
         ctx.run_later(RETRY_CHECKPOINT_AFTER, |actor, ctx| {
+            actor.retrying = false;
             if !actor.waiting.is_empty() {
                 actor.checkpoint(ctx);
             }
         });
+    }
+
+    /// Begins a checkpoint in time, and returns what the batch just applied has to wait for.
+    fn bound_dirty_pages(&mut self, ctx: &mut Context<Self>) -> Option<oneshot::Receiver<()>> {
+        let (stats, pool_bytes) = (self.kv.stats(), self.kv.pool_bytes());
+        if stats.dirty_bytes >= pool_bytes / CHECKPOINT_PART && !self.retrying {
+            self.checkpoint(ctx);
+        }
+        let waits = is_crowded(stats.dirty_bytes, pool_bytes) && self.kv.checkpoint_in_flight();
+        waits.then(|| {
+            let (held, release) = oneshot::channel();
+            self.held.push(held);
+            release
+        })
     }
 
     fn answer_snapshots(&mut self) {
@@ -216,12 +255,20 @@ impl Actor for StorageActor {
 }
 
 impl Handler<Apply> for StorageActor {
-    type Result = Result<Vec<Outcome>, io::Error>;
+    type Result = ResponseFuture<Result<Vec<Outcome>, io::Error>>;
 
-    fn handle(&mut self, message: Apply, _: &mut Self::Context) -> Self::Result {
-        self.check_life(message.life)?;
-        let applied = self.kv.apply(message.entries).inspect(|_| self.publish());
-        applied.map_err(|error| self.fatal(error))
+    fn handle(&mut self, message: Apply, ctx: &mut Self::Context) -> Self::Result {
+        let applied = self.check_life(message.life).and_then(|()| {
+            let applied = self.kv.apply(message.entries).inspect(|_| self.publish());
+            applied.map_err(|error| self.fatal(error))
+        });
+        let crowded = applied.is_ok().then(|| self.bound_dirty_pages(ctx)).flatten();
+        Box::pin(async move {
+            if let Some(release) = crowded {
+                let _ = release.await; // an error, too: the sender is dropped
+            }
+            applied
+        })
     }
 }
 

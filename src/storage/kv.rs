@@ -105,6 +105,11 @@ impl Kv {
         self.durable.clone()
     }
 
+    /// Memory for pages; dirty ones should stay well below it.
+    pub fn pool_bytes(&self) -> u64 {
+        self.options.cache_bytes as u64
+    }
+
     /// Sizes, for metrics.
     pub fn stats(&self) -> StoreStats {
         self.store.stats()

@@ -244,12 +244,11 @@ impl<'a> Node<'a> {
     }
 
     /// All cells, whose keys are those of [`Node::keys`].
-    pub fn cells<'k>(&self, keys: &'k Keys) -> impl Iterator<Item = Cell<'k>>
+    pub fn cells<'k>(self, keys: &'k Keys) -> impl Iterator<Item = Cell<'k>>
     where
         'a: 'k,
     {
-        let node = *self;
-        (0..node.count()).map(move |slot| Cell { key: keys.get(slot), payload: node.payload(slot) })
+        (0..self.count()).map(move |slot| Cell { key: keys.get(slot), payload: self.payload(slot) })
     }
 
     /// Bytes that the node needs once compacted.

@@ -24,6 +24,9 @@ use crate::storage::split::{Pieces, build, pack};
 /// A node that uses less is joined with a sibling.
 pub const UNDERFULL_BYTES: usize = PAGE_BYTES / 3;
 
+/// How full two leaves may become in place of three: fuller ones would be cut again soon.
+const SPREAD_BYTES: usize = PAGE_BYTES / 32 * 29;
+
 /// What a change below a node did.
 struct Change {
     pieces: Pieces,
@@ -89,6 +92,14 @@ fn change_under(
     let (child, on_edge) = (node.child(slot), on_edge && slot + 1 == node.count());
     drop(page);
     let below = change_under(draft, child, level - 1, key, new, on_edge, guard)?;
+    if level == 1
+        && !on_edge
+        && let [(_, right)] = below.pieces.rest[..]
+        && let Some(left) = below.pieces.first
+        && let Some(pieces) = spread(draft, at, slot, [left, right], guard)?
+    {
+        return Ok(Change { pieces, ..below });
+    }
     let mut pieces = adopt(draft, at, slot, below.pieces, on_edge, guard)?;
     if let (Some(at), true) = (pieces.only(), below.shrunk) {
         pieces = relieve(draft, at, slot, guard)?;
@@ -148,6 +159,54 @@ fn adopt(
         return Ok(Pieces::one(at));
     }
     splice(draft, at, slot + 1..slot + 1, &children(&pieces.rest), on_edge, guard)
+}
+
+/// Lays the two halves of the leaf at `slot`, which was cut, and a sibling with room into two leaves
+/// instead of three; nothing when no sibling has the room. Random inserts then leave leaves four fifths
+/// full, where cutting alone leaves them two thirds full (a B*-tree: Knuth, vol. 3, section 6.2.4).
+fn spread(
+    draft: &mut Draft,
+    at: PageRef,
+    slot: usize,
+    halves: [PageRef; 2],
+    guard: &Guard,
+) -> Result<Option<Pieces>, StorageError> {
+    let used = |draft: &Draft, leaf| -> Result<usize, StorageError> {
+        Ok(Node::of(&draft.child(leaf, 0, guard)?).used_bytes())
+    };
+    let parent = draft.page(at, guard)?;
+    let node = Node::of(&parent);
+    let left = slot.checked_sub(1);
+    let right = Some(slot + 1).filter(|&right| right < node.count());
+    let mut sibling: Option<(usize, usize, PageRef)> = None;
+    for at in left.into_iter().chain(right) {
+        let present = (used(draft, node.child(at))?, at, node.child(at));
+        sibling = Some(sibling.map_or(present, |other| other.min(present)));
+    }
+    drop(parent);
+    let Some((sibling_bytes, sibling_slot, sibling)) = sibling else { return Ok(None) };
+    if sibling_bytes + used(draft, halves[0])? + used(draft, halves[1])? > 2 * SPREAD_BYTES {
+        return Ok(None);
+    }
+    let leaves = match sibling_slot < slot {
+        true => [sibling, halves[0], halves[1]],
+        false => [halves[0], halves[1], sibling],
+    };
+    // Copies: what is built from them is built by the owner of the originals.
+    let mut copies = Vec::with_capacity(leaves.len());
+    for leaf in leaves {
+        copies.push(draft.child(leaf, 0, guard)?.to_vec());
+    }
+    let keys: Vec<_> = copies.iter().map(|leaf| Node::of(leaf).keys()).collect();
+    let cells: Vec<Cell<'_>> =
+        copies.iter().zip(&keys).flat_map(|(leaf, keys)| Node::of(leaf).cells(keys)).collect();
+    let pieces = build(draft, 0, &cells, false, guard)?;
+    leaves.into_iter().try_for_each(|leaf| draft.discard(leaf))?;
+    let first_slot = slot.min(sibling_slot);
+    let first = pieces.first.expect("three leaves have cells");
+    let at = draft.edit(at, guard, |bytes| NodeMut::of(bytes).set_child(first_slot, first))?;
+    let second = first_slot + 1;
+    splice(draft, at, second..second + 1, &children(&pieces.rest), false, guard).map(Some)
 }
 
 /// Takes the child at `slot`, of which nothing is left, out of the branch at `at`.
