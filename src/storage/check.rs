@@ -36,7 +36,7 @@ impl Store {
     /// Checks the newest root. The first thing wrong is the error.
     pub fn check(&mut self) -> Result<CheckReport, StorageError> {
         self.draft.space.load_all(&*self.pager)?;
-        let in_flight = self.in_flight.iter().flat_map(|flight| flight.pages.iter().copied());
+        let in_flight = self.in_flight.iter().flat_map(|flight| flight.pages.iter());
         let mut walk = Walk {
             store: self,
             dirty: self.dirty.iter().chain(in_flight).collect(),

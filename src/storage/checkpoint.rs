@@ -21,6 +21,7 @@ use std::io;
 use std::sync::Arc;
 
 use crate::storage::cache::pin;
+use crate::storage::dirty::Dirty;
 use crate::storage::error::StorageError;
 use crate::storage::meta::Meta;
 use crate::storage::page::{PAGE_BYTES, Page, PageRef, TxnId, seal};
@@ -36,7 +37,7 @@ pub struct Checkpoint {
     pub(super) meta: Meta,
     /// The root's dirty pages. They stay in the cache, unchanged, until the store takes note of the
     /// checkpoint's end.
-    pub(super) pages: Arc<Vec<PageRef>>,
+    pub(super) pages: Arc<Dirty>,
     /// The pages of the map of free space.
     pub(super) map: Vec<Page>,
 }
@@ -67,7 +68,7 @@ impl Checkpoint {
     /// Bytes of pages to write.
     pub fn len_bytes(&self) -> u64 {
         let map = self.map.iter().map(Page::reference);
-        self.pages.iter().copied().chain(map).map(|at| at.len_bytes() as u64).sum()
+        self.pages.iter().chain(map).map(|at| at.len_bytes() as u64).sum()
     }
 
     /// Makes the root durable. Blocks for as long as the disk takes.
@@ -99,7 +100,7 @@ impl Checkpoint {
 
     fn write_pages(&self) -> Result<(), StorageError> {
         let mut pages: Vec<(PageRef, Option<&Page>)> =
-            self.pages.iter().map(|&at| (at, None)).collect();
+            self.pages.iter().map(|at| (at, None)).collect();
         pages.extend(self.map.iter().map(|page| (page.reference(), Some(page))));
         pages.sort_unstable_by_key(|(at, _)| at.number);
         let mut buffer = Vec::with_capacity(WRITE_BYTES.min(self.len_bytes() as usize));

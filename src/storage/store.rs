@@ -26,7 +26,7 @@ use arc_swap::ArcSwap;
 
 use crate::storage::cache::pin;
 use crate::storage::checkpoint::{Checkpoint, CheckpointDone};
-use crate::storage::dirty::DirtySet;
+use crate::storage::dirty::{Dirty, DirtySet};
 use crate::storage::disk::Disk;
 use crate::storage::draft::Draft;
 use crate::storage::error::StorageError;
@@ -97,7 +97,7 @@ pub struct Store {
 /// A checkpoint on its way.
 pub struct Flight {
     meta: Meta,
-    pub(super) pages: Arc<Vec<PageRef>>,
+    pub(super) pages: Arc<Dirty>,
     bytes: u64,
 }
 
@@ -262,7 +262,7 @@ impl Store {
         match result {
             Ok(done) => {
                 assert_eq!(done.meta, flight.meta, "the checkpoint that ends is the one begun");
-                flight.pages.iter().for_each(|&page| self.pager.cache().mark_clean(page));
+                flight.pages.iter().for_each(|page| self.pager.cache().mark_clean(page));
                 self.draft.space.drawn_durable();
                 let before = std::mem::replace(&mut self.durable, flight.meta);
                 self.draft.release(before.root.txn);
@@ -274,7 +274,7 @@ impl Store {
                 Err(error)
             }
             Err(error) => {
-                for &page in flight.pages.iter() {
+                for page in flight.pages.iter() {
                     // Commits may have replaced some meanwhile.
                     if self.space().is_live(page) {
                         let frame =
