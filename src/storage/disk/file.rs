@@ -4,6 +4,9 @@
 //! exclusive lock (`flock`) on the file `LOCK` says so. The kernel drops the lock with the process, so
 //! there is never a stale one to remove; the file itself stays and means nothing.
 //!
+//! A directory can also be opened to be looked at ([`FileDisk::open_read_only`]): nothing is made, not even
+//! `LOCK`, the lock is shared with others who look, and whatever would change something is refused.
+//!
 //! Every error names the path and what was tried, and keeps the [`io::ErrorKind`] of the system's
 //! error, which callers match on (`StorageFull`, `UnexpectedEof`).
 //!
@@ -38,7 +41,9 @@ struct Directory {
     path: PathBuf,
     /// Open on the directory itself, for its fsync.
     handle: File,
-    _lock: File,
+    /// None in a directory that has no `LOCK`, and is only looked at.
+    _lock: Option<File>,
+    is_read_only: bool,
 }
 
 struct OpenFile {
@@ -67,8 +72,36 @@ impl FileDisk {
             Err(TryLockError::WouldBlock) => return Err(in_use(&path)),
             Err(TryLockError::Error(error)) => return Err(explain("lock", &lock_path, error)),
         }
+        FileDisk::in_directory(path, Some(lock), false)
+    }
+
+    /// Opens the directory at `path` to look at it. Fails with [`io::ErrorKind::ResourceBusy`] while
+    /// somebody works in it, and keeps such a one out as long as it lives.
+    pub fn open_read_only(path: impl Into<PathBuf>) -> io::Result<FileDisk> {
+        let path = path.into();
+        let lock_path = path.join(LOCK_NAME);
+        let lock = match File::open(&lock_path) {
+            // Whoever works in a directory has made the file: nobody does.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+            opened => Some(opened.map_err(|error| explain("open", &lock_path, error))?),
+        };
+        match lock.as_ref().map_or(Ok(()), File::try_lock_shared) {
+            Ok(()) => FileDisk::in_directory(path, lock, true),
+            Err(TryLockError::WouldBlock) => Err(in_use(&path)),
+            Err(TryLockError::Error(error)) => Err(explain("lock", &lock_path, error)),
+        }
+    }
+
+    fn in_directory(path: PathBuf, lock: Option<File>, is_read_only: bool) -> io::Result<FileDisk> {
         let handle = File::open(&path).map_err(|error| explain("open directory", &path, error))?;
-        Ok(FileDisk { directory: Arc::new(Directory { path, handle, _lock: lock }) })
+        Ok(FileDisk { directory: Arc::new(Directory { path, handle, _lock: lock, is_read_only }) })
+    }
+
+    fn refuse_read_only(&self, action: &'static str, path: &Path) -> io::Result<()> {
+        match self.directory.is_read_only {
+            true => Err(explain(action, path, io::ErrorKind::ReadOnlyFilesystem.into())),
+            false => Ok(()),
+        }
     }
 
     fn path_of(&self, name: &str) -> io::Result<PathBuf> {
@@ -80,11 +113,12 @@ impl FileDisk {
 impl Disk for FileDisk {
     fn open(&self, name: &str) -> io::Result<Arc<dyn DiskFile>> {
         let path = self.path_of(name)?;
+        let is_writable = !self.directory.is_read_only;
         let file = File::options()
-            .create(true)
+            .create(is_writable)
             .truncate(false)
             .read(true)
-            .write(true)
+            .write(is_writable)
             .open(&path)
             .map_err(|error| explain("open", &path, error))?;
         Ok(Arc::new(OpenFile { directory: self.directory.clone(), name: name.to_owned(), file }))
@@ -114,16 +148,19 @@ impl Disk for FileDisk {
 
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
         let (from, to) = (self.path_of(from)?, self.path_of(to)?);
+        self.refuse_read_only("rename", &from)?;
         fs::rename(&from, &to).map_err(|error| explain("rename", &from, error))
     }
 
     fn remove(&self, name: &str) -> io::Result<()> {
         let path = self.path_of(name)?;
+        self.refuse_read_only("remove", &path)?;
         fs::remove_file(&path).map_err(|error| explain("remove", &path, error))
     }
 
     fn sync_dir(&self) -> io::Result<()> {
         let directory = &self.directory;
+        self.refuse_read_only("sync directory", &directory.path)?;
         directory
             .handle
             .sync_all()
@@ -261,6 +298,34 @@ mod tests {
         assert!(FileDisk::open(&path).is_err(), "an open file keeps the lock");
         drop(file);
         assert!(FileDisk::open(&path).is_ok());
+    }
+
+    #[test]
+    fn who_looks_changes_nothing_and_keeps_out_who_works() {
+        let temporary = tempfile::tempdir().unwrap();
+        let path = temporary.path().join("data");
+        let absent = FileDisk::open_read_only(&path).err().expect("there is no directory");
+        assert_eq!(absent.kind(), io::ErrorKind::NotFound);
+
+        let working = FileDisk::open(&path).unwrap();
+        working.open("a").unwrap().write_at(0, b"kept").unwrap();
+        let refused = FileDisk::open_read_only(&path).err().expect("somebody works there");
+        assert_eq!(refused.kind(), io::ErrorKind::ResourceBusy);
+        drop(working);
+
+        let disk = FileDisk::open_read_only(&path).unwrap();
+        assert!(FileDisk::open_read_only(&path).is_ok(), "others may look as well");
+        assert!(FileDisk::open(&path).is_err(), "somebody looks");
+        let file = disk.open("a").unwrap();
+        let mut bytes = [0; 4];
+        file.read_at(0, &mut bytes).unwrap();
+        assert_eq!(&bytes, b"kept");
+        let kind = |result: io::Result<()>| result.unwrap_err().kind();
+        assert_eq!(kind(disk.open("b").map(|_| ())), io::ErrorKind::NotFound);
+        assert_eq!(kind(disk.remove("a")), io::ErrorKind::ReadOnlyFilesystem);
+        assert_eq!(kind(disk.rename("a", "b")), io::ErrorKind::ReadOnlyFilesystem);
+        assert!(file.write_at(0, b"lost").is_err() && file.set_len(0).is_err());
+        assert_eq!(disk.list().unwrap(), ["a"]);
     }
 
     #[test]
