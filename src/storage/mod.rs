@@ -15,7 +15,7 @@
 //! cursor     ranges from both ends                          snapshot  a pinned root
 //! txn        all or nothing                                 store     commit, checkpoint, space
 //! checkpoint the order of writes and fsyncs                 open      finding the durable root
-//! check      every page accounted for
+//! walk       every page read, checked and accounted for   check      the same of an open store
 //! error      what a caller can do about it
 //! ```
 //!
@@ -49,6 +49,7 @@ pub mod snapshot;
 mod split;
 pub mod store;
 pub mod txn;
+mod walk;
 
 pub use node::MAX_TREE_KEY_BYTES;
 pub use page::TxnId;

@@ -152,6 +152,7 @@ impl Pager {
 
     /// Reads a page from the disk past the cache, and verifies it.
     pub fn read(&self, at: PageRef) -> Result<Page, StorageError> {
+        self.refuse_impossible(at)?;
         // A value's span comes from the disk too: before so much memory is taken, the file must
         // be as long. For a node, whose span is bounded, the read itself tells.
         if at.span > MAX_NODE_PAGES {
@@ -184,9 +185,7 @@ impl Pager {
     /// Brings a page that is not in memory there.
     #[cold]
     fn load<'g>(&'g self, at: PageRef, guard: &'g Guard) -> Result<PageView<'g>, StorageError> {
-        if at.number < META_PAGES || at.span == 0 || at.end() > MAX_PAGES {
-            return Err(self.damaged(at, "a reference to a page".into(), at.to_string()));
-        }
+        self.refuse_impossible(at)?;
         if at.span > 1 {
             let page = Arc::new(self.read(at)?);
             self.cache.install_large(&page);
@@ -200,6 +199,14 @@ impl Pager {
             // damaged reference leads to.
             None => Ok(PageView::Large(Arc::new(self.read(at)?))),
         }
+    }
+
+    /// A damaged reference may say anything.
+    fn refuse_impossible(&self, at: PageRef) -> Result<(), StorageError> {
+        if at.number < META_PAGES || at.span == 0 || at.end() > MAX_PAGES {
+            return Err(self.damaged(at, "a reference to a page".into(), at.to_string()));
+        }
+        Ok(())
     }
 
     /// An error about the page at `at`.
@@ -237,9 +244,6 @@ impl Pages for Pager {
 
 impl MapPages for Pager {
     fn payload(&self, at: PageRef) -> Result<Vec<u8>, StorageError> {
-        if at.number < META_PAGES || at.span == 0 || at.end() > MAX_PAGES {
-            return Err(self.damaged(at, "a reference to a page".into(), at.to_string()));
-        }
         let page = self.read(at)?;
         match page::kind(page.bytes()) {
             PageKind::Map => Ok(page.bytes()[page::payload_range(page.bytes())].to_vec()),

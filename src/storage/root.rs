@@ -13,7 +13,7 @@ pub const TREES: usize = 10;
 /// Bytes of facts.
 pub const FACTS_BYTES: usize = 64;
 
-/// Names a tree of a store: a number below [`TREES`].
+/// Names a tree of a store: a number below `TREES`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct TreeId(u8);
 
