@@ -33,7 +33,8 @@
 //!
 //! Read `record.rs` (the bytes of a record), `segment.rs` (files) and `spares.rs` (where they come
 //! from) first; `view.rs` is the log in memory, `writer.rs` brings it to the disk, `reader.rs` fetches what the cache has not, and
-//! `recovery.rs` opens a log after a crash and decides what is torn and what is damaged.
+//! `recovery.rs` opens a log after a crash and decides what is torn and what is damaged; `inspect.rs`
+//! decides the same without changing anything.
 //!
 //! # Speed
 //!
@@ -54,6 +55,7 @@
 //!   since fresh memory for each costs more than reading and verifying the records again.
 
 mod error;
+pub mod inspect;
 mod reader;
 mod record;
 mod recovery;

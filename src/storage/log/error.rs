@@ -37,6 +37,13 @@ pub enum LogError {
     )]
     Corrupt { segment: String, offset: u64, index: Option<u64>, problem: &'static str },
 
+    /// The segment was written by a release with another format.
+    #[error(
+        "log segment {segment} has format version {found}, this release reads version {supported}; \
+         run the release that wrote it"
+    )]
+    OtherVersion { segment: String, found: u32, supported: u32 },
+
     /// The disk failed. From a [`super::LogWriter`] this is final, with one exception: a full disk
     /// found while room for the next segment is made (see [`LogError::is_disk_full`]).
     #[error("cannot {action} {file} at offset {offset}: {source}. {}", remedy(source))]

@@ -26,7 +26,7 @@ use std::sync::{Arc, Mutex};
 use bytes::Bytes;
 
 use super::record::{ALIGNMENT, Header, Record, decode, decode_header};
-use super::segment::{Segment, SegmentHeader, find_files};
+use super::segment::{Segment, SegmentHeader, VERSION, find_files};
 use super::spares::Spares;
 use super::view::{Place, View};
 use super::writer::{Pending, Sealed};
@@ -71,23 +71,29 @@ pub(super) fn open(
         create(&mut spares, options.nonce)?;
         sequences.push(FIRST_SEQUENCE);
     }
-    // A crash can undo the removal of some segments and not of others; those before a gap are such.
-    // If they are not, entries are missing, and `Replay::finish` finds that.
-    let chain = sequences.chunk_by(|a, b| a + 1 == *b).next_back().expect("not empty").to_vec();
-    let leftover = sequences[..sequences.len() - chain.len()].to_vec();
+    let (leftover, chain) = newest_chain(&sequences);
 
     let mut replay = Replay::default();
-    for &sequence in &chain {
+    for &sequence in chain {
         replay.read_segment(&*disk, sequence)?;
     }
     let (parts, recovery) = replay.finish()?;
-    spares.recycle(&leftover)?;
+    spares.recycle(leftover)?;
     let (log, mut writer) = parts.assemble(options, spares);
     match writer.maintain() {
         // What is there is intact; that there is no room for more shows when more comes.
         Err(error) if !error.is_disk_full() => Err(error),
         _ => Ok((log, writer, recovery)),
     }
+}
+
+/// Parts the sequence numbers, which are in order, before the last gap.
+///
+/// A crash can undo the removal of some segments and not of others; those before a gap are such. If
+/// they are not, entries are missing, and [`Replay::judge`] finds that.
+pub(super) fn newest_chain(sequences: &[u32]) -> (&[u32], &[u32]) {
+    let chain = sequences.chunk_by(|a, b| a + 1 == *b).next_back().unwrap_or_default();
+    sequences.split_at(sequences.len() - chain.len())
 }
 
 /// Makes the first segment of a new log.
@@ -104,22 +110,22 @@ fn create(spares: &mut Spares, nonce: u64) -> Result<(), LogError> {
 
 /// The log as far as it was read.
 #[derive(Default)]
-struct Replay {
-    view: View,
+pub(super) struct Replay {
+    pub view: View,
     /// Number of the last record read.
-    last: Lsn,
+    pub last: Lsn,
     /// Entries below this index, unless they are purged, stand in segments that are gone.
-    missing_below: Option<u64>,
-    segments: Vec<ReadSegment>,
+    pub missing_below: Option<u64>,
+    pub segments: Vec<ReadSegment>,
 }
 
 /// A segment whose valid records were applied.
-struct ReadSegment {
-    segment: Arc<Segment>,
+pub(super) struct ReadSegment {
+    pub segment: Arc<Segment>,
     nonce: u64,
     content: Bytes,
     /// Behind its last valid record.
-    end: usize,
+    pub end: usize,
     max_index: Option<u64>,
     /// Whether it ends with the proof that all of it is durable.
     marked: bool,
@@ -127,16 +133,13 @@ struct ReadSegment {
 
 impl Replay {
     fn read_segment(&mut self, disk: &dyn Disk, sequence: u32) -> Result<(), LogError> {
-        let (segment, header, content) = load(disk, sequence)?;
-        self.enter(&segment, &header)?;
-        let mut read = ReadSegment {
-            segment: Arc::new(segment),
-            nonce: header.nonce,
-            content,
-            end: SEGMENT_HEADER_BYTES,
-            max_index: None,
-            marked: true,
-        };
+        let (read, header) = load(disk, sequence)?;
+        self.enter(&read.segment, &header)?;
+        self.read_records(read)
+    }
+
+    /// Applies the records of a segment that was entered.
+    pub fn read_records(&mut self, mut read: ReadSegment) -> Result<(), LogError> {
         while let Some((header, record)) = read.next(self.last) {
             self.apply(&mut read, header, &record)?;
         }
@@ -149,7 +152,7 @@ impl Replay {
     }
 
     /// Checks that a segment continues those before it, or begins with the first one.
-    fn enter(&mut self, segment: &Segment, header: &SegmentHeader) -> Result<(), LogError> {
+    pub fn enter(&mut self, segment: &Segment, header: &SegmentHeader) -> Result<(), LogError> {
         let Some(before) = self.segments.last() else {
             self.view = View::starting_at(header.state.clone());
             self.last = Lsn(header.first_lsn.0 - 1);
@@ -221,8 +224,9 @@ impl Replay {
         if holds { Ok(()) } else { Err("a valid record does not continue the log") }
     }
 
-    /// Decides about the tail, repairs it, and hands out the log.
-    fn finish(self) -> Result<(LogParts, Recovery), LogError> {
+    /// Decides about the tail, which may be torn, and about what may be missing before the first
+    /// segment.
+    pub fn judge(&self) -> Result<Option<TornTail>, LogError> {
         let first = &self.segments.first().expect("a log has a segment").segment;
         let purged = self.view.state().purged;
         if let Some(below) = self.missing_below
@@ -231,9 +235,13 @@ impl Replay {
             let index = purged.map(|purged| purged.index + 1);
             return Err(first.corrupt(0, index, "segments before this one are missing"));
         }
-        let tail = self.segments.last().expect("a log has a segment");
-        let torn = tail.judge_tail(self.last)?;
-        tail.repair()?;
+        self.segments.last().expect("a log has a segment").judge_tail(self.last)
+    }
+
+    /// Decides about the tail, repairs it, and hands out the log.
+    fn finish(self) -> Result<(LogParts, Recovery), LogError> {
+        let torn = self.judge()?;
+        self.segments.last().expect("a log has a segment").repair()?;
         let recovery =
             Recovery { entries: self.view.entries(), segments: self.segments.len(), torn };
         Ok((LogParts { view: self.view, last: self.last, segments: self.segments }, recovery))
@@ -242,14 +250,14 @@ impl Replay {
 
 impl ReadSegment {
     /// The record behind the last one, if it is valid and numbered after `last`.
-    fn next(&self, last: Lsn) -> Option<(Header, Record)> {
+    pub fn next(&self, last: Lsn) -> Option<(Header, Record)> {
         let (header, record, _) = decode(&self.segment.seed, 0, &self.content, self.end)?;
         (header.lsn == last.next()).then_some((header, record))
     }
 
     /// Says whether a flush was interrupted behind the last valid record, or refuses because what
     /// stood there was acknowledged.
-    fn judge_tail(&self, last: Lsn) -> Result<Option<TornTail>, LogError> {
+    pub fn judge_tail(&self, last: Lsn) -> Result<Option<TornTail>, LogError> {
         let lost = last.next();
         let mut torn = false;
         let mut at = self.end;
@@ -286,20 +294,35 @@ impl ReadSegment {
     }
 }
 
-/// Reads a whole segment; its header is valid.
-fn load(disk: &dyn Disk, sequence: u32) -> Result<(Segment, SegmentHeader, Bytes), LogError> {
+/// Reads a whole segment; its header is valid, its records are not looked at yet.
+pub(super) fn load(
+    disk: &dyn Disk,
+    sequence: u32,
+) -> Result<(ReadSegment, SegmentHeader), LogError> {
     let (file, location) = Segment::open_file(disk, sequence)?;
     let io = |error| LogError::io("read", location.clone(), 0, error);
     let mut content = vec![0; file.len().map_err(io)? as usize];
     file.read_at(0, &mut content).map_err(io)?;
     let corrupt =
         |problem| LogError::Corrupt { segment: location.clone(), offset: 0, index: None, problem };
+    if let Some(found) = SegmentHeader::other_version(&content) {
+        let segment = location.clone();
+        return Err(LogError::OtherVersion { segment, found, supported: VERSION });
+    }
     let header = SegmentHeader::decode(&content).map_err(corrupt)?;
     if header.sequence != sequence {
         return Err(corrupt("the header is that of another segment"));
     }
     let segment = Segment::new(file, location, content.len() as u64, &header);
-    Ok((segment, header, content.into()))
+    let read = ReadSegment {
+        segment: Arc::new(segment),
+        nonce: header.nonce,
+        content: content.into(),
+        end: SEGMENT_HEADER_BYTES,
+        max_index: None,
+        marked: true,
+    };
+    Ok((read, header))
 }
 
 /// A log that was read, verified and repaired.

@@ -43,7 +43,7 @@ pub(super) const SEGMENT_HEADER_BYTES: usize = 4_096;
 pub(super) const PART_NAME: &str = "log.part";
 
 const MAGIC: &[u8; 8] = b"CONURLOG";
-const VERSION: u32 = 1;
+pub(super) const VERSION: u32 = 1;
 const VOTE_AT: usize = 80;
 
 /// An open segment.
@@ -129,6 +129,14 @@ impl SegmentHeader {
         bytes
     }
 
+    /// The version of a header that is whole and of another release.
+    pub fn other_version(bytes: &[u8]) -> Option<u32> {
+        let bytes = bytes.first_chunk::<SEGMENT_HEADER_BYTES>()?;
+        let version = u32_at(bytes, 8);
+        let is_whole = bytes[..8] == *MAGIC && u32_at(bytes, 12) == checksum(bytes);
+        (is_whole && version != VERSION).then_some(version)
+    }
+
     /// Reads a header back, or says what is wrong with it.
     pub fn decode(bytes: &[u8]) -> Result<SegmentHeader, &'static str> {
         let Some(bytes) = bytes.first_chunk::<SEGMENT_HEADER_BYTES>() else {
@@ -137,13 +145,11 @@ impl SegmentHeader {
         if bytes[..8] != *MAGIC {
             return Err("the segment header is not one");
         }
+        if u32_at(bytes, 12) != checksum(bytes) {
+            return Err("the checksum of the segment header does not match");
+        }
         if u32_at(bytes, 8) != VERSION {
             return Err("the segment is of a version that this program does not know");
-        }
-        let mut unsigned = *bytes;
-        unsigned[12..16].fill(0);
-        if u32_at(bytes, 12) != crc32fast::hash(&unsigned) {
-            return Err("the checksum of the segment header does not match");
         }
         let (flags, vote_bytes) = (u32_at(bytes, 40), u32_at(bytes, 44) as usize);
         let id = |bit: u32, at| {
@@ -195,6 +201,13 @@ fn sequence_of(name: &str, ending: &str) -> Option<u32> {
     let digits = name.strip_prefix("log-")?.strip_suffix(ending)?;
     let sequence = u32::from_str_radix(digits, 16).ok()?;
     (format!("{sequence:016x}") == digits).then_some(sequence)
+}
+
+/// Of a header whose checksum field counts as zero.
+fn checksum(bytes: &[u8; SEGMENT_HEADER_BYTES]) -> u32 {
+    let mut unsigned = *bytes;
+    unsigned[12..16].fill(0);
+    crc32fast::hash(&unsigned)
 }
 
 fn u32_at(bytes: &[u8; SEGMENT_HEADER_BYTES], at: usize) -> u32 {

@@ -185,7 +185,12 @@ fn segments_that_changed_places_or_logs_are_refused() {
 
     let mut newer = contents.clone();
     newer.get_mut(&names[0]).unwrap()[8] = 2;
-    refused(newer, "version");
+    refused(newer.clone(), "checksum");
+    let header = &mut newer.get_mut(&names[0]).unwrap()[..SEGMENT_HEADER_BYTES];
+    header[12..16].fill(0);
+    let crc = crc32fast::hash(header);
+    header[12..16].copy_from_slice(&crc.to_le_bytes());
+    refused(newer, "format version 2, this release reads version 1");
 }
 
 #[test]
