@@ -46,7 +46,8 @@ use crate::storage::error::StorageError;
 use crate::storage::meta::META_PAGES;
 use crate::storage::page::{PageRef, TxnId};
 
-use group::{GROUP_PAGES, Group};
+pub use group::GROUP_PAGES;
+use group::Group;
 use holders::Holders;
 
 /// Neighbouring pages: first number and how many.
@@ -149,6 +150,22 @@ impl Freemap {
         (0..self.groups.len()).try_for_each(|group| self.load(group, source))
     }
 
+    /// Reads all groups that can be read, and returns the errors about the others.
+    pub fn load_readable(&mut self, source: &impl MapPages) -> Vec<StorageError> {
+        (0..self.groups.len()).filter_map(|group| self.load(group, source).err()).collect()
+    }
+
+    /// Whether some of these pages are in a group that was not read.
+    pub fn is_unread(&self, pages: Range<u64>) -> bool {
+        pieces(pages.start, pages.end - pages.start)
+            .any(|(group, _)| self.groups.get(group).is_some_and(|group| !group.is_loaded()))
+    }
+
+    /// The groups in order: the map page of each and how many of its pages are free.
+    pub fn groups(&self) -> impl Iterator<Item = (Option<PageRef>, u32)> {
+        self.groups.iter().map(|group| (group.page, group.free()))
+    }
+
     /// Keeps all pages of root `txn` until it is released as often as it is held.
     pub fn hold(&mut self, txn: TxnId) {
         self.holders.hold(txn);
@@ -190,9 +207,10 @@ impl Freemap {
                 .all(|(group, stretch)| self.groups[group].is_live(stretch))
     }
 
-    /// All free runs, by address, as long as they are. All groups are loaded.
+    /// All free runs of the loaded groups, by address, as long as they are.
     pub fn free_runs(&self) -> Vec<Run> {
-        let in_groups = (0_u64..).zip(&self.groups).flat_map(|(index, group)| {
+        let loaded = (0_u64..).zip(&self.groups).filter(|(_, group)| group.is_loaded());
+        let in_groups = loaded.flat_map(|(index, group)| {
             let first = index * GROUP_PAGES;
             group.runs().map(move |run| (first + u64::from(run.start), run.len() as u64))
         });

@@ -46,6 +46,14 @@ pub(crate) const KV: TreeId = TreeId::new(0);
 /// What the store keeps about itself and has no place in the root.
 pub(crate) const SYSTEM: TreeId = TreeId::new(1);
 
+/// What people call the trees.
+pub const TREE_NAMES: [(TreeId, &str); 4] = [
+    (KV, "records"),
+    (SYSTEM, "system"),
+    (sessions::SESSIONS, "sessions"),
+    (sessions::AGES, "session-ages"),
+];
+
 const MEMBERSHIP: &[u8] = b"membership";
 
 /// A committed entry, as the state machine sees it.

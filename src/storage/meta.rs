@@ -96,7 +96,7 @@ impl Meta {
         page
     }
 
-    /// Reads the first [`META_BYTES`] of a meta page.
+    /// Reads the first `META_BYTES` of a meta page.
     pub fn decode(bytes: &[u8]) -> Result<Meta, MetaError> {
         debug_assert!(bytes.len() >= META_BYTES);
         if bytes[0..8] != MAGIC {

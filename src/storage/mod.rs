@@ -16,6 +16,7 @@
 //! txn        all or nothing                                 store     commit, checkpoint, space
 //! checkpoint the order of writes and fsyncs                 open      finding the durable root
 //! walk       every page read, checked and accounted for   check      the same of an open store
+//! inspect    a data directory that no node runs on
 //! error      what a caller can do about it
 //! ```
 //!
@@ -38,6 +39,7 @@ mod dirty;
 mod draft;
 pub mod error;
 mod freemap;
+pub mod inspect;
 mod meta;
 mod node;
 mod open;

@@ -263,6 +263,16 @@ impl<'a> Node<'a> {
         SLOT_BYTES + self.cell_len(&slot)
     }
 
+    /// Where the cell at `slot` lies in the page.
+    pub fn cell_offset(&self, slot: usize) -> usize {
+        self.slot(slot).offset
+    }
+
+    /// Bytes between the cells that belong to none.
+    pub fn dead_bytes(&self) -> usize {
+        self.dead()
+    }
+
     fn cell_len(&self, slot: &Slot) -> usize {
         let cell = &self.bytes[slot.offset..];
         slot.tail_len()

@@ -37,7 +37,7 @@ pub fn open(disk: &dyn Disk, name: &str, cache_bytes: usize) -> Result<Opened, S
         create(disk, name).map_err(io("create the file"))?;
     }
     let file = disk.open(name).map_err(io("open the file"))?;
-    let meta = read_meta(&*file, &location)?;
+    let meta = in_force(&read_twins(&*file, &location)?, &location)?;
     let (shared, cache) = Cache::new(cache_bytes);
     let pager = Pager::new(file, location, shared);
     let space = read_map(&pager, &meta)?;
@@ -57,8 +57,11 @@ fn create(disk: &dyn Disk, name: &str) -> io::Result<()> {
     disk.sync_dir()
 }
 
-/// The meta page in force: of the valid ones, that of the later checkpoint.
-fn read_meta(file: &dyn DiskFile, location: &str) -> Result<Meta, StorageError> {
+/// What the twin meta pages say.
+pub type Twins = [Result<Meta, MetaError>; META_PAGES as usize];
+
+/// Reads both meta pages.
+pub fn read_twins(file: &dyn DiskFile, location: &str) -> Result<Twins, StorageError> {
     let read = |number: u64| {
         let offset = number * PAGE_BYTES as u64;
         let mut bytes = [0; META_BYTES];
@@ -73,17 +76,22 @@ fn read_meta(file: &dyn DiskFile, location: &str) -> Result<Meta, StorageError> 
             }
         }
     };
+    Ok([read(0)?, read(1)?])
+}
+
+/// The meta page in force: of the valid ones, that of the later checkpoint.
+pub fn in_force([first, second]: &Twins, location: &str) -> Result<Meta, StorageError> {
     let file = location.to_owned();
-    match (read(0)?, read(1)?) {
+    match (first, second) {
         // One page of another version suffices: its release may have gone on from the other.
         (Err(MetaError::OtherVersion { found }), _)
         | (_, Err(MetaError::OtherVersion { found })) => {
-            Err(StorageError::OtherVersion { file, found, supported: FORMAT_VERSION })
+            Err(StorageError::OtherVersion { file, found: *found, supported: FORMAT_VERSION })
         }
-        (Ok(first), Ok(second)) if first.sequence > second.sequence => Ok(first),
-        (_, Ok(meta)) | (Ok(meta), _) => Ok(meta),
+        (Ok(first), Ok(second)) if first.sequence > second.sequence => Ok(*first),
+        (_, Ok(meta)) | (Ok(meta), _) => Ok(*meta),
         (Err(MetaError::Foreign { found }), Err(MetaError::Foreign { .. })) => {
-            Err(StorageError::Foreign { file, found })
+            Err(StorageError::Foreign { file, found: found.clone() })
         }
         (Err(first), Err(second)) => {
             let (first, second) = (first.to_string(), second.to_string());
@@ -92,7 +100,8 @@ fn read_meta(file: &dyn DiskFile, location: &str) -> Result<Meta, StorageError> 
     }
 }
 
-fn read_map(pager: &Pager, meta: &Meta) -> Result<Freemap, StorageError> {
+/// The map of free space that a meta page names.
+pub fn read_map(pager: &Pager, meta: &Meta) -> Result<Freemap, StorageError> {
     let has_map = meta.map.is_some() || meta.end == META_PAGES;
     let in_file = |end: u64| (META_PAGES..=meta.end).contains(&end) && meta.end <= MAX_PAGES;
     let roots = meta.root.trees.iter().filter_map(|tree| tree.root);

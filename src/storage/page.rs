@@ -79,9 +79,9 @@ impl PageKind {
 /// Refers to a page: where it is, which transaction made it, how long it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct PageRef {
-    /// Below [`MAX_PAGES`].
+    /// Below `MAX_PAGES`.
     pub number: u64,
-    /// Below [`MAX_TXN`].
+    /// Below `MAX_TXN`.
     pub birth: TxnId,
     pub span: u32,
 }
@@ -159,7 +159,17 @@ pub fn reference(bytes: &[u8]) -> PageRef {
 
 /// The kind of a page that was verified, or made here.
 pub fn kind(bytes: &[u8]) -> PageKind {
-    PageKind::decode(bytes[7]).expect("kinds are checked when a page is loaded")
+    kind_of(bytes).expect("kinds are checked when a page is loaded")
+}
+
+/// The kind of a page, if it has one.
+pub fn kind_of(bytes: &[u8]) -> Option<PageKind> {
+    PageKind::decode(bytes[7])
+}
+
+/// Whether bytes begin as a page does.
+pub fn has_magic(bytes: &[u8]) -> bool {
+    bytes[4..6] == MAGIC
 }
 
 /// Where the payload of a value or map page lies in it.
@@ -178,20 +188,20 @@ pub fn set_payload(bytes: &mut [u8], payload: &[u8]) {
 pub fn verify(bytes: &[u8], at: PageRef) -> Result<(), Mismatch> {
     debug_assert_eq!(bytes.len(), at.len_bytes());
     let mismatch = |expected: String, found: String| Err(Mismatch { expected, found });
-    if bytes[4..6] != MAGIC {
+    if !has_magic(bytes) {
         return mismatch("a page's magic".into(), format!("bytes {:02x?}", &bytes[4..6]));
     }
     if bytes[6] != VERSION {
         return mismatch(format!("page version {VERSION}"), format!("version {}", bytes[6]));
     }
-    let (stored, computed) = (u32_at(bytes, 0), checksum(bytes));
+    let (stored, computed) = (stored_checksum(bytes), checksum(bytes));
     if stored != computed {
         return mismatch(format!("checksum {stored:08x}"), format!("{computed:08x}"));
     }
     if reference(bytes) != at {
         return mismatch(at.to_string(), reference(bytes).to_string());
     }
-    match PageKind::decode(bytes[7]) {
+    match kind_of(bytes) {
         Some(PageKind::Value | PageKind::Map) if payload_range(bytes).end > bytes.len() => {
             let found = format!("{} bytes", payload_range(bytes).len());
             mismatch("a payload inside its page".into(), found)
@@ -263,7 +273,13 @@ pub fn seal(bytes: &mut [u8]) {
     bytes[0..4].copy_from_slice(&sum.to_le_bytes());
 }
 
-fn checksum(bytes: &[u8]) -> u32 {
+/// The checksum that a page says it has.
+pub fn stored_checksum(bytes: &[u8]) -> u32 {
+    u32_at(bytes, 0)
+}
+
+/// The checksum that the bytes of a page have.
+pub fn checksum(bytes: &[u8]) -> u32 {
     crc32fast::hash(&bytes[4..])
 }
 
