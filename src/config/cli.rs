@@ -83,6 +83,11 @@ pub struct Cli {
 }
 
 impl Cli {
+    /// Whether any flag was given. A settings file may come from the environment, and is none.
+    pub fn has_flags(&self) -> bool {
+        self.check_config || !self.given().is_empty()
+    }
+
     /// Each setting that was given: its key, the flag, the text.
     pub(super) fn given(&self) -> Vec<(String, String, String)> {
         let own = [

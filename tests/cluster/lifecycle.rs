@@ -119,6 +119,33 @@ async fn a_second_node_on_a_data_directory_is_refused_and_the_first_goes_on() {
 }
 
 #[tokio::test]
+async fn a_stopped_node_is_checked_and_a_running_one_left_alone() {
+    let mut node = Node::start("node1", &[]).await;
+    node.wait_until_ready().await;
+    for number in 0..50 {
+        node.put(&format!("/kv/key-{number}"), "value").await.is_ok();
+    }
+    let check = async |node: &Node| {
+        let mut command = conure_db();
+        command.args(["check", "--data-dir"]).arg(node.data_dir());
+        said(&run(command).await)
+    };
+    let (code, text) = check(&node).await;
+    assert_eq!(code, Some(2), "{text}");
+    assert!(text.contains("in use"), "{text}");
+
+    node.kill();
+    let (code, text) = check(&node).await;
+    assert_eq!(code, Some(0), "{text}");
+    node.restart().await;
+    node.wait_until_ready().await;
+    node.terminate().await;
+    let (code, text) = check(&node).await;
+    assert_eq!(code, Some(0), "{text}");
+    assert!(text.contains("0 records") && text.contains(" 50 "), "{text}");
+}
+
+#[tokio::test]
 async fn the_data_directory_of_another_node_is_refused_by_name() {
     let mut node = Node::start("node1", &[]).await;
     node.wait_until_ready().await;

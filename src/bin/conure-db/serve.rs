@@ -1,12 +1,8 @@
-//! `conure-db`: one node. Reads its settings, wires a node to this machine, and runs it until a signal.
+//! One node: wired to this machine, and run until a signal.
 //!
 //! Threads: the main one runs the actix system (membership and the HTTP actor), `http` workers
 //! serve requests, Raft and the peer connections run on a small tokio runtime, and the Raft, log, storage and
 //! checkpoint actors have a thread each.
-//!
-//! Exit status: 0 after an ordered close, 1 when the node could not start or had to stop, 2 for bad
-//! settings.
-#![allow(clippy::disallowed_methods)] // a binary is the outermost layer
 
 use std::io::{self, Write};
 use std::net::TcpListener;
@@ -14,7 +10,6 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use actix::{Actor, System};
-use clap::Parser;
 use conuredb::actors::http::HttpActor;
 use conuredb::actors::messages::inside::Close;
 use conuredb::actors::node::{Node, NodeOptions, Surroundings, Threads};
@@ -45,9 +40,9 @@ const CHECKPOINT_ENTRIES: u64 = 100_000;
 /// What a log segment holds beside one longest record: its header and the record's.
 const SEGMENT_SLACK_BYTES: usize = 8 * 1024;
 
-fn main() -> ExitCode {
-    let cli = Cli::parse();
-    let config = match Config::load(&cli) {
+/// Runs a node with the settings that the flags and what else there is amount to.
+pub fn run(cli: &Cli) -> ExitCode {
+    let config = match Config::load(cli) {
         Ok(config) => config,
         Err(errors) => {
             eprintln!("conure-db: {errors}");
@@ -67,7 +62,7 @@ fn main() -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    let ended = System::new().block_on(run(config, raft_runtime.handle().clone()));
+    let ended = System::new().block_on(serve(config, raft_runtime.handle().clone()));
     raft_runtime.shutdown_background();
     match ended {
         Ok(()) => ExitCode::SUCCESS,
@@ -110,7 +105,7 @@ fn raft_runtime() -> io::Result<Runtime> {
         .build()
 }
 
-async fn run(config: Config, raft_runtime: Handle) -> Result<(), String> {
+async fn serve(config: Config, raft_runtime: Handle) -> Result<(), String> {
     let say = |error: &dyn std::fmt::Display| error.to_string();
     let disk = FileDisk::open(&config.data_dir).map_err(|error| say(&error))?;
     let listener = listen(&config)?;

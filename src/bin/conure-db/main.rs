@@ -1,0 +1,56 @@
+//! `conure-db`: a node, and what looks into a node's data while it does not run.
+//!
+//! ```text
+//! serve     without a subcommand: reads the settings, runs a node
+//! check     says whether a data directory is sound, and what of it is not
+//! inspect   shows what its files hold     inspect/page   one page     inspect/log   segments and records
+//! offline   the data directory of the two, opened so that nothing changes
+//! ```
+//!
+//! Exit status of a node: 0 after an ordered close, 1 when it could not start or had to stop, 2 for bad
+//! settings. Of the others: 0 sound, 1 damaged, 2 the directory cannot be opened or there is no such thing in it.
+#![allow(clippy::disallowed_methods)] // a binary is the outermost layer
+
+mod check;
+mod inspect;
+mod offline;
+mod serve;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use conuredb::config::Cli;
+
+/// A node of ConureDB, a distributed key-value store.
+///
+/// Settings come from defaults, overruled by the file, by the environment (CONURE_NODE_ID,
+/// CONURE_LIMITS__MAX_VALUE_BYTES) and by flags, in this order.
+#[derive(Parser)]
+#[command(name = "conure-db", version)]
+struct Program {
+    #[command(flatten)]
+    node: Cli,
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    Check(check::Args),
+    Inspect(inspect::Args),
+}
+
+fn main() -> ExitCode {
+    let program = Program::parse();
+    match program.command {
+        None => serve::run(&program.node),
+        Some(_) if program.node.has_flags() => {
+            eprintln!(
+                "conure-db: flags of a node stand without a subcommand; those of one, behind it"
+            );
+            ExitCode::from(2)
+        }
+        Some(Command::Check(args)) => check::run(&args),
+        Some(Command::Inspect(args)) => inspect::run(&args),
+    }
+}
