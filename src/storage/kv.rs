@@ -14,20 +14,35 @@
 //! Nothing here is durable before a checkpoint. That is the log's business: an entry is acknowledged
 //! when the log holds it on a quorum, and the log is kept until a checkpoint holds what it did.
 //!
-//! Left out: expiry (the record has its field), history (revisions are counted, old values are not kept).
+//! The past is kept for a while as *undo* entries, one for each key changed (`history`): what a change replaced is
+//! copied into the change, so that present values are stored once, and reads of the present find them as if
+//! there were no past. `past` reads it, `changes` lists it.
+//!
+//! Left out: expiry (the record has its field).
 
+mod batch;
+mod change;
+mod changes;
+mod history;
 pub mod layout;
+mod past;
 mod sessions;
 #[cfg(test)]
 mod tests;
 mod view;
 
+use std::ops::Bound;
 use std::sync::Arc;
 
 use bytes::Bytes;
 
+use self::batch::Batch;
+pub use self::change::ChangeKind;
+pub use self::changes::{Change, Changes};
+pub use self::history::Retention;
 pub use self::layout::BadBytes;
 use self::layout::KvFacts;
+pub use self::past::PastError;
 pub use self::view::{KvReader, KvSnapshot, Records};
 use super::TreeId;
 use super::checkpoint::{Checkpoint, CheckpointDone};
@@ -35,8 +50,7 @@ use super::cursor::Bounds;
 use super::disk::Disk;
 use super::error::StorageError;
 use super::store::{Store, StoreOptions, StoreStats};
-use super::txn::WriteTxn;
-use crate::types::{Command, Condition, Key, KeyRange, LogId, Operation, Outcome, Record};
+use crate::types::{Command, LogId, Outcome};
 
 /// The file of the store.
 pub const FILE: &str = "conure.db";
@@ -45,6 +59,8 @@ pub const FILE: &str = "conure.db";
 pub(crate) const KV: TreeId = TreeId::new(0);
 /// What the store keeps about itself and has no place in the root.
 pub(crate) const SYSTEM: TreeId = TreeId::new(1);
+/// What replaced what, by revision. Trees 2 and 3 are those of `sessions`.
+pub(crate) const CHANGES: TreeId = TreeId::new(4);
 
 /// What people call the trees.
 pub const TREE_NAMES: [(TreeId, &str); 4] = [
@@ -85,6 +101,7 @@ pub struct AppliedState {
 pub struct Kv {
     disk: Arc<dyn Disk>,
     options: StoreOptions,
+    retention: Retention,
     store: Store,
     reader: KvReader,
     /// The state of the last finished checkpoint, pinned, and the state of one in flight.
@@ -100,7 +117,8 @@ impl Kv {
         let present = KvSnapshot::new(store.snapshot());
         let durable = present.applied().map(|_| present);
         let reader = KvReader::new(store.reader());
-        Ok(Kv { disk, options, store, reader, durable, writing: None })
+        let retention = Retention::default();
+        Ok(Kv { disk, options, retention, store, reader, durable, writing: None })
     }
 
     /// Where to read from any thread; follows installs.
@@ -127,7 +145,7 @@ impl Kv {
     pub fn apply(&mut self, entries: Vec<Entry>) -> Result<Vec<Outcome>, StorageError> {
         let txn = self.store.begin();
         let facts = KvFacts::decode(txn.facts());
-        let mut batch = Batch { txn, facts };
+        let mut batch = Batch { txn, facts, retention: self.retention };
         let mut outcomes = Vec::with_capacity(entries.len());
         for entry in entries {
             if batch.facts.applied.is_some_and(|last| entry.id.index <= last.index) {
@@ -137,7 +155,7 @@ impl Kv {
             batch.facts.applied = Some(entry.id);
             outcomes.push(batch.apply_entry(entry)?);
         }
-        let Batch { mut txn, facts } = batch;
+        let Batch { mut txn, facts, .. } = batch;
         txn.set_facts(facts.encode());
         txn.commit()?;
         Ok(outcomes)
@@ -204,101 +222,12 @@ impl Kv {
     }
 }
 
+/// The bounds of one key.
+fn only(key: &[u8]) -> Bounds {
+    let key = Bytes::copy_from_slice(key);
+    Bounds { start: Bound::Included(key.clone()), end: Bound::Included(key) }
+}
+
 fn bad(bytes: BadBytes) -> StorageError {
     StorageError::BadValue { what: bytes.0 }
-}
-
-/// One commit in the making.
-struct Batch<'a> {
-    txn: WriteTxn<'a>,
-    facts: KvFacts,
-}
-
-impl Batch<'_> {
-    fn apply_entry(&mut self, entry: Entry) -> Result<Outcome, StorageError> {
-        let command = match entry.payload {
-            Payload::Blank => return Ok(Outcome::None),
-            Payload::Membership(membership) => {
-                let value = [&layout::encode_log_id(entry.id)[..], &membership].concat();
-                self.txn.put(SYSTEM, MEMBERSHIP, &value)?;
-                return Ok(Outcome::None);
-            }
-            Payload::Command(command) => command,
-        };
-        let Some(request_id) = &command.request_id else {
-            return self.apply_operation(&command.operation);
-        };
-        if let Some(outcome) = sessions::replay(&self.txn, request_id)? {
-            return Ok(outcome);
-        }
-        let outcome = self.apply_operation(&command.operation)?;
-        let count = &mut self.facts.sessions;
-        sessions::remember(&mut self.txn, count, request_id, entry.id.index, &outcome)?;
-        Ok(outcome)
-    }
-
-    fn apply_operation(&mut self, operation: &Operation) -> Result<Outcome, StorageError> {
-        match operation {
-            Operation::Put { key, value, condition } => self.put(key, value, *condition),
-            Operation::Delete { key, condition } => self.delete(key, *condition),
-            Operation::DeleteRange { range } => self.delete_range(range),
-        }
-    }
-
-    fn record(&mut self, key: &Key) -> Result<Option<Record>, StorageError> {
-        let stored = self.txn.get_stored(KV, key.as_bytes())?;
-        stored.map(|bytes| layout::decode_record(bytes).map_err(bad)).transpose()
-    }
-
-    fn put(
-        &mut self,
-        key: &Key,
-        value: &Bytes,
-        condition: Condition,
-    ) -> Result<Outcome, StorageError> {
-        let present = self.record(key)?;
-        let current = present.as_ref().map(|record| record.mod_revision);
-        if !condition.holds(current) {
-            return Ok(Outcome::ConditionFailed { current, revision: self.facts.revision });
-        }
-        self.facts.revision += 1;
-        let record = Record {
-            create_revision: present
-                .as_ref()
-                .map_or(self.facts.revision, |record| record.create_revision),
-            mod_revision: self.facts.revision,
-            version: present.as_ref().map_or(1, |record| record.version + 1),
-            expires_at_ms: None,
-            value: value.clone(),
-        };
-        let (head, len) = layout::encode_record_head(&record);
-        self.txn.put_parts(KV, key.as_bytes(), &head[..len], &record.value)?;
-        Ok(Outcome::Put {
-            revision: self.facts.revision,
-            create_revision: record.create_revision,
-            version: record.version,
-        })
-    }
-
-    fn delete(&mut self, key: &Key, condition: Condition) -> Result<Outcome, StorageError> {
-        let current = self.record(key)?.map(|record| record.mod_revision);
-        if !condition.holds(current) {
-            return Ok(Outcome::ConditionFailed { current, revision: self.facts.revision });
-        }
-        let count = u64::from(self.txn.delete(KV, key.as_bytes())?);
-        Ok(self.deleted(count))
-    }
-
-    fn delete_range(&mut self, range: &KeyRange) -> Result<Outcome, StorageError> {
-        let count = match range.is_empty() {
-            true => 0,
-            false => self.txn.delete_range(KV, Bounds::from(range.clone()))?,
-        };
-        Ok(self.deleted(count))
-    }
-
-    fn deleted(&mut self, count: u64) -> Outcome {
-        self.facts.revision += u64::from(count > 0);
-        Outcome::Deleted { count, revision: self.facts.revision }
-    }
 }

@@ -6,15 +6,23 @@
 //! ```text
 //! facts (64 bytes in the root)
 //!   flags u64 (bit 0: something is applied) · applied term u64 · applied index u64 · revision u64 ·
-//!   sessions u64 (count) · zeros
+//!   sessions u64 (count) · trimmed u64 (last revision whose changes are gone) · change bytes u64
+//!   (values of tree 4; how many changes there are, the tree itself counts) · zeros
 //! tree 0, records: key → record
-//!   create_revision u64 · mod_revision u64 · version u64 · flags u8 (bit 0: expires) ·
-//!   [expires_at_ms u64] · value; of a value too long for a leaf, what comes before it stays there
+//!   create_revision u64 · mod_revision u64 · version u64 · flags u8 · [expires_at_ms u64] ·
+//!   [ordinal u32] · value; of a value too long for a leaf, what comes before it stays there
+//!   flags: bit 0 expires · bit 1 deleted: a tombstone, whose create_revision and version are 0 ·
+//!   bit 2 the change that made it has an ordinal other than 0
 //! tree 1, system: "membership" → term u64 · index u64 · the membership entry, opaque
 //! tree 2, sessions: client name → session
 //!   sequence u64 · used_at u64 (log index) · outcome
 //!   outcome = kind u8 · a u64 · b u64 · c u64, see `put_outcome`
 //! tree 3, session ages: used_at u64 big-endian · client name → nothing
+//! tree 4, changes: revision u64 big-endian · ordinal u32 big-endian → change, see `change`
+//!   kind u8 (0 put where there was no record, 1 put over a record, 2 delete; 3 is kept for expiry) ·
+//!   key length u16 · [the replaced record before its value, of kinds 1 and 2] · key · [its value];
+//!   of a value too long for a leaf, what comes before it stays there, but for a key that would make
+//!   that longer than 255 bytes
 //! ```
 
 use bytes::{Buf, BufMut, Bytes};
@@ -25,6 +33,8 @@ use crate::types::{LogId, Outcome, Record, Revision};
 /// Bytes of a record that does not expire before its value.
 pub const RECORD_HEAD_BYTES: usize = 25;
 const FLAG_EXPIRES: u8 = 1;
+const FLAG_DELETED: u8 = 2;
+const FLAG_ORDINAL: u8 = 4;
 
 /// Bytes that cannot be what they should be: a defect, or damage that the checksums did not see.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,6 +49,10 @@ pub struct KvFacts {
     pub revision: Revision,
     /// Clients remembered.
     pub sessions: u64,
+    /// The last revision whose changes, or some of them, are gone; the oldest that can be read.
+    pub trimmed: Revision,
+    /// Bytes of the changes kept.
+    pub change_bytes: u64,
 }
 
 impl KvFacts {
@@ -51,6 +65,8 @@ impl KvFacts {
         out.put_u64_le(applied.index);
         out.put_u64_le(self.revision);
         out.put_u64_le(self.sessions);
+        out.put_u64_le(self.trimmed);
+        out.put_u64_le(self.change_bytes);
         facts
     }
 
@@ -62,53 +78,112 @@ impl KvFacts {
             applied: is_applied.then_some(applied),
             revision: bytes.get_u64_le(),
             sessions: bytes.get_u64_le(),
+            trimmed: bytes.get_u64_le(),
+            change_bytes: bytes.get_u64_le(),
         }
     }
 }
 
+/// What tree 0 holds of a key: its record, or a tombstone.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoredRecord {
+    /// Of a tombstone only `mod_revision` says something: the revision of the delete.
+    pub record: Record,
+    /// Which of its revision's changes made it.
+    pub ordinal: u32,
+    pub is_deleted: bool,
+}
+
+impl StoredRecord {
+    /// What is left of a key that was deleted.
+    pub fn tombstone(revision: Revision, ordinal: u32) -> StoredRecord {
+        let record = Record {
+            create_revision: 0,
+            mod_revision: revision,
+            version: 0,
+            expires_at_ms: None,
+            value: Bytes::new(),
+        };
+        StoredRecord { record, ordinal, is_deleted: true }
+    }
+
+    /// The record, unless this is a tombstone.
+    pub fn live(self) -> Option<Record> {
+        (!self.is_deleted).then_some(self.record)
+    }
+}
+
+impl From<Record> for StoredRecord {
+    fn from(record: Record) -> StoredRecord {
+        StoredRecord { record, ordinal: 0, is_deleted: false }
+    }
+}
+
 /// Longest part of a record before its value.
-pub const MAX_RECORD_HEAD_BYTES: usize = RECORD_HEAD_BYTES + 8;
+pub const MAX_RECORD_HEAD_BYTES: usize = RECORD_HEAD_BYTES + 8 + 4;
 
 /// Encodes what comes before a record's value; returns it with its length.
-pub fn encode_record_head(record: &Record) -> ([u8; MAX_RECORD_HEAD_BYTES], usize) {
+pub fn encode_record_head(stored: &StoredRecord) -> ([u8; MAX_RECORD_HEAD_BYTES], usize) {
+    let StoredRecord { record, ordinal, is_deleted } = stored;
+    let flag = |flag, is_set| if is_set { flag } else { 0 };
     let mut head = [0; MAX_RECORD_HEAD_BYTES];
     let mut out = &mut head[..];
     out.put_u64_le(record.create_revision);
     out.put_u64_le(record.mod_revision);
     out.put_u64_le(record.version);
-    out.put_u8(if record.expires_at_ms.is_some() { FLAG_EXPIRES } else { 0 });
+    out.put_u8(
+        flag(FLAG_EXPIRES, record.expires_at_ms.is_some())
+            | flag(FLAG_DELETED, *is_deleted)
+            | flag(FLAG_ORDINAL, *ordinal != 0),
+    );
     if let Some(expires_at_ms) = record.expires_at_ms {
         out.put_u64_le(expires_at_ms);
+    }
+    if *ordinal != 0 {
+        out.put_u32_le(*ordinal);
     }
     let len = MAX_RECORD_HEAD_BYTES - out.len();
     (head, len)
 }
 
 /// Decodes a record; the value shares what was read.
-pub fn decode_record(stored: StoredValue) -> Result<Record, BadBytes> {
+pub fn decode_record(stored: StoredValue) -> Result<StoredRecord, BadBytes> {
     let StoredValue { head: mut bytes, body } = stored;
-    let mut record = decode_record_head(&mut bytes)?;
-    record.value = match (bytes.is_empty(), body.is_empty()) {
-        (_, true) => bytes,
-        (true, false) => body,
-        (false, false) => return Err(BadBytes("a record is cut in its value")),
-    };
-    Ok(record)
+    let mut stored = decode_record_head(&mut bytes)?;
+    stored.record.value = rest_of(bytes, body)?;
+    Ok(stored)
+}
+
+/// What is left of a value whose `head` was taken off: all of it lies on one side.
+pub(super) fn rest_of(head: Bytes, body: Bytes) -> Result<Bytes, BadBytes> {
+    match (head.is_empty(), body.is_empty()) {
+        (_, true) => Ok(head),
+        (true, false) => Ok(body),
+        (false, false) => Err(BadBytes("a record is cut in its value")),
+    }
 }
 
 /// Decodes what comes before a record's value, and takes it off `bytes`.
-pub fn decode_record_head(bytes: &mut impl Buf) -> Result<Record, BadBytes> {
+pub fn decode_record_head(bytes: &mut impl Buf) -> Result<StoredRecord, BadBytes> {
     if bytes.remaining() < RECORD_HEAD_BYTES {
         return Err(BadBytes("a record is too short"));
     }
     let (create_revision, mod_revision, version) =
         (bytes.get_u64_le(), bytes.get_u64_le(), bytes.get_u64_le());
-    let expires_at_ms = match bytes.get_u8() {
-        0 => None,
-        FLAG_EXPIRES if bytes.remaining() >= 8 => Some(bytes.get_u64_le()),
-        _ => return Err(BadBytes("a record has unknown flags")),
-    };
-    Ok(Record { create_revision, mod_revision, version, expires_at_ms, value: Bytes::new() })
+    let flags = bytes.get_u8();
+    let has = |flag| flags & flag != 0;
+    if flags & !(FLAG_EXPIRES | FLAG_DELETED | FLAG_ORDINAL) != 0 {
+        return Err(BadBytes("a record has unknown flags"));
+    }
+    let more = if has(FLAG_EXPIRES) { 8 } else { 0 } + if has(FLAG_ORDINAL) { 4 } else { 0 };
+    if bytes.remaining() < more {
+        return Err(BadBytes("a record is too short"));
+    }
+    let expires_at_ms = has(FLAG_EXPIRES).then(|| bytes.get_u64_le());
+    let ordinal = if has(FLAG_ORDINAL) { bytes.get_u32_le() } else { 0 };
+    let value = Bytes::new();
+    let record = Record { create_revision, mod_revision, version, expires_at_ms, value };
+    Ok(StoredRecord { record, ordinal, is_deleted: has(FLAG_DELETED) })
 }
 
 /// What the store remembers of a client's last write.
@@ -223,6 +298,7 @@ mod tests {
         fn records_come_back(
             revisions in any::<(u64, u64, u64)>(),
             expires_at_ms in any::<Option<u64>>(),
+            (ordinal, is_deleted) in any::<(u32, bool)>(),
             value in proptest::collection::vec(any::<u8>(), 0..64),
         ) {
             let record = Record {
@@ -232,22 +308,23 @@ mod tests {
                 expires_at_ms,
                 value: value.into(),
             };
-            let (head, len) = encode_record_head(&record);
+            let value = record.value.clone();
+            let stored = StoredRecord { record, ordinal, is_deleted };
+            let (head, len) = encode_record_head(&stored);
             let head = Bytes::copy_from_slice(&head[..len]);
-            let inline = StoredValue { head: [&head, &record.value].map(|b| &b[..]).concat().into(), body: Bytes::new() };
-            prop_assert_eq!(decode_record(inline), Ok(record.clone()));
-            let outline = StoredValue { head, body: record.value.clone() };
-            prop_assert_eq!(decode_record(outline), Ok(record));
+            let inline = StoredValue { head: [&head, &value].map(|b| &b[..]).concat().into(), body: Bytes::new() };
+            prop_assert_eq!(decode_record(inline), Ok(stored.clone()));
+            let outline = StoredValue { head, body: value };
+            prop_assert_eq!(decode_record(outline), Ok(stored));
         }
 
         #[test]
         fn facts_come_back(
             applied in any::<Option<(u64, u64)>>(),
-            revision in any::<u64>(),
-            sessions in any::<u64>(),
+            (revision, sessions, trimmed, change_bytes) in any::<(u64, u64, u64, u64)>(),
         ) {
             let applied = applied.map(|(term, index)| LogId { term, index });
-            let facts = KvFacts { applied, revision, sessions };
+            let facts = KvFacts { applied, revision, sessions, trimmed, change_bytes };
             prop_assert_eq!(KvFacts::decode(&facts.encode()), facts);
         }
 

@@ -1,12 +1,13 @@
-//! The state machine against its rules and against a model.
+//! The state machine against its rules; in `model` against a model, in `past` what it tells of the past.
 
-use std::collections::BTreeMap;
+mod model;
+mod past;
+
 use std::sync::Arc;
 
 use bytes::Bytes;
-use proptest::prelude::*;
 
-use super::{Entry, Kv, KvSnapshot, Payload, sessions::MAX_SESSIONS};
+use super::{Entry, Kv, KvSnapshot, Payload, Retention, sessions::MAX_SESSIONS};
 use crate::storage::backup::{Export, Import, ImportError};
 use crate::storage::disk::{Disk, MemDisk, PowerCut};
 use crate::storage::store::StoreOptions;
@@ -24,6 +25,21 @@ fn key(text: &str) -> Key {
 fn put(text: &str, value: &str, condition: Condition) -> Operation {
     let value = Bytes::copy_from_slice(value.as_bytes());
     Operation::Put { key: key(text), value, condition }
+}
+
+fn open_with(disk: &MemDisk, retention: Retention) -> Kv {
+    Kv { retention, ..open(disk) }
+}
+
+/// Carries a state over to another store; returns the last entry that it holds.
+fn install(source: KvSnapshot, target: &mut Kv) -> Option<LogId> {
+    let mut import = Import::begin(target, 1).expect("no I/O fails");
+    for (sequence, piece) in pieces(source).into_iter().enumerate() {
+        import.take_piece(sequence as u64, piece).expect("a good piece");
+    }
+    let last = import.finish().expect("all pieces").last;
+    import.install(target).expect("no I/O fails");
+    last
 }
 
 /// Applies operations one after the other, with the next log indexes.
@@ -213,13 +229,8 @@ fn a_snapshot_carries_everything_to_another_store() {
     target.apply(put("old", "state", Condition::None));
     let held = target.snapshot();
 
-    let mut import = Import::begin(&target.kv, 1).expect("no I/O fails");
-    for (sequence, piece) in pieces(source.snapshot()).into_iter().enumerate() {
-        import.take_piece(sequence as u64, piece).expect("a good piece");
-    }
-    let last = import.finish().expect("all pieces").last;
+    let last = install(source.snapshot(), &mut target.kv);
     assert_eq!(last, source.snapshot().applied());
-    import.install(&mut target.kv).expect("no I/O fails");
 
     let all = |state: KvSnapshot| -> Vec<(Key, Record)> {
         state.records(&KeyRange::default(), false, false).map(|pair| pair.unwrap()).collect()
@@ -263,105 +274,4 @@ fn a_damaged_reordered_or_cut_snapshot_is_refused_and_leaves_no_file() {
     }
     let leftover = disk.contents().into_keys().find(|name| name.starts_with("incoming-"));
     assert_eq!(leftover, None);
-}
-
-#[derive(Debug, Clone)]
-enum Step {
-    Put(u8, Vec<u8>, Condition),
-    Delete(u8),
-    DeleteRange(u8, u8),
-    Checkpoint,
-    Crash,
-}
-
-fn steps() -> impl Strategy<Value = Vec<Step>> {
-    let condition = prop_oneof![
-        4 => Just(Condition::None),
-        1 => Just(Condition::Absent),
-        1 => Just(Condition::Present),
-        1 => (1..40u64).prop_map(Condition::ModRevision),
-    ];
-    let step = prop_oneof![
-        8 => (0..24u8, proptest::collection::vec(any::<u8>(), 0..200), condition)
-            .prop_map(|(key, value, condition)| Step::Put(key, value, condition)),
-        3 => (0..24u8).prop_map(Step::Delete),
-        1 => (0..24u8, 0..24u8).prop_map(|(a, b)| Step::DeleteRange(a, b)),
-        1 => Just(Step::Checkpoint),
-        1 => Just(Step::Crash),
-    ];
-    proptest::collection::vec(step, 1..80)
-}
-
-proptest! {
-    #![proptest_config(ProptestConfig { cases: 64, ..ProptestConfig::default() })]
-
-    /// The store behaves like a map with revisions; after a crash it is the state of the last checkpoint,
-    /// and the log brings the rest back.
-    #[test]
-    fn the_store_is_a_map_with_revisions(steps in steps()) {
-        let mut disk = MemDisk::new();
-        let mut kv = open(&disk);
-        let mut log: Vec<Entry> = Vec::new();
-        let mut model: BTreeMap<Vec<u8>, Record> = BTreeMap::new();
-        let mut revision = 0;
-        for step in steps {
-            let operation = match step {
-                Step::Checkpoint => { checkpoint(&mut kv); continue }
-                Step::Crash => {
-                    drop(kv);
-                    disk = disk.crash(PowerCut::KeepNone);
-                    kv = open(&disk);
-                    kv.apply(log.clone()).expect("no I/O fails");
-                    continue;
-                }
-                Step::Put(n, value, condition) => {
-                    let current = model.get(&[n][..]).map(|record| record.mod_revision);
-                    if condition.holds(current) {
-                        revision += 1;
-                        let before = model.get(&[n][..]);
-                        let record = Record {
-                            create_revision: before.map_or(revision, |r| r.create_revision),
-                            mod_revision: revision,
-                            version: before.map_or(1, |r| r.version + 1),
-                            expires_at_ms: None,
-                            value: Bytes::from(value.clone()),
-                        };
-                        model.insert(vec![n], record);
-                    }
-                    let key = Key::new(vec![n]).unwrap();
-                    Operation::Put { key, value: value.into(), condition }
-                }
-                Step::Delete(n) => {
-                    revision += u64::from(model.remove(&[n][..]).is_some());
-                    Operation::Delete { key: Key::new(vec![n]).unwrap(), condition: Condition::None }
-                }
-                Step::DeleteRange(start, end) => {
-                    let gone: Vec<_> =
-                        model.keys().filter(|k| k[0] >= start && k[0] < end).cloned().collect();
-                    revision += u64::from(!gone.is_empty());
-                    gone.iter().for_each(|key| { model.remove(key); });
-                    let range = KeyRange {
-                        start: Bytes::from(vec![start]),
-                        end: Some(Bytes::from(vec![end])),
-                    };
-                    Operation::DeleteRange { range }
-                }
-            };
-            let id = LogId { term: 1, index: log.len() as u64 };
-            let command = Command { time_ms: 0, request_id: None, operation };
-            log.push(Entry { id, payload: Payload::Command(command) });
-            kv.apply(log[log.len() - 1..].to_vec()).expect("no I/O fails");
-        }
-        let state = kv.reader().snapshot();
-        prop_assert_eq!(state.revision(), revision);
-        for reverse in [false, true] {
-            let found: Vec<(Vec<u8>, Record)> = state
-                .records(&KeyRange::default(), reverse, false)
-                .map(|pair| pair.map(|(key, record)| (key.as_bytes().to_vec(), record)).unwrap())
-                .collect();
-            let mut expected: Vec<_> = model.clone().into_iter().collect();
-            if reverse { expected.reverse() }
-            prop_assert_eq!(found, expected);
-        }
-    }
 }

@@ -6,8 +6,10 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use bytes::Bytes;
 
-use super::layout::{self, BadBytes, KvFacts};
-use super::{AppliedState, KV, MEMBERSHIP, SYSTEM, bad};
+use super::change::{self, ChangeEntry, ChangeId};
+use super::layout::{self, BadBytes, KvFacts, StoredRecord};
+use super::past::Place;
+use super::{AppliedState, CHANGES, KV, MEMBERSHIP, SYSTEM, bad};
 use crate::storage::cursor::{Bounds, Lent, Range};
 use crate::storage::error::StorageError;
 use crate::storage::snapshot::{Reader, Snapshot};
@@ -39,8 +41,8 @@ impl KvReader {
 /// One state of the store; stays as it is while it is held.
 #[derive(Clone)]
 pub struct KvSnapshot {
-    snapshot: Snapshot,
-    facts: KvFacts,
+    pub(super) snapshot: Snapshot,
+    pub(super) facts: KvFacts,
 }
 
 impl KvSnapshot {
@@ -72,14 +74,25 @@ impl KvSnapshot {
 
     /// The record of `key`.
     pub fn get(&self, key: &Key) -> Result<Option<Record>, StorageError> {
-        let stored = self.snapshot.get_stored(KV, key.as_bytes())?;
-        stored.map(|stored| layout::decode_record(stored).map_err(bad)).transpose()
+        Ok(self.stored(key.as_bytes())?.and_then(StoredRecord::live))
     }
 
     /// The records of a range, in key order or backwards. `keys_only`: without their values, which
     /// are not read where they lie outside of their leaf.
     pub fn records(&self, range: &KeyRange, reverse: bool, keys_only: bool) -> Records {
-        Records { inner: self.snapshot.range(KV, range.clone()), reverse, keys_only }
+        Records::new(self, range, self.facts.revision, reverse, keys_only)
+    }
+
+    /// What tree 0 has of a key.
+    pub(super) fn stored(&self, key: &[u8]) -> Result<Option<StoredRecord>, StorageError> {
+        let stored = self.snapshot.get_stored(KV, key)?;
+        stored.map(|stored| layout::decode_record(stored).map_err(bad)).transpose()
+    }
+
+    /// A change, with what it replaced.
+    pub(super) fn change(&self, id: ChangeId) -> Result<Option<ChangeEntry<Bytes>>, StorageError> {
+        let stored = self.snapshot.get_stored(CHANGES, &id.encode())?;
+        stored.map(|stored| change::decode_change(stored).map_err(bad)).transpose()
     }
 
     /// The raw entries of any tree, for snapshots.
@@ -93,33 +106,65 @@ impl KvSnapshot {
     }
 }
 
-/// Walks records; see [`KvSnapshot::records`].
+/// Walks records; see [`KvSnapshot::records`] and [`KvSnapshot::records_at`]. Tombstones are passed over.
 pub struct Records {
+    state: KvSnapshot,
     inner: Range<Snapshot>,
+    revision: Revision,
     reverse: bool,
     keys_only: bool,
+}
+
+impl Records {
+    pub(super) fn new(
+        state: &KvSnapshot,
+        range: &KeyRange,
+        revision: Revision,
+        reverse: bool,
+        keys_only: bool,
+    ) -> Records {
+        let inner = state.snapshot.range(KV, range.clone());
+        Records { state: state.clone(), inner, revision, reverse, keys_only }
+    }
 }
 
 impl Iterator for Records {
     type Item = Result<(Key, Record), StorageError>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        let keys_only = self.keys_only;
-        let read = |entry: Lent<'_>| ControlFlow::Break(read_record(entry, keys_only));
+        let Records { state, inner, revision, keys_only, .. } = self;
+        let read = |entry: Lent<'_>| match read_record(state, entry, *revision, *keys_only) {
+            Ok(None) => ControlFlow::Continue(()),
+            Ok(Some(found)) => ControlFlow::Break(Ok(found)),
+            Err(error) => ControlFlow::Break(Err(error)),
+        };
         let record = match self.reverse {
-            false => self.inner.visit(read),
-            true => self.inner.visit_back(read),
+            false => inner.visit(read),
+            true => inner.visit_back(read),
         };
         record.transpose().map(Result::flatten)
     }
 }
 
-fn read_record(entry: Lent<'_>, keys_only: bool) -> Result<(Key, Record), StorageError> {
+/// The record that an entry of tree 0 had at `revision`.
+fn read_record(
+    state: &KvSnapshot,
+    entry: Lent<'_>,
+    revision: Revision,
+    keys_only: bool,
+) -> Result<Option<(Key, Record)>, StorageError> {
+    let present = layout::decode_record_head(&mut entry.head()).map_err(bad)?;
+    let Some((place, stored)) = state.walk_back(entry.key, present, revision)? else {
+        return Ok(None);
+    };
+    let Some(mut record) = stored.live() else { return Ok(None) };
+    if !keys_only {
+        record = match place {
+            Place::Present => layout::decode_record(entry.value()?).map_err(bad)?.record,
+            Place::ReplacedBy(_) => state.fetch(entry.key, place)?,
+        };
+    }
     let key = Key::new(Bytes::copy_from_slice(entry.key));
     let key = key.map_err(|_| bad(BadBytes("a key has a bad length")))?;
-    let record = match keys_only {
-        true => layout::decode_record_head(&mut entry.head()),
-        false => layout::decode_record(entry.value()?),
-    };
-    Ok((key, record.map_err(bad)?))
+    Ok(Some((key, record)))
 }

@@ -1,0 +1,210 @@
+//! One commit in the making: what each command does to the records.
+//!
+//! A write finds the key's present record once, puts the new one, and appends a change that holds the
+//! present one (`super::history`). A deleted key leaves a tombstone, so that the past of a key is always
+//! found from what tree 0 has of it; conditions, counts and reads take a tombstone for nothing.
+//!
+//! A delete of a range holds [`RANGE_BATCH_KEYS`] keys at a time, and writes tombstones as single deletes do,
+//! unless it alone has more than the past may hold. Then none of it could be kept whole, and a revision of which
+//! a part is gone cannot be read: so the past ends with it, and it removes the records themselves.
+
+use std::ops::{Bound, ControlFlow};
+
+use bytes::Bytes;
+
+use super::change::{ChangeId, ChangeKind, change_len};
+use super::history::{Deleted, Retention};
+use super::layout::{self, KvFacts, StoredRecord};
+use super::{Entry, KV, MEMBERSHIP, Payload, SYSTEM, bad, only, sessions};
+use crate::storage::cursor::{Bounds, Lent};
+use crate::storage::error::StorageError;
+use crate::storage::txn::WriteTxn;
+use crate::types::{Condition, Key, KeyRange, Operation, Outcome, Record};
+
+/// Keys that a delete of a range collects before it deletes them: a mebibyte of the longest.
+const RANGE_BATCH_KEYS: usize = 256;
+
+pub(super) struct Batch<'a> {
+    pub(super) txn: WriteTxn<'a>,
+    pub(super) facts: KvFacts,
+    pub(super) retention: Retention,
+}
+
+impl Batch<'_> {
+    pub(super) fn apply_entry(&mut self, entry: Entry) -> Result<Outcome, StorageError> {
+        let command = match entry.payload {
+            Payload::Blank => return Ok(Outcome::None),
+            Payload::Membership(membership) => {
+                let value = [&layout::encode_log_id(entry.id)[..], &membership].concat();
+                self.txn.put(SYSTEM, MEMBERSHIP, &value)?;
+                return Ok(Outcome::None);
+            }
+            Payload::Command(command) => command,
+        };
+        let Some(request_id) = &command.request_id else {
+            return self.apply_operation(&command.operation);
+        };
+        if let Some(outcome) = sessions::replay(&self.txn, request_id)? {
+            return Ok(outcome);
+        }
+        let outcome = self.apply_operation(&command.operation)?;
+        let count = &mut self.facts.sessions;
+        sessions::remember(&mut self.txn, count, request_id, entry.id.index, &outcome)?;
+        Ok(outcome)
+    }
+
+    /// Trims after each command rather than once a commit: commits hold different numbers of
+    /// commands on different nodes, and what is left must be the same.
+    fn apply_operation(&mut self, operation: &Operation) -> Result<Outcome, StorageError> {
+        let before = self.kept()?;
+        let outcome = match operation {
+            Operation::Put { key, value, condition } => self.put(key, value, *condition),
+            Operation::Delete { key, condition } => self.delete(key, *condition),
+            Operation::DeleteRange { range } => self.delete_range(range),
+        }?;
+        self.trim(before)?;
+        Ok(outcome)
+    }
+
+    fn stored(&self, key: &[u8]) -> Result<Option<StoredRecord>, StorageError> {
+        let stored = self.txn.get_stored(KV, key)?;
+        stored.map(|bytes| layout::decode_record(bytes).map_err(bad)).transpose()
+    }
+
+    fn put(
+        &mut self,
+        key: &Key,
+        value: &Bytes,
+        condition: Condition,
+    ) -> Result<Outcome, StorageError> {
+        let stored = self.stored(key.as_bytes())?;
+        let present = stored.as_ref().filter(|stored| !stored.is_deleted).map(|it| &it.record);
+        let current = present.map(|record| record.mod_revision);
+        if !condition.holds(current) {
+            return Ok(Outcome::ConditionFailed { current, revision: self.facts.revision });
+        }
+        self.facts.revision += 1;
+        let revision = self.facts.revision;
+        let create_revision = present.map_or(revision, |record| record.create_revision);
+        let version = present.map_or(1, |record| record.version + 1);
+        let value = value.clone();
+        let record =
+            Record { create_revision, mod_revision: revision, version, expires_at_ms: None, value };
+        self.write(key.as_bytes(), &record.into())?;
+        let id = ChangeId { revision, ordinal: 0 };
+        self.log(id, ChangeKind::Put, key.as_bytes(), stored.as_ref())?;
+        Ok(Outcome::Put { revision, create_revision, version })
+    }
+
+    fn delete(&mut self, key: &Key, condition: Condition) -> Result<Outcome, StorageError> {
+        let present = self.stored(key.as_bytes())?.filter(|stored| !stored.is_deleted);
+        let current = present.as_ref().map(|stored| stored.record.mod_revision);
+        let revision = self.facts.revision;
+        if !condition.holds(current) {
+            return Ok(Outcome::ConditionFailed { current, revision });
+        }
+        let Some(present) = present else {
+            return Ok(Outcome::Deleted { count: 0, revision });
+        };
+        self.facts.revision += 1;
+        let id = ChangeId { revision: self.facts.revision, ordinal: 0 };
+        self.bury(id, key.as_bytes(), &present)?;
+        Ok(Outcome::Deleted { count: 1, revision: id.revision })
+    }
+
+    fn delete_range(&mut self, range: &KeyRange) -> Result<Outcome, StorageError> {
+        let extent = match range.is_empty() {
+            true => Extent::default(),
+            false => self.measure(range)?,
+        };
+        let Extent { count, change_bytes } = extent;
+        self.facts.revision += u64::from(count > 0);
+        let revision = self.facts.revision;
+        if count > self.retention.changes || change_bytes > self.retention.bytes {
+            self.txn.delete_range(KV, range.clone())?;
+            self.forget()?;
+        } else if count > 0 {
+            self.bury_range(range)?;
+        }
+        Ok(Outcome::Deleted { count, revision })
+    }
+
+    /// How many records a range has, and how long their changes would be.
+    fn measure(&self, range: &KeyRange) -> Result<Extent, StorageError> {
+        let mut extent = Extent::default();
+        let damaged = self.txn.range(KV, range.clone())?.visit(|entry| {
+            match layout::decode_record_head(&mut entry.head()) {
+                Ok(stored) if stored.is_deleted => ControlFlow::Continue(()),
+                Ok(_) => {
+                    extent.count += 1;
+                    extent.change_bytes += change_len(entry.key, entry.value_len());
+                    ControlFlow::Continue(())
+                }
+                Err(damage) => ControlFlow::Break(damage),
+            }
+        })?;
+        damaged.map_or(Ok(extent), |damage| Err(bad(damage)))
+    }
+
+    fn bury_range(&mut self, range: &KeyRange) -> Result<(), StorageError> {
+        let mut bounds = Bounds::from(range.clone());
+        let mut id = ChangeId { revision: self.facts.revision, ordinal: 0 };
+        loop {
+            let mut keys: Vec<Bytes> = Vec::with_capacity(RANGE_BATCH_KEYS);
+            self.txn.range(KV, bounds.clone())?.visit(|entry: Lent<'_>| {
+                keys.push(Bytes::copy_from_slice(entry.key));
+                match keys.len() < RANGE_BATCH_KEYS {
+                    true => ControlFlow::Continue(()),
+                    false => ControlFlow::Break(()),
+                }
+            })?;
+            let Some(last) = keys.last() else { return Ok(()) };
+            bounds.start = Bound::Excluded(last.clone());
+            for key in &keys {
+                let present = self.stored(key)?.filter(|stored| !stored.is_deleted);
+                if let Some(present) = present {
+                    self.bury(id, key, &present)?;
+                    id.ordinal += 1;
+                }
+            }
+        }
+    }
+
+    /// Puts a tombstone in place of a record.
+    fn bury(
+        &mut self,
+        id: ChangeId,
+        key: &[u8],
+        present: &StoredRecord,
+    ) -> Result<(), StorageError> {
+        self.write(key, &StoredRecord::tombstone(id.revision, id.ordinal))?;
+        self.log(id, ChangeKind::Delete, key, Some(present))
+    }
+
+    fn write(&mut self, key: &[u8], stored: &StoredRecord) -> Result<(), StorageError> {
+        let (head, len) = layout::encode_record_head(stored);
+        self.txn.put_parts(KV, key, &head[..len], &stored.record.value)?;
+        Ok(())
+    }
+
+    /// Removes the tombstone that a delete left, if it is still there.
+    pub(super) fn clear_away(&mut self, deleted: &Deleted) -> Result<(), StorageError> {
+        let Deleted { id, key } = deleted;
+        let head = |entry: Lent<'_>| {
+            ControlFlow::Break(layout::decode_record_head(&mut entry.head()).map_err(bad))
+        };
+        let found = self.txn.range(KV, only(key))?.visit(head)?.transpose()?;
+        let is_its = |it: StoredRecord| it.is_deleted && it.record.mod_revision == id.revision;
+        if found.is_some_and(is_its) {
+            self.txn.delete(KV, key)?;
+        }
+        Ok(())
+    }
+}
+
+/// What a delete of a range is up to.
+#[derive(Default)]
+struct Extent {
+    count: u64,
+    change_bytes: u64,
+}

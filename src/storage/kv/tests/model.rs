@@ -1,0 +1,283 @@
+//! The store against a map for every revision.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::storage::TreeId;
+use crate::storage::kv::change::{ChangeEntry, decode_change};
+use crate::storage::kv::{CHANGES, Change, ChangeKind, KV, PastError};
+
+type Version = BTreeMap<Vec<u8>, Record>;
+
+/// All states that the store had, and which changes it should still have.
+struct Model {
+    /// By revision, from that of the empty store on.
+    past: Vec<Version>,
+    kept: VecDeque<Change>,
+    most_kept: u64,
+    trimmed: Revision,
+}
+
+impl Model {
+    fn new(most_kept: u64) -> Model {
+        Model { past: vec![Version::new()], kept: VecDeque::new(), most_kept, trimmed: 0 }
+    }
+
+    fn present(&self) -> &Version {
+        self.past.last().expect("there is always a state")
+    }
+
+    fn revision(&self) -> Revision {
+        self.past.len() as u64 - 1
+    }
+
+    fn apply(&mut self, operation: &Operation) {
+        let mut next = self.present().clone();
+        let revision = self.revision() + 1;
+        match operation {
+            Operation::Put { key, value, condition } => {
+                let before = next.get(key.as_bytes());
+                if !condition.holds(before.map(|record| record.mod_revision)) {
+                    return;
+                }
+                let record = Record {
+                    create_revision: before.map_or(revision, |record| record.create_revision),
+                    mod_revision: revision,
+                    version: before.map_or(1, |record| record.version + 1),
+                    expires_at_ms: None,
+                    value: value.clone(),
+                };
+                next.insert(key.as_bytes().to_vec(), record);
+            }
+            Operation::Delete { key, condition } => {
+                let before = next.get(key.as_bytes()).map(|record| record.mod_revision);
+                if !condition.holds(before) || next.remove(key.as_bytes()).is_none() {
+                    return;
+                }
+            }
+            Operation::DeleteRange { range } => {
+                let before = next.len();
+                next.retain(|key, _| !range.contains(key));
+                if next.len() == before {
+                    return;
+                }
+            }
+        }
+        let changes = differences(self.present(), &next, revision);
+        self.past.push(next);
+        if changes.len() as u64 > self.most_kept {
+            self.kept.clear();
+            self.trimmed = revision;
+            return;
+        }
+        self.kept.extend(changes);
+        while self.kept.len() as u64 > self.most_kept {
+            self.trimmed = self.kept.pop_front().expect("too many are some").revision;
+        }
+    }
+
+    /// Keys whose delete is the last that is kept of them.
+    fn tombstones(&self) -> usize {
+        let last: BTreeMap<_, _> = self.kept.iter().map(|it| (&it.key, it.kind)).collect();
+        last.values().filter(|&&kind| kind == ChangeKind::Delete).count()
+    }
+
+    fn check(&self, state: &KvSnapshot) {
+        assert_eq!((state.revision(), state.oldest_revision()), (self.revision(), self.trimmed));
+        assert_eq!(listed(state.records(&KeyRange::default(), false, false)), *self.present());
+        for revision in 0..=self.revision() + 1 {
+            let all = state.records_at(&KeyRange::default(), revision, false, false);
+            let one = state.get_at(&Key::new(vec![7]).unwrap(), revision);
+            if revision < self.trimmed {
+                assert!(
+                    matches!(all, Err(PastError::Trimmed { oldest }) if oldest == self.trimmed)
+                );
+                assert!(matches!(one, Err(PastError::Trimmed { .. })));
+            } else if revision > self.revision() {
+                assert!(
+                    matches!(all, Err(PastError::Future { revision }) if revision == self.revision())
+                );
+                assert!(matches!(one, Err(PastError::Future { .. })));
+            } else {
+                assert_eq!(listed(all.unwrap()), self.past[revision as usize], "at {revision}");
+                self.check_reads_at(state, revision);
+            }
+        }
+        for from in 0..=self.revision() + 2 {
+            self.check_changes(state, from);
+        }
+        self.check_sizes(state);
+    }
+
+    fn check_reads_at(&self, state: &KvSnapshot, revision: Revision) {
+        let version = &self.past[revision as usize];
+        for n in 0..24 {
+            let found = state.get_at(&Key::new(vec![n]).unwrap(), revision).unwrap();
+            assert_eq!(found.as_ref(), version.get(&vec![n]), "key {n} at {revision}");
+        }
+        let range =
+            KeyRange { start: Bytes::from_static(b"\x05"), end: Some(Bytes::from_static(b"\x0b")) };
+        let keys_only = state.records_at(&range, revision, true, true).unwrap();
+        let keys_only: Vec<_> = keys_only.map(|pair| pair.unwrap()).collect();
+        let expected = version.iter().rev().filter(|(key, _)| range.contains(key));
+        let expected: Vec<_> = expected
+            .map(|(key, record)| {
+                (Key::new(key.clone()).unwrap(), Record { value: Bytes::new(), ..record.clone() })
+            })
+            .collect();
+        assert_eq!(keys_only, expected, "backwards at {revision}");
+    }
+
+    fn check_changes(&self, state: &KvSnapshot, from: Revision) {
+        let found = state.changes(from, from.is_multiple_of(2));
+        if from.max(1) <= self.trimmed {
+            let oldest_kept = self.trimmed + 1;
+            assert!(matches!(found, Err(PastError::Trimmed { oldest }) if oldest == oldest_kept));
+        } else if from > self.revision() + 1 {
+            assert!(
+                matches!(found, Err(PastError::Future { revision }) if revision == self.revision())
+            );
+        } else {
+            let found: Vec<Change> = found.unwrap().map(|change| change.unwrap()).collect();
+            let expected = self.kept.iter().filter(|change| change.revision >= from).cloned();
+            let expected: Vec<Change> = match from.is_multiple_of(2) {
+                true => expected.collect(),
+                false => expected.map(|change| Change { previous: None, ..change }).collect(),
+            };
+            assert_eq!(found, expected, "from {from}");
+        }
+    }
+
+    fn check_sizes(&self, state: &KvSnapshot) {
+        let live = self.present().len();
+        assert_eq!(state.entries(KV).count(), live + self.tombstones());
+        assert_eq!(state.entries(CHANGES).count(), self.kept.len());
+        let bytes: usize = state.entries(CHANGES).map(|entry| entry.unwrap().1.len()).sum();
+        assert_eq!(state.facts.change_bytes, bytes as u64);
+        let mut entries = state.entries(CHANGES);
+        while let Some(entry) = entries.next_stored() {
+            let ChangeEntry { replaced, .. } = decode_change(entry.unwrap().1).unwrap();
+            let is_older = |at: Revision| at < state.revision();
+            assert!(replaced.is_none_or(|replaced| is_older(replaced.record.mod_revision)));
+        }
+    }
+}
+
+fn differences(before: &Version, after: &Version, revision: Revision) -> Vec<Change> {
+    let key = |key: &Vec<u8>| Key::new(key.clone()).unwrap();
+    let gone = before.iter().filter(|(key, _)| !after.contains_key(*key));
+    let gone = gone.map(|(gone, record)| Change {
+        revision,
+        key: key(gone),
+        kind: ChangeKind::Delete,
+        record: None,
+        previous: Some(record.clone()),
+    });
+    let put = after.iter().filter(|(key, record)| before.get(*key) != Some(record));
+    let put = put.map(|(put, record)| Change {
+        revision,
+        key: key(put),
+        kind: ChangeKind::Put,
+        record: Some(record.clone()),
+        previous: before.get(put).cloned(),
+    });
+    gone.chain(put).collect()
+}
+
+fn listed(records: crate::storage::kv::Records) -> Version {
+    let pairs = records.map(|pair| pair.expect("no I/O fails"));
+    pairs.map(|(key, record)| (key.as_bytes().to_vec(), record)).collect()
+}
+
+fn contents(state: &KvSnapshot) -> Vec<Vec<(Bytes, Bytes)>> {
+    TreeId::all().map(|tree| state.entries(tree).map(|entry| entry.unwrap()).collect()).collect()
+}
+
+#[derive(Debug, Clone)]
+enum Step {
+    Do(Operation),
+    Checkpoint,
+    Crash,
+    Install,
+}
+
+fn operations() -> impl Strategy<Value = Operation> {
+    let condition = prop_oneof![
+        4 => Just(Condition::None),
+        1 => Just(Condition::Absent),
+        1 => Just(Condition::Present),
+        1 => (1..40u64).prop_map(Condition::ModRevision),
+    ];
+    let key = || (0..24u8).prop_map(|n| Key::new(vec![n]).expect("one byte"));
+    let value = prop_oneof![
+        9 => proptest::collection::vec(any::<u8>(), 0..200),
+        1 => (any::<u8>(), 900..9_000usize).prop_map(|(byte, len)| vec![byte; len]),
+    ];
+    prop_oneof![
+        8 => (key(), value, condition)
+            .prop_map(|(key, value, condition)| Operation::Put { key, value: value.into(), condition }),
+        3 => key().prop_map(|key| Operation::Delete { key, condition: Condition::None }),
+        1 => (0..24u8, 0..24u8).prop_map(|(start, end)| Operation::DeleteRange {
+            range: KeyRange { start: vec![start].into(), end: Some(vec![end].into()) },
+        }),
+    ]
+}
+
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    let step = prop_oneof![
+        12 => operations().prop_map(Step::Do),
+        1 => Just(Step::Checkpoint),
+        1 => Just(Step::Crash),
+        1 => Just(Step::Install),
+    ];
+    proptest::collection::vec(step, 1..80)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 64, ..ProptestConfig::default() })]
+
+    /// The store is a map for each revision, as far back as it keeps changes. After a crash it is the state of
+    /// the last checkpoint, and the log brings the rest back; on another node a snapshot does.
+    #[test]
+    fn the_store_is_a_map_with_revisions_and_a_past(steps in steps(), changes in prop_oneof![3..40u64, Just(1_000)]) {
+        let retention = Retention { changes, bytes: u64::MAX };
+        let mut disk = MemDisk::new();
+        let mut kv = open_with(&disk, retention);
+        let mut log: Vec<Entry> = Vec::new();
+        let mut model = Model::new(changes);
+        for step in steps {
+            match step {
+                Step::Checkpoint => checkpoint(&mut kv),
+                Step::Crash => {
+                    drop(kv);
+                    disk = disk.crash(PowerCut::KeepNone);
+                    kv = open_with(&disk, retention);
+                    kv.apply(log.clone()).expect("no I/O fails");
+                }
+                Step::Install => {
+                    disk = MemDisk::new();
+                    let mut target = open_with(&disk, retention);
+                    install(kv.reader().snapshot(), &mut target);
+                    kv = target;
+                }
+                Step::Do(operation) => {
+                    model.apply(&operation);
+                    let id = LogId { term: 1, index: log.len() as u64 };
+                    let command = Command { time_ms: 0, request_id: None, operation };
+                    log.push(Entry { id, payload: Payload::Command(command) });
+                    kv.apply(log[log.len() - 1..].to_vec()).expect("no I/O fails");
+                }
+            }
+        }
+        let state = kv.reader().snapshot();
+        model.check(&state);
+        // However the log is cut into commits, what comes of it is the same.
+        let mut at_once = open_with(&MemDisk::new(), retention);
+        at_once.apply(log).expect("no I/O fails");
+        let at_once = at_once.reader().snapshot();
+        prop_assert_eq!(at_once.facts(), state.facts());
+        prop_assert_eq!(contents(&at_once), contents(&state));
+    }
+}
