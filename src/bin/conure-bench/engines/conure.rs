@@ -86,7 +86,7 @@ fn make_records(disk: &Arc<dyn Disk>, options: Options) -> Result<(), Failure> {
         expires_at_ms: None,
         value: Bytes::new(),
     };
-    let (head, len) = encode_record_head(&record);
+    let (head, len) = encode_record_head(&record.into());
     let mut txn = store.begin();
     for pair in plain.snapshot().range(TREE, Bounds::ALL) {
         let (key, value) = pair?;
