@@ -63,6 +63,25 @@ pub fn get(
     find(pages, tree, key, guard, |payload| pages.value(payload, guard))
 }
 
+/// Has the leaf of `key` fetched into the processor's cache: for a key that is about to be changed.
+pub fn prefetch(pages: &impl Pages, tree: Tree, key: &[u8]) -> Result<(), StorageError> {
+    let guard = &pin();
+    let Some(root) = tree.root else { return Ok(()) };
+    let mut page = pages.node(root, guard)?;
+    loop {
+        let node = Node::of(&page);
+        if node.is_leaf() {
+            return Ok(()); // the root
+        }
+        let (child, level) = (node.child(node.child_slot(key)), node.level() - 1);
+        if level == 0 {
+            pages.prefetch(child);
+            return Ok(());
+        }
+        page = pages.child(child, level, guard)?;
+    }
+}
+
 /// Lends the value of `key` where it lies; one that lies in two places is put together.
 pub fn read<T>(
     pages: &impl Pages,

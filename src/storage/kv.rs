@@ -63,14 +63,19 @@ pub(crate) const SYSTEM: TreeId = TreeId::new(1);
 pub(crate) const CHANGES: TreeId = TreeId::new(4);
 
 /// What people call the trees.
-pub const TREE_NAMES: [(TreeId, &str); 4] = [
+pub const TREE_NAMES: [(TreeId, &str); 5] = [
     (KV, "records"),
     (SYSTEM, "system"),
     (sessions::SESSIONS, "sessions"),
     (sessions::AGES, "session-ages"),
+    (CHANGES, "changes"),
 ];
 
 const MEMBERSHIP: &[u8] = b"membership";
+
+/// How many entries before its turn the leaf of an entry's key is fetched: applying waits for memory
+/// more than for anything else, and a batch knows its keys.
+const PREFETCH_AHEAD: usize = 3;
 
 /// A committed entry, as the state machine sees it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -147,7 +152,11 @@ impl Kv {
         let facts = KvFacts::decode(txn.facts());
         let mut batch = Batch { txn, facts, retention: self.retention };
         let mut outcomes = Vec::with_capacity(entries.len());
-        for entry in entries {
+        let mut entries = entries.into_iter();
+        while let Some(entry) = entries.next() {
+            if let Some(ahead) = entries.as_slice().get(PREFETCH_AHEAD) {
+                batch.prefetch(ahead)?;
+            }
             if batch.facts.applied.is_some_and(|last| entry.id.index <= last.index) {
                 outcomes.push(Outcome::None);
                 continue;

@@ -5,9 +5,10 @@
 //! pieces of it in turn.
 //!
 //! A node whose cells need more than a page is cut into several ([`super::split`]). One of which a
-//! change leaves less than a third is joined with a sibling, or evened out with it when both do not
-//! fit one page; a third, not half, so that a put right after does not split again. Every branch has
-//! at least two children. Nodes of several pages are rebuilt on each change rather than edited.
+//! change leaves less than a third is joined with a sibling if both fit one page; a third, not half, so
+//! that a put right after does not split again. If they do not fit, it stays as it is: two neighbours
+//! then are more than half full together, and a tree that loses its keys from one end does not even
+//! out its last leaf with each. Every branch has at least two children, and takes some from a sibling if it must. Nodes of several pages are rebuilt on each change rather than edited.
 
 use std::ops::Range;
 
@@ -15,7 +16,7 @@ use crate::storage::btree::value_page;
 use crate::storage::cache::Guard;
 use crate::storage::draft::Draft;
 use crate::storage::error::StorageError;
-use crate::storage::node::{Cell, Node, NodeMut, Payload};
+use crate::storage::node::{Cell, NODE_HEADER_BYTES, Node, NodeMut, Payload};
 use crate::storage::page::{PAGE_BYTES, PageRef};
 use crate::storage::pager::Pages;
 use crate::storage::root::Tree;
@@ -228,8 +229,8 @@ fn disown(
     splice(draft, at, 0..2, &[heir], false, guard)
 }
 
-/// Joins the child at `slot` of the branch at `at` with a sibling, or evens the two out, when it is
-/// underfull.
+/// Joins the child at `slot` of the branch at `at` with a sibling when it is underfull and both fit one
+/// page; a branch of one child is evened out with a sibling otherwise.
 fn relieve(
     draft: &mut Draft,
     at: PageRef,
@@ -248,6 +249,16 @@ fn relieve(
     }
     let left_slot = slot.saturating_sub(1);
     let (left_at, right_at) = (node.child(left_slot), node.child(left_slot + 1));
+    let is_joinable = {
+        let (left, right) =
+            (draft.child(left_at, level, guard)?, draft.child(right_at, level, guard)?);
+        let (left, right) = (Node::of(&left), Node::of(&right));
+        let too_few = level > 0 && left.count().min(right.count()) < 2;
+        too_few || left.used_bytes() + right.used_bytes() <= PAGE_BYTES + NODE_HEADER_BYTES
+    };
+    if !is_joinable {
+        return Ok(unchanged);
+    }
     let separator = node.key(left_slot + 1);
     // Copies: what is built from them is built by the owner of the originals.
     let left = draft.child(left_at, level, guard)?.to_vec();

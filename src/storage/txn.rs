@@ -71,6 +71,11 @@ impl<'a> WriteTxn<'a> {
         self.root.facts = facts;
     }
 
+    /// Has the processor fetch what a change of this key will need, while other work is done.
+    pub fn prefetch(&self, tree: TreeId, key: &[u8]) -> Result<(), StorageError> {
+        btree::prefetch(&self.store.draft, self.tree(tree)?, key)
+    }
+
     /// Sets a key; says whether it was there.
     pub fn put(&mut self, tree: TreeId, key: &[u8], value: &[u8]) -> Result<bool, StorageError> {
         self.put_parts(tree, key, &[], value)

@@ -19,7 +19,7 @@ use super::{Entry, KV, MEMBERSHIP, Payload, SYSTEM, bad, only, sessions};
 use crate::storage::cursor::{Bounds, Lent};
 use crate::storage::error::StorageError;
 use crate::storage::txn::WriteTxn;
-use crate::types::{Condition, Key, KeyRange, Operation, Outcome, Record};
+use crate::types::{Command, Condition, Key, KeyRange, Operation, Outcome, Record};
 
 /// Keys that a delete of a range collects before it deletes them: a mebibyte of the longest.
 const RANGE_BATCH_KEYS: usize = 256;
@@ -31,6 +31,17 @@ pub(super) struct Batch<'a> {
 }
 
 impl Batch<'_> {
+    /// Has the processor fetch what the entry will need.
+    pub(super) fn prefetch(&self, entry: &Entry) -> Result<(), StorageError> {
+        match &entry.payload {
+            Payload::Command(Command {
+                operation: Operation::Put { key, .. } | Operation::Delete { key, .. },
+                ..
+            }) => self.txn.prefetch(KV, key.as_bytes()),
+            _ => Ok(()),
+        }
+    }
+
     pub(super) fn apply_entry(&mut self, entry: Entry) -> Result<Outcome, StorageError> {
         let command = match entry.payload {
             Payload::Blank => return Ok(Outcome::None),
