@@ -192,7 +192,7 @@ impl Import {
                     return Err(ImportError::Version { found: rest[8] });
                 }
             }
-            RECORDS if sequence > 0 => self.take_records(rest, sequence)?,
+            RECORDS if sequence > 0 => self.take_records(&rest, sequence)?,
             TAIL if sequence > 0 => {
                 if rest.len() != TAIL_BYTES || rest.get_u64_le() != self.records {
                     return Err(damaged("it counts other records than came"));
@@ -215,7 +215,7 @@ impl Import {
         Ok(())
     }
 
-    fn take_records(&mut self, mut rest: Bytes, sequence: u64) -> Result<(), ImportError> {
+    fn take_records(&mut self, mut rest: &[u8], sequence: u64) -> Result<(), ImportError> {
         let damaged = |what| ImportError::Damaged { sequence, what };
         let mut txn = self.store.begin();
         while !rest.is_empty() {
@@ -229,10 +229,11 @@ impl Import {
             if rest.len() < key_len + value_len || value_len < head_len {
                 return Err(damaged("a record is cut off"));
             }
-            let key = rest.split_to(key_len);
-            let head = rest.split_to(head_len);
-            let body = rest.split_to(value_len - head_len);
-            txn.put_parts(tree, &key, &head, &body)?;
+            let (key, behind) = rest.split_at(key_len);
+            let (value, behind) = behind.split_at(value_len);
+            let (head, body) = value.split_at(head_len);
+            txn.put_parts(tree, key, head, body)?;
+            rest = behind;
             self.records += 1;
         }
         txn.commit()?;

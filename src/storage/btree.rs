@@ -10,6 +10,7 @@
 //! Left out: the error of one step leaves the tree half changed. The transaction around it refuses
 //! everything after and rolls back.
 
+use crate::storage::append::{Edge, append};
 use crate::storage::cache::{Guard, pin};
 use crate::storage::draft::Draft;
 use crate::storage::error::StorageError;
@@ -120,18 +121,20 @@ pub fn put(
     debug_assert!(check_size(key, head, body).is_ok());
     let guard = &pin();
     let len = head.len() + body.len();
-    let mut inline = [0; MAX_INLINE_VALUE_BYTES];
+    let mut inline: [u8; MAX_INLINE_VALUE_BYTES];
     let payload = if len > MAX_INLINE_VALUE_BYTES {
         let page = draft.create_value(body, guard)?;
         Payload::Outline { head, len_bytes: len as u32, page }
     } else if head.is_empty() {
         Payload::Inline(body)
     } else {
+        inline = [0; MAX_INLINE_VALUE_BYTES];
         inline[..head.len()].copy_from_slice(head);
         inline[head.len()..len].copy_from_slice(body);
         Payload::Inline(&inline[..len])
     };
     let was_present = match tree.root {
+        Some(root) if append(draft, root, &Cell { key, payload }, guard)? => false,
         Some(root) => match change_in_place(draft, tree, root, key, Some(payload), guard)? {
             Some(was_present) => was_present,
             None => reshape::change(draft, tree, root, key, Some(payload), guard)?,
@@ -198,8 +201,12 @@ fn change_in_place(
 ) -> Result<Option<bool>, StorageError> {
     let mut path = std::mem::take(&mut draft.path);
     path.clear();
-    let leaf = walk_down(draft, root, key, &mut path, guard)?;
+    let (leaf, is_last) = walk_down(draft, root, key, &mut path, guard)?;
     let done = change_leaf_in_place(draft, leaf, key, new, guard)?;
+    // The branches above a leaf that the transaction had made already are its own too.
+    if is_last && new.is_some() && done == Some((false, leaf)) {
+        draft.edge = Some(Edge { root, parent: path.last().map(|step| step.at), leaf });
+    }
     if let Some((_, leaf)) = done
         && let Some(root) = relink(draft, &path, leaf, guard)?
     {
@@ -209,22 +216,25 @@ fn change_in_place(
     Ok(done.map(|(was_present, _)| was_present))
 }
 
-/// Finds the leaf that `key` belongs to, and notes the branches on the way.
+/// Finds the leaf that `key` belongs to, and notes the branches on the way. Says whether it is the
+/// tree's last.
 fn walk_down(
     draft: &Draft,
     root: PageRef,
     key: &[u8],
     path: &mut Vec<Step>,
     guard: &Guard,
-) -> Result<PageRef, StorageError> {
+) -> Result<(PageRef, bool), StorageError> {
     let mut at = root;
+    let mut is_last = true;
     let mut page = draft.node(at, guard)?;
     loop {
         let node = Node::of(&page);
         if node.is_leaf() {
-            return Ok(at);
+            return Ok((at, is_last));
         }
         let slot = node.child_slot(key);
+        is_last &= slot + 1 == node.count();
         let (child, level) = (node.child(slot), node.level() - 1);
         path.push(Step { at, slot, child });
         at = child;

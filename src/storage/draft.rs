@@ -9,6 +9,7 @@
 
 use std::sync::Arc;
 
+use crate::storage::append::Edge;
 use crate::storage::btree::Step;
 use crate::storage::cache::{CacheWriter, Guard, PageView};
 use crate::storage::error::StorageError;
@@ -30,18 +31,21 @@ pub struct Draft {
     retired: Vec<PageRef>,
     /// Memory for the path of a change, kept between changes.
     pub(super) path: Vec<Step>,
+    /// Where the transaction last put into the last leaf of a tree.
+    pub(super) edge: Option<Edge>,
 }
 
 impl Draft {
     pub fn new(pager: Arc<Pager>, cache: CacheWriter, space: Freemap) -> Draft {
         let (fresh, retired, path) = (Vec::new(), Vec::new(), Vec::new());
-        Draft { pager, cache, space, txn: 0, fresh, retired, path }
+        Draft { pager, cache, space, txn: 0, fresh, retired, path, edge: None }
     }
 
     /// Starts the transaction after `committed`.
     pub fn begin(&mut self, committed: TxnId) {
         debug_assert!(self.fresh.is_empty() && self.retired.is_empty());
         self.txn = committed + 1;
+        self.edge = None;
         assert!(self.txn < MAX_TXN, "transactions are numbered in 48 bits");
     }
 
@@ -104,6 +108,7 @@ impl Draft {
         if !self.is_fresh(at) {
             return self.note_retired(at);
         }
+        self.edge = self.edge.filter(|edge| !edge.has(at));
         let was_there = self.cache.drop_private(at);
         assert!(was_there, "{at} was given up before");
         self.space.free(at);

@@ -12,6 +12,7 @@
 //! cache      pages in memory, read without locks            pager     load and verify
 //! draft      copy-on-write of one transaction               dirty     what the next checkpoint writes
 //! btree      get, put, remove                               reshape   splits and joins, with split
+//! append     puts in key order
 //! cursor     ranges from both ends                          snapshot  a pinned root
 //! txn        all or nothing                                 store     commit, checkpoint, space
 //! checkpoint the order of writes and fsyncs                 open      finding the durable root
@@ -30,6 +31,7 @@ pub mod kv;
 pub mod log;
 pub mod reserve;
 
+mod append;
 mod btree;
 mod cache;
 pub mod check;

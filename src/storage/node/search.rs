@@ -37,6 +37,12 @@ impl Node<'_> {
         Err(slot)
     }
 
+    /// Whether all keys of a leaf are below `key`.
+    pub fn is_below(&self, key: &[u8]) -> bool {
+        let Some(rest) = key.strip_prefix(self.prefix()) else { return key > self.prefix() };
+        self.compare(self.count() - 1, rest, head_of(rest)).is_lt()
+    }
+
     /// The slot of the child of a branch that `key` is under: the last whose key is not above it.
     pub fn child_slot(&self, key: &[u8]) -> usize {
         let slots = self.slots();

@@ -2,6 +2,7 @@
 //!
 //! Every random test runs a fixed list of seeds and names the one that failed.
 
+mod append;
 mod crash;
 mod model;
 mod space;
