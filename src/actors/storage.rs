@@ -11,6 +11,9 @@
 //! Checkpoints begin when Raft wants a snapshot, and before dirty pages fill half of the pool. When the disk
 //! is slower than the writers, their batches wait for it, so that memory stays bounded.
 //!
+//! After a checkpoint that leaves much of the file free, a compaction runs: a step now and then between the
+//! batches, and the checkpoints that it asks for.
+//!
 //! Reads never come here: [`crate::storage::kv::KvReader`] hands out states from any thread.
 
 #[cfg(test)]
@@ -35,12 +38,16 @@ use super::space::Space;
 use crate::metrics::Metrics;
 use crate::storage::backup::Import;
 use crate::storage::checkpoint::{Checkpoint, CheckpointDone};
+use crate::storage::compact::CompactProgress;
 use crate::storage::error::StorageError;
 use crate::storage::kv::{AppliedState, Kv, KvSnapshot};
 use crate::types::{Key, KeyRange, Outcome, Record, Revision};
 
 /// How long after a checkpoint that found the disk full the next one is tried.
 const RETRY_CHECKPOINT_AFTER: Duration = Duration::from_secs(1);
+
+/// How long the steps of a compaction are apart: time for more batches than one, and for readers.
+const COMPACT_STEP_EVERY: Duration = Duration::from_millis(2);
 
 /// Writes checkpoints, one at a time.
 pub struct CheckpointActor;
@@ -101,6 +108,10 @@ pub struct StorageActor {
     held: Vec<oneshot::Sender<()>>,
     /// Whether the last checkpoint failed for want of room and the next is scheduled.
     retrying: bool,
+    /// The file's length when the compaction under way began.
+    compacting: Option<u64>,
+    /// Whether its next step has a time.
+    step_due: bool,
     /// Whether this is the end: nobody waits for room any more.
     closing: bool,
     space: Arc<Space>,
@@ -129,6 +140,8 @@ impl StorageActor {
             file: 0,
             held: Vec::new(),
             retrying: false,
+            compacting: None,
+            step_due: false,
             closing: false,
             space,
             metrics,
@@ -193,8 +206,46 @@ impl StorageActor {
             Ok(()) => {
                 log::debug!("checkpoint: {:?}", self.kv.stats());
                 self.answer_snapshots();
+                self.compact(ctx);
             }
             Err(error) => self.checkpoint_failed(error, ctx),
+        }
+    }
+
+    /// Begins a compaction if one is worth it, or goes on with the one that waited for a checkpoint.
+    fn compact(&mut self, ctx: &mut Context<Self>) {
+        if self.compacting.is_none() && self.kv.wants_compaction() {
+            let stats = self.kv.stats();
+            log::info!(
+                "compaction begins: {} of {} bytes of the file are free",
+                stats.free_bytes,
+                stats.file_bytes
+            );
+            self.compacting = Some(stats.file_bytes);
+        }
+        if self.compacting.is_some() && !self.step_due {
+            self.step_due = true;
+            ctx.run_later(COMPACT_STEP_EVERY, |actor, ctx| {
+                actor.step_due = false;
+                actor.compact_step(ctx);
+            });
+        }
+    }
+
+    fn compact_step(&mut self, ctx: &mut Context<Self>) {
+        let Some(begun_bytes) = self.compacting.filter(|_| !self.closing) else { return };
+        match self.kv.compact_step() {
+            Ok(CompactProgress::Stepped) => self.compact(ctx),
+            Ok(CompactProgress::NeedsCheckpoint) => self.checkpoint(ctx),
+            Ok(CompactProgress::Done) => {
+                self.compacting = None;
+                let now = self.kv.stats().file_bytes;
+                log::info!("compaction ends: the file has {now} bytes, it had {begun_bytes}");
+            }
+            Err(error) => {
+                self.compacting = None;
+                log::warn!("compaction ends, the store is as it was: {error}");
+            }
         }
     }
 
@@ -209,7 +260,7 @@ impl StorageActor {
         self.retrying = true;
         ctx.run_later(RETRY_CHECKPOINT_AFTER, |actor, ctx| {
             actor.retrying = false;
-            if !actor.waiting.is_empty() {
+            if !actor.waiting.is_empty() || actor.compacting.is_some() {
                 actor.checkpoint(ctx);
             }
         });
@@ -359,6 +410,7 @@ impl Handler<Install> for StorageActor {
         let import =
             self.received.remove(&message.transfer).ok_or_else(|| no_transfer(message.transfer))?;
         self.file += 1;
+        self.compacting = None;
         let installed = import.install(&mut self.kv).map(|()| self.publish());
         installed.map_err(|error| self.fatal(error))
     }
@@ -378,6 +430,7 @@ impl Handler<WipeStore> for StorageActor {
     fn handle(&mut self, _: WipeStore, _: &mut Self::Context) -> Self::Result {
         self.life += 1;
         self.file += 1;
+        self.compacting = None;
         self.receiving = None;
         self.received.clear();
         let wiped = self.kv.wipe().map(|()| self.publish());

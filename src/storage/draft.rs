@@ -63,6 +63,17 @@ impl Draft {
         at.birth == self.txn
     }
 
+    /// Pages that the transaction made so far, those included that it gave up again.
+    pub fn made_pages(&self) -> u64 {
+        self.fresh.iter().map(|at| u64::from(at.span)).sum()
+    }
+
+    /// Whether a page of `span` pages made now would end at or below page `limit`.
+    pub fn has_room_below(&mut self, span: u32, limit: u64) -> Result<bool, StorageError> {
+        let room = self.space.room(span, &*self.pager)?;
+        Ok(room.unwrap_or(self.space.end()) + u64::from(span) <= limit)
+    }
+
     /// Makes a page of `span` pages, zeros under a header, which `fill` completes.
     pub fn create(
         &mut self,

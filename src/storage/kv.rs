@@ -46,6 +46,7 @@ pub use self::past::PastError;
 pub use self::view::{KvReader, KvSnapshot, Records};
 use super::TreeId;
 use super::checkpoint::{Checkpoint, CheckpointDone};
+use super::compact::{CompactProgress, STEP_PAGES};
 use super::cursor::Bounds;
 use super::disk::Disk;
 use super::error::StorageError;
@@ -199,6 +200,17 @@ impl Kv {
     /// Whether a checkpoint was begun and is not finished.
     pub fn checkpoint_in_flight(&self) -> bool {
         self.writing.is_some()
+    }
+
+    /// Whether a compaction is worth beginning; it is left to [`Kv::compact_step`].
+    pub fn wants_compaction(&self) -> bool {
+        self.store.wants_compaction()
+    }
+
+    /// A step of a compaction beside everything else, see [`super::compact`]: no reader and no outcome
+    /// can tell. Checkpoints that it needs are begun as ever.
+    pub fn compact_step(&mut self) -> Result<CompactProgress, StorageError> {
+        self.store.compact_step(STEP_PAGES)
     }
 
     /// Throws everything away and begins an empty store.

@@ -15,6 +15,7 @@
 //! append     puts in key order
 //! cursor     ranges from both ends                          snapshot  a pinned root
 //! txn        all or nothing                                 store     commit, checkpoint, space
+//! compact    packs leaves and empties the tail, a step at a time
 //! checkpoint the order of writes and fsyncs                 open      finding the durable root
 //! walk       every page read, checked and accounted for   check      the same of an open store
 //! inspect    a data directory that no node runs on
@@ -36,6 +37,7 @@ mod btree;
 mod cache;
 pub mod check;
 pub mod checkpoint;
+pub mod compact;
 pub mod cursor;
 mod dirty;
 mod draft;

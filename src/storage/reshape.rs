@@ -37,8 +37,7 @@ struct Change {
     shrunk: bool,
 }
 
-/// Puts (`Some`) or removes (`None`) a cell under the root, then makes what is left of the root one
-/// node again: more branches above pieces, fewer above a single child.
+/// Puts (`Some`) or removes (`None`) a cell under the root.
 pub fn change(
     draft: &mut Draft,
     tree: &mut Tree,
@@ -47,9 +46,20 @@ pub fn change(
     new: Option<Payload<'_>>,
     guard: &Guard,
 ) -> Result<bool, StorageError> {
-    let mut level = Node::of(&draft.node(root, guard)?).level();
+    let level = Node::of(&draft.node(root, guard)?).level();
     let below = change_under(draft, root, level, key, new, true, guard)?;
-    let Change { mut pieces, was_present, .. } = below;
+    tree.root = crown(draft, level, below.pieces, guard)?;
+    Ok(below.was_present)
+}
+
+/// Makes what became of a root at `level` one node again: more branches above pieces, fewer above a
+/// single child.
+pub fn crown(
+    draft: &mut Draft,
+    mut level: u8,
+    mut pieces: Pieces,
+    guard: &Guard,
+) -> Result<Option<PageRef>, StorageError> {
     while let Some(first) = pieces.first.filter(|_| !pieces.rest.is_empty()) {
         level += 1;
         let children: Vec<Cell<'_>> = std::iter::once((&[][..], first))
@@ -69,8 +79,7 @@ pub fn change(
         draft.discard(root)?;
         pieces.first = Some(only);
     }
-    tree.root = pieces.first;
-    Ok(was_present)
+    Ok(pieces.first)
 }
 
 /// Puts or removes a cell under the node at `at`. `on_edge`: no key of the tree is right of it.
@@ -139,7 +148,7 @@ fn change_leaf(
 }
 
 /// Lets the branch at `at` take `pieces` in place of its child at `slot`.
-fn adopt(
+pub fn adopt(
     draft: &mut Draft,
     at: PageRef,
     slot: usize,
@@ -231,7 +240,7 @@ fn disown(
 
 /// Joins the child at `slot` of the branch at `at` with a sibling when it is underfull and both fit one
 /// page; a branch of one child is evened out with a sibling otherwise.
-fn relieve(
+pub fn relieve(
     draft: &mut Draft,
     at: PageRef,
     slot: usize,
@@ -295,7 +304,7 @@ fn children(pieces: &[(Vec<u8>, PageRef)]) -> Vec<Cell<'_>> {
 
 /// Replaces the cells in `slots` of the node at `at` by `new`: in place where they fit a page,
 /// otherwise by building its pieces anew.
-fn splice(
+pub fn splice(
     draft: &mut Draft,
     at: PageRef,
     slots: Range<usize>,

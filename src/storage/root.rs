@@ -78,4 +78,9 @@ impl Root {
     pub fn tree(&self, id: TreeId) -> Tree {
         self.trees[id.index()]
     }
+
+    /// Entries in all trees.
+    pub fn len(&self) -> u64 {
+        self.trees.iter().map(|tree| tree.len).sum()
+    }
 }

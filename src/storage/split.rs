@@ -47,8 +47,19 @@ pub fn build(
     appends: bool,
     guard: &Guard,
 ) -> Result<Pieces, StorageError> {
+    lay(draft, level, cells, pack(cells, level, appends), guard)
+}
+
+/// Lays `cells` into new nodes as they are cut already.
+pub fn lay(
+    draft: &mut Draft,
+    level: u8,
+    cells: &[Cell<'_>],
+    cuts: Vec<Range<usize>>,
+    guard: &Guard,
+) -> Result<Pieces, StorageError> {
     let mut pieces = Pieces { first: None, rest: Vec::new() };
-    for range in pack(cells, level, appends) {
+    for range in cuts {
         let piece = &cells[range.clone()];
         let separator = match (range.start.checked_sub(1), level) {
             (None, _) => &[],

@@ -26,6 +26,7 @@ use arc_swap::ArcSwap;
 
 use crate::storage::cache::pin;
 use crate::storage::checkpoint::{Checkpoint, CheckpointDone};
+use crate::storage::compact::{Compaction, Settled};
 use crate::storage::dirty::{Dirty, DirtySet};
 use crate::storage::disk::Disk;
 use crate::storage::draft::Draft;
@@ -40,7 +41,7 @@ use crate::storage::snapshot::{Reader, Snapshot};
 use crate::storage::txn::WriteTxn;
 
 /// A free tail this long is worth a checkpoint of its own, when nothing else changed (1 MiB).
-const TAIL_WORTH_CUTTING_PAGES: u64 = 256;
+pub(super) const TAIL_WORTH_CUTTING_PAGES: u64 = 256;
 
 /// How a store is opened.
 #[derive(Clone, Debug)]
@@ -92,6 +93,9 @@ pub struct Store {
     /// The checkpoint begun and not finished. Its root is a holder in the free map.
     pub(super) in_flight: Option<Flight>,
     is_stopped: bool,
+    /// The compaction under way, and what is known since the last one.
+    pub(super) compaction: Option<Compaction>,
+    pub(super) settled: Settled,
 }
 
 /// A checkpoint on its way.
@@ -121,6 +125,8 @@ impl Store {
             durable: meta,
             in_flight: None,
             is_stopped: false,
+            compaction: None,
+            settled: Settled::default(),
         })
     }
 
@@ -175,6 +181,7 @@ impl Store {
         // Pages before the root: who sees the root finds them.
         let retired = self.draft.publish(|page, frame| dirty.insert(page, frame));
         let superseded = self.committed.swap(Arc::new(Root { txn, ..root }));
+        self.settled.note_commit(&superseded, &root);
         self.draft.space.hold(superseded.txn);
         self.superseded.push(superseded);
         // Before the pages retire, lest they wait for a root that nobody pinned.
@@ -217,10 +224,8 @@ impl Store {
         }
         self.release_unpinned();
         let root = self.root();
+        self.load_tail()?;
         let space = &mut self.draft.space;
-        // The group that the file ends in, or the tail looks shorter than it is.
-        let last = PageRef { number: space.end() - 1, birth: 0, span: 1 };
-        space.ensure_loaded(last, &*pager)?;
         // What the map's own pages keep from being cut counts as tail, since the checkpoint moves
         // them; it then is not worth another.
         let is_tail_long = space.tail_pages() > TAIL_WORTH_CUTTING_PAGES;
@@ -248,6 +253,13 @@ impl Store {
         Ok(Some(Checkpoint { pager: Arc::clone(&self.pager), meta, pages, map }))
     }
 
+    /// Reads the part of the map that the file ends in, or the tail looks shorter than it is.
+    pub(super) fn load_tail(&mut self) -> Result<(), StorageError> {
+        let space = &mut self.draft.space;
+        let last = PageRef { number: space.end() - 1, birth: 0, span: 1 };
+        space.ensure_loaded(last, &*self.pager)
+    }
+
     /// Takes note of how the checkpoint in flight ended, and hands an error on.
     ///
     /// After an error that is not fatal the durable root is the one before, and the next checkpoint
@@ -266,6 +278,7 @@ impl Store {
                 self.draft.space.drawn_durable();
                 let before = std::mem::replace(&mut self.durable, flight.meta);
                 self.draft.release(before.root.txn);
+                self.settled.note_free(self.draft.space.free_pages());
                 Ok(txn)
             }
             Err(error) if error.is_fatal() => {

@@ -140,6 +140,11 @@ impl<'a> WriteTxn<'a> {
         Ok(self.store.publish(self.root))
     }
 
+    /// Pages that the transaction made so far.
+    pub(super) fn made_pages(&self) -> u64 {
+        self.store.draft.made_pages()
+    }
+
     fn tree(&self, id: TreeId) -> Result<Tree, StorageError> {
         if self.has_failed {
             return Err(StorageError::TransactionFailed);
@@ -147,7 +152,8 @@ impl<'a> WriteTxn<'a> {
         Ok(self.root.tree(id))
     }
 
-    fn change<T>(
+    /// Works on a tree; an error fails the transaction.
+    pub(super) fn change<T>(
         &mut self,
         id: TreeId,
         work: impl FnOnce(&mut Draft, &mut Tree) -> Result<T, StorageError>,

@@ -14,8 +14,17 @@ impl Freemap {
         }
     }
 
+    /// Where [`Freemap::allocate`] would take `span` pages; none when it would lengthen the file.
+    pub fn room(&mut self, span: u32, source: &impl MapPages) -> Result<Option<u64>, StorageError> {
+        match (span, self.recent.last()) {
+            (1, Some(&number)) => Ok(Some(number)),
+            (1, None) => self.sweep(source),
+            _ => self.find_extent(span, source),
+        }
+    }
+
     /// Starts the sweep over, among whose pages those that are recent now are like any other.
-    pub(super) fn begin_interval(&mut self) {
+    pub fn begin_interval(&mut self) {
         for number in std::mem::take(&mut self.recent) {
             let (group, at) = place(number);
             self.groups[group].release(at..at + 1);
@@ -30,8 +39,16 @@ impl Freemap {
             self.free_pages -= 1;
             return Ok(number);
         }
+        let Some(number) = self.sweep(source)? else { return self.append(1, source) };
+        self.take(number, 1);
+        self.cursor = number + 1;
+        Ok(number)
+    }
+
+    /// Goes on with the sweep to the next free page, when none is recent.
+    fn sweep(&mut self, source: &impl MapPages) -> Result<Option<u64>, StorageError> {
         if self.free_pages == 0 {
-            return self.append(1, source);
+            return Ok(None);
         }
         loop {
             let (index, from) = place(self.cursor);
@@ -42,10 +59,8 @@ impl Freemap {
             if self.groups[index].free() > 0 {
                 self.load(index, source)?;
                 if let Some(at) = self.groups[index].find_page(from) {
-                    let number = self.cursor - u64::from(from) + u64::from(at);
-                    self.take(number, 1);
-                    self.cursor = number + 1;
-                    return Ok(number);
+                    self.cursor = self.cursor - u64::from(from) + u64::from(at);
+                    return Ok(Some(self.cursor));
                 }
             }
             self.cursor = (index as u64 + 1) * GROUP_PAGES;
@@ -53,17 +68,28 @@ impl Freemap {
     }
 
     fn allocate_extent(&mut self, span: u32, source: &impl MapPages) -> Result<u64, StorageError> {
+        let Some(number) = self.find_extent(span, source)? else {
+            return self.append(span, source);
+        };
+        self.take(number, u64::from(span));
+        Ok(number)
+    }
+
+    /// The first free run of so many pages.
+    fn find_extent(
+        &mut self,
+        span: u32,
+        source: &impl MapPages,
+    ) -> Result<Option<u64>, StorageError> {
         for index in 0..self.groups.len() {
             if self.groups[index].may_have_run(span) {
                 self.load(index, source)?;
                 if let Some(at) = self.groups[index].find_run(span) {
-                    let number = index as u64 * GROUP_PAGES + u64::from(at);
-                    self.take(number, u64::from(span));
-                    return Ok(number);
+                    return Ok(Some(index as u64 * GROUP_PAGES + u64::from(at)));
                 }
             }
         }
-        self.append(span, source)
+        Ok(None)
     }
 
     /// Takes pages from the end of the file on. Free pages before it are the beginning of the

@@ -108,6 +108,12 @@ impl<'a> NodeMut<'a> {
         child.encode(&mut self.bytes[at..]);
     }
 
+    /// Points the leaf's out-of-line cell at `slot` to the page where its value lies now.
+    pub fn set_value_page(&mut self, slot: usize, value: PageRef) {
+        let at = self.read().slot(slot).offset + OUTLINE_CELL_BYTES - PageRef::ENCODED_BYTES;
+        value.encode(&mut self.bytes[at..]);
+    }
+
     /// Moves all cells to the end of the page, so that no bytes between them are dead.
     fn compact(&mut self) {
         let old = self.bytes.to_vec();

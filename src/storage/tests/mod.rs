@@ -3,6 +3,7 @@
 //! Every random test runs a fixed list of seeds and names the one that failed.
 
 mod append;
+mod compact;
 mod crash;
 mod model;
 mod space;

@@ -9,6 +9,7 @@ use bytes::Bytes;
 use conuredb::codec;
 use conuredb::storage::TreeId;
 use conuredb::storage::checkpoint::{Checkpoint, CheckpointDone};
+use conuredb::storage::compact::CompactProgress;
 use conuredb::storage::cursor::Bounds;
 use conuredb::storage::disk::{Disk, FileDisk};
 use conuredb::storage::error::StorageError;
@@ -31,9 +32,6 @@ const PLAIN_FILE: &str = "plain.db";
 
 /// The term of all entries: nobody is elected here.
 const TERM: u64 = 1;
-
-/// Checkpoints without a smaller file after which compaction has done what it can.
-const IDLE_CHECKPOINTS: u32 = 2;
 
 /// How much of the log is applied in one commit when it is replayed.
 const REPLAY_BYTES: u64 = 1 << 20;
@@ -296,16 +294,15 @@ impl Machine for ConureMachine {
         self.with_writer(|writer| writer.finish_checkpoint(written, applied))
     }
 
-    /// Checkpoints until they do not make the file smaller any more.
+    /// The steps of one compaction, and the checkpoints that it asks for.
     fn compact(self: Box<Self>) -> Result<(), Failure> {
-        let file_bytes = || self.with_writer(|it| it.kv.stats().file_bytes);
-        let mut idle = 0;
-        while idle < IDLE_CHECKPOINTS {
-            let before = file_bytes();
-            self.settle()?;
-            idle = if file_bytes() < before { 0 } else { idle + 1 };
+        loop {
+            match self.with_writer(|it| it.kv.compact_step())? {
+                CompactProgress::Stepped => {}
+                CompactProgress::NeedsCheckpoint => self.settle()?,
+                CompactProgress::Done => return Ok(()),
+            }
         }
-        Ok(())
     }
 
     fn pin(&self) -> Result<Box<dyn Pinned + '_>, Failure> {
