@@ -23,7 +23,7 @@ use crate::storage::split::{Pieces, lay};
 /// How full joined leaves become. What is left over is less than most entries need, so a leaf takes
 /// one put less before it splits than it would at nine tenths; that tenth, in turn, would be the
 /// file's for as long as nothing is put.
-const FILLED_BYTES: usize = PAGE_BYTES / 25 * 24;
+const FILLED_BYTES: usize = PAGE_BYTES * 24 / 25;
 
 /// Leaves that are joined at once. More pack no better, as the last one of a window is the first of
 /// the next.
