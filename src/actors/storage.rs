@@ -16,8 +16,10 @@
 //!
 //! Reads never come here: [`crate::storage::kv::KvReader`] hands out states from any thread.
 
+mod compaction;
 #[cfg(test)]
 mod tests;
+mod view;
 
 use std::collections::BTreeMap;
 use std::io;
@@ -28,26 +30,22 @@ use actix::prelude::*;
 use tokio::sync::{oneshot, watch};
 use tokio::time::Instant;
 
+pub use self::view::PinnedView;
 use super::OnFatal;
 use super::messages::inside::{
     Apply, BeginReceive, Close, DropReceived, FinishReceive, GetReader, Install, LastSnapshot,
     Receive, TakeSnapshot, WipeStore,
 };
-use super::messages::{RequestError, Scan, View};
 use super::space::Space;
 use crate::metrics::Metrics;
 use crate::storage::backup::Import;
 use crate::storage::checkpoint::{Checkpoint, CheckpointDone};
-use crate::storage::compact::CompactProgress;
 use crate::storage::error::StorageError;
 use crate::storage::kv::{AppliedState, Kv, KvSnapshot};
-use crate::types::{Key, KeyRange, Outcome, Record, Revision};
+use crate::types::Outcome;
 
 /// How long after a checkpoint that found the disk full the next one is tried.
 const RETRY_CHECKPOINT_AFTER: Duration = Duration::from_secs(1);
-
-/// How long the steps of a compaction are apart: time for more batches than one, and for readers.
-const COMPACT_STEP_EVERY: Duration = Duration::from_millis(2);
 
 /// Writes checkpoints, one at a time.
 pub struct CheckpointActor;
@@ -209,43 +207,6 @@ impl StorageActor {
                 self.compact(ctx);
             }
             Err(error) => self.checkpoint_failed(error, ctx),
-        }
-    }
-
-    /// Begins a compaction if one is worth it, or goes on with the one that waited for a checkpoint.
-    fn compact(&mut self, ctx: &mut Context<Self>) {
-        if self.compacting.is_none() && self.kv.wants_compaction() {
-            let stats = self.kv.stats();
-            log::info!(
-                "compaction begins: {} of {} bytes of the file are free",
-                stats.free_bytes,
-                stats.file_bytes
-            );
-            self.compacting = Some(stats.file_bytes);
-        }
-        if self.compacting.is_some() && !self.step_due {
-            self.step_due = true;
-            ctx.run_later(COMPACT_STEP_EVERY, |actor, ctx| {
-                actor.step_due = false;
-                actor.compact_step(ctx);
-            });
-        }
-    }
-
-    fn compact_step(&mut self, ctx: &mut Context<Self>) {
-        let Some(begun_bytes) = self.compacting.filter(|_| !self.closing) else { return };
-        match self.kv.compact_step() {
-            Ok(CompactProgress::Stepped) => self.compact(ctx),
-            Ok(CompactProgress::NeedsCheckpoint) => self.checkpoint(ctx),
-            Ok(CompactProgress::Done) => {
-                self.compacting = None;
-                let now = self.kv.stats().file_bytes;
-                log::info!("compaction ends: the file has {now} bytes, it had {begun_bytes}");
-            }
-            Err(error) => {
-                self.compacting = None;
-                log::warn!("compaction ends, the store is as it was: {error}");
-            }
         }
     }
 
@@ -453,26 +414,5 @@ impl Handler<Close> for StorageActor {
             let _ = writer.send(Close).await;
         };
         Box::pin(closing.into_actor(self).map(|(), _, ctx| ctx.stop()))
-    }
-}
-
-/// A pinned state, as the HTTP floor reads it.
-pub struct PinnedView(pub KvSnapshot);
-
-fn unreadable(error: StorageError) -> RequestError {
-    RequestError::Storage { detail: error.to_string() }
-}
-
-impl View for PinnedView {
-    fn revision(&self) -> Revision {
-        self.0.revision()
-    }
-
-    fn get(&self, key: &Key) -> Result<Option<Record>, RequestError> {
-        self.0.get(key).map_err(unreadable)
-    }
-
-    fn scan(&self, range: &KeyRange, reverse: bool, keys_only: bool) -> Scan<'_> {
-        Box::new(self.0.records(range, reverse, keys_only).map(|pair| pair.map_err(unreadable)))
     }
 }

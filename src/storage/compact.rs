@@ -3,7 +3,7 @@
 //! Deletes leave two kinds of waste: leaves that are half empty, and free pages anywhere in the
 //! file, of which only those at its end can be given back. A compaction walks over all trees in
 //! key order, joins leaves that are badly filled and moves what lies beyond a *target*, the number of
-//! pages that all there is should fit into ([`walk`]); then checkpoints cut the tail.
+//! pages that all there is should fit into (`compact/walk.rs`); then checkpoints cut the tail.
 //!
 //! It is driven in small steps ([`Store::compact_step`]). Each is an ordinary commit of bounded
 //! size, under which nothing changes but where things lie, so readers, snapshots and other commits
@@ -117,7 +117,7 @@ pub struct Settled {
 impl Settled {
     /// Counts by how much a commit made the trees smaller.
     pub fn note_commit(&mut self, before: &Root, after: &Root) {
-        self.removed_entries += before.len().saturating_sub(after.len());
+        self.removed_entries += before.entries().saturating_sub(after.entries());
     }
 
     /// What was used since is worth the same again when it is freed.
@@ -133,7 +133,7 @@ impl Store {
         let (file, free) = (self.space().end(), self.space().free_pages());
         let settled = &self.settled;
         let is_airy = free > file / 4 && free > settled.free_pages + file / 8;
-        let shrank = settled.removed_entries > self.root().len() / 4;
+        let shrank = settled.removed_entries > self.root().entries() / 4;
         file > SMALL_FILE_PAGES && (is_airy || shrank)
     }
 

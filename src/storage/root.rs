@@ -80,7 +80,7 @@ impl Root {
     }
 
     /// Entries in all trees.
-    pub fn len(&self) -> u64 {
+    pub fn entries(&self) -> u64 {
         self.trees.iter().map(|tree| tree.len).sum()
     }
 }

@@ -11,7 +11,7 @@ use super::*;
 use crate::storage::disk::{Disk, MemDisk};
 use crate::storage::kv::{Entry, Payload};
 use crate::storage::store::StoreOptions;
-use crate::types::{Command, Condition, LogId, Operation};
+use crate::types::{Command, Condition, Key, LogId, Operation};
 
 const POOL_BYTES: usize = 4 << 20;
 

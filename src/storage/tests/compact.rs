@@ -84,7 +84,7 @@ fn after_half_of_the_keys_the_file_is_at_most_a_quarter_longer_than_what_is_left
     for seed in 0..3 {
         let rng = &mut rng(41 + seed);
         let mut store = open(&MemDisk::new()).unwrap();
-        let mut model = load(&mut store, rng, 20_000, 100..200);
+        let mut model = load(&mut store, rng, 40_000, 100..200);
         let mut gone: Vec<Vec<u8>> = match seed {
             0 => every_second(&model),
             1 => model.keys().skip(5_000).take(10_000).cloned().collect(),
@@ -108,7 +108,7 @@ fn after_half_of_the_keys_the_file_is_at_most_a_quarter_longer_than_what_is_left
 fn writes_snapshots_and_checkpoints_go_on_meanwhile() {
     let rng = &mut rng(44);
     let mut store = open(&MemDisk::new()).unwrap();
-    let mut model = load(&mut store, rng, 20_000, 50..250);
+    let mut model = load(&mut store, rng, 40_000, 50..250);
     let gone = every_second(&model);
     delete(&mut store, &mut model, &gone);
     let mut held: Vec<(Snapshot, Model)> = Vec::new();
@@ -181,7 +181,7 @@ fn long_values_move_into_the_holes() {
 fn a_step_writes_about_its_budget() {
     let rng = &mut rng(46);
     let mut store = open(&MemDisk::new()).unwrap();
-    let mut model = load(&mut store, rng, 20_000, 100..200);
+    let mut model = load(&mut store, rng, 40_000, 100..200);
     let gone = every_second(&model);
     delete(&mut store, &mut model, &gone);
     for _ in 0..MOST_STEPS {
@@ -202,7 +202,7 @@ fn a_step_writes_about_its_budget() {
 fn a_compact_store_is_left_as_it_is() {
     let rng = &mut rng(47);
     let mut store = open(&MemDisk::new()).unwrap();
-    let mut model = load(&mut store, rng, 20_000, 100..200);
+    let mut model = load(&mut store, rng, 40_000, 100..200);
     let gone = every_second(&model);
     delete(&mut store, &mut model, &gone);
     assert!(store.wants_compaction(), "{:?}", store.stats());
@@ -221,7 +221,7 @@ fn a_compact_store_is_left_as_it_is() {
 fn a_snapshot_held_throughout_keeps_its_view_and_the_compaction_ends() {
     let rng = &mut rng(48);
     let mut store = open(&MemDisk::new()).unwrap();
-    let mut model = load(&mut store, rng, 20_000, 100..200);
+    let mut model = load(&mut store, rng, 40_000, 100..200);
     let gone = every_second(&model);
     delete(&mut store, &mut model, &gone);
     let held = store.snapshot();

@@ -1,0 +1,50 @@
+//! Driving a compaction: steps between the batches, and the checkpoints that they wait for.
+
+use std::time::Duration;
+
+use actix::prelude::*;
+
+use super::StorageActor;
+use crate::storage::compact::CompactProgress;
+
+/// How long the steps of a compaction are apart: time for more batches than one, and for readers.
+const COMPACT_STEP_EVERY: Duration = Duration::from_millis(2);
+
+impl StorageActor {
+    /// Begins a compaction if one is worth it, or goes on with the one that waited for a checkpoint.
+    pub(super) fn compact(&mut self, ctx: &mut Context<Self>) {
+        if self.compacting.is_none() && self.kv.wants_compaction() {
+            let stats = self.kv.stats();
+            log::info!(
+                "compaction begins: {} of {} bytes of the file are free",
+                stats.free_bytes,
+                stats.file_bytes
+            );
+            self.compacting = Some(stats.file_bytes);
+        }
+        if self.compacting.is_some() && !self.step_due {
+            self.step_due = true;
+            ctx.run_later(COMPACT_STEP_EVERY, |actor, ctx| {
+                actor.step_due = false;
+                actor.compact_step(ctx);
+            });
+        }
+    }
+
+    fn compact_step(&mut self, ctx: &mut Context<Self>) {
+        let Some(begun_bytes) = self.compacting.filter(|_| !self.closing) else { return };
+        match self.kv.compact_step() {
+            Ok(CompactProgress::Stepped) => self.compact(ctx),
+            Ok(CompactProgress::NeedsCheckpoint) => self.checkpoint(ctx),
+            Ok(CompactProgress::Done) => {
+                self.compacting = None;
+                let now = self.kv.stats().file_bytes;
+                log::info!("compaction ends: the file has {now} bytes, it had {begun_bytes}");
+            }
+            Err(error) => {
+                self.compacting = None;
+                log::warn!("compaction ends, the store is as it was: {error}");
+            }
+        }
+    }
+}
