@@ -27,6 +27,10 @@ pub const STORE: &str = "conure.db";
 
 /// Keys beside the one of the large value.
 pub const KEYS: u64 = 12_000;
+/// Keys that were deleted, of which the records keep tombstones.
+pub const DELETED: u64 = 500;
+/// Entries of the tree of records: those above, a large one, and the tombstones.
+pub const RECORDS: u64 = KEYS + 1 + DELETED;
 const BIG_KEY: &str = "big";
 
 /// The files of the directory as it was made.
@@ -70,7 +74,7 @@ fn fill_store(disk: &Arc<dyn Disk>) {
         condition: Condition::None,
     };
     let keys = (0..KEYS).map(|number| put(&format!("key-{number:05}"), vec![b'v'; 100]));
-    let passing = (0..500).map(|number| put(&format!("zzz-{number:05}"), vec![b'z'; 100]));
+    let passing = (0..DELETED).map(|number| put(&format!("zzz-{number:05}"), vec![b'z'; 100]));
     apply(&mut kv, keys.chain(passing).collect());
     apply(&mut kv, vec![put(BIG_KEY, vec![b'b'; 50_000])]);
     apply(&mut kv, vec![Operation::DeleteRange { range: KeyRange::prefix("zzz") }]);
