@@ -210,9 +210,13 @@ impl History {
 
     async fn write_register(&self, world: &World, node: &str, client: usize, sequence: u64) {
         let key = format!("register/{client}");
-        let result = put(world, node, &key, sequence.to_string().as_bytes(), None).await;
+        // A write whose outcome is unknown may yet be applied, after the client's next one. Numbered
+        // requests keep it from undoing that: the late one is refused as superseded.
+        let request_id = Some(RequestId { client: format!("c{client}"), sequence });
+        let result = put(world, node, &key, sequence.to_string().as_bytes(), request_id).await;
         world.note(format_args!("c{client} set {key}={sequence} at {node}: {}", brief(&result)));
-        if result.is_ok() {
+        if let Ok(outcome) = result {
+            assert!(matches!(outcome, Outcome::Put { .. }), "{key}={sequence}: {outcome:?}");
             self.raise(client, sequence);
         }
     }
