@@ -83,12 +83,6 @@ impl View for FjallView<'_> {
     }
 }
 
-impl Pinned for FjallView<'_> {
-    fn get(&self, key: &[u8], seen: Seen<'_>) -> Result<(), Failure> {
-        View::get(self, key, seen)
-    }
-}
-
 impl Machine for Fjall {
     fn commit(&self, batch: &[Pair]) -> Result<(), Failure> {
         self.put(batch.iter().cloned())

@@ -102,12 +102,6 @@ impl View for LmdbView<'_> {
     }
 }
 
-impl Pinned for LmdbView<'_> {
-    fn get(&self, key: &[u8], seen: Seen<'_>) -> Result<(), Failure> {
-        View::get(self, key, seen)
-    }
-}
-
 impl Machine for Lmdb {
     fn commit(&self, batch: &[Pair]) -> Result<(), Failure> {
         let mut txn = self.env.begin_rw_txn()?;

@@ -127,6 +127,12 @@ pub trait Pinned {
     fn get(&self, key: &[u8], seen: Seen<'_>) -> Result<(), Failure>;
 }
 
+impl<V: View> Pinned for V {
+    fn get(&self, key: &[u8], seen: Seen<'_>) -> Result<(), Failure> {
+        View::get(self, key, seen)
+    }
+}
+
 /// An engine that is loaded, and then read by several threads.
 pub trait Tree: Send + Sync {
     /// Fills the empty engine in one transaction, if it has them, and returns when all of it is durable.

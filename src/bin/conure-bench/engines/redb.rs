@@ -92,12 +92,6 @@ impl View for RedbView {
     }
 }
 
-impl Pinned for RedbView {
-    fn get(&self, key: &[u8], seen: Seen<'_>) -> Result<(), Failure> {
-        View::get(self, key, seen)
-    }
-}
-
 impl Machine for Redb {
     fn commit(&self, batch: &[Pair]) -> Result<(), Failure> {
         self.put(batch.iter().cloned())
