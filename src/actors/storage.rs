@@ -229,11 +229,11 @@ impl StorageActor {
 
     /// Begins a checkpoint in time, and returns what the batch just applied has to wait for.
     fn bound_dirty_pages(&mut self, ctx: &mut Context<Self>) -> Option<oneshot::Receiver<()>> {
-        let (stats, pool_bytes) = (self.kv.stats(), self.kv.pool_bytes());
-        if stats.dirty_bytes >= pool_bytes / CHECKPOINT_PART && !self.retrying {
+        let (dirty_bytes, pool_bytes) = (self.kv.dirty_bytes(), self.kv.pool_bytes());
+        if dirty_bytes >= pool_bytes / CHECKPOINT_PART && !self.retrying {
             self.checkpoint(ctx);
         }
-        let waits = is_crowded(stats.dirty_bytes, pool_bytes) && self.kv.checkpoint_in_flight();
+        let waits = is_crowded(dirty_bytes, pool_bytes) && self.kv.checkpoint_in_flight();
         waits.then(|| {
             let (held, release) = oneshot::channel();
             self.held.push(held);

@@ -237,7 +237,7 @@ impl Import {
             self.records += 1;
         }
         txn.commit()?;
-        if self.store.stats().dirty_bytes >= CHECKPOINT_BYTES {
+        if self.store.dirty_bytes() >= CHECKPOINT_BYTES {
             self.checkpoint()?;
         }
         Ok(())

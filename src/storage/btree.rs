@@ -64,6 +64,16 @@ pub fn get(
     find(pages, tree, key, guard, |payload| pages.value(payload, guard))
 }
 
+/// Lends what of the value of `key` lies in its leaf.
+pub fn read_head<T>(
+    pages: &impl Pages,
+    tree: Tree,
+    key: &[u8],
+    read: impl FnOnce(&[u8]) -> T,
+) -> Result<Option<T>, StorageError> {
+    find(pages, tree, key, &pin(), |payload| Ok(read(payload.head())))
+}
+
 /// Has the leaf of `key` fetched into the processor's cache: for a key that is about to be changed.
 pub fn prefetch(pages: &impl Pages, tree: Tree, key: &[u8]) -> Result<(), StorageError> {
     let guard = &pin();

@@ -81,11 +81,7 @@ impl<P: Pages> Values for P {
 impl<'a> Lent<'a> {
     /// What lies in the leaf: a short value whole, of a long one what its writer kept there.
     pub fn head(&self) -> &'a [u8] {
-        match self.value.payload {
-            Payload::Inline(value) => value,
-            Payload::Outline { head, .. } => head,
-            Payload::Child(_) => unreachable!("leaves have no children"),
-        }
+        self.value.payload.head()
     }
 
     /// Length of the value, known without reading it.
@@ -131,26 +127,16 @@ impl<P: Pages> Range<P> {
         self.walk(End::Back, visit)
     }
 
-    /// The next entry from the front, its value in the two parts that it is stored in.
-    pub fn next_stored(&mut self) -> Option<Result<(Bytes, StoredValue), StorageError>> {
-        self.take(End::Front)
-    }
-
-    /// The next entry from the back, likewise.
-    pub fn next_stored_back(&mut self) -> Option<Result<(Bytes, StoredValue), StorageError>> {
-        self.take(End::Back)
-    }
-
     /// The keys only: values that lie outside of their leaf are not read.
     pub fn keys(self) -> Keys<P> {
         Keys { range: self }
     }
 
-    fn take(&mut self, end: End) -> Option<Result<(Bytes, StoredValue), StorageError>> {
+    fn take(&mut self, end: End) -> Option<Result<(Bytes, Bytes), StorageError>> {
         let entry = self
             .walk(end, |entry| {
                 let key = Bytes::copy_from_slice(entry.key);
-                ControlFlow::Break(entry.value().map(|value| (key, value)))
+                ControlFlow::Break(entry.value().map(|value| (key, value.into_bytes())))
             })
             .transpose()?
             .flatten();
@@ -266,13 +252,13 @@ impl<P: Pages> Iterator for Range<P> {
     type Item = Result<(Bytes, Bytes), StorageError>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        Some(self.next_stored()?.map(|(key, value)| (key, value.into_bytes())))
+        self.take(End::Front)
     }
 }
 
 impl<P: Pages> DoubleEndedIterator for Range<P> {
     fn next_back(&mut self) -> Option<Self::Item> {
-        Some(self.next_stored_back()?.map(|(key, value)| (key, value.into_bytes())))
+        self.take(End::Back)
     }
 }
 

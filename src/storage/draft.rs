@@ -53,11 +53,6 @@ impl Draft {
         self.txn
     }
 
-    /// Whether the transaction changed no page.
-    pub fn is_empty(&self) -> bool {
-        self.fresh.is_empty() && self.retired.is_empty()
-    }
-
     /// Whether this transaction made the page, so that it may be edited in place.
     pub fn is_fresh(&self, at: PageRef) -> bool {
         at.birth == self.txn
@@ -131,8 +126,7 @@ impl Draft {
     pub fn publish(&mut self, mut published: impl FnMut(PageRef, Option<u32>)) -> Vec<PageRef> {
         for at in self.fresh.drain(..) {
             if self.cache.publish(at) {
-                let frame = if at.span == 1 { self.cache.frame(at) } else { None };
-                published(at, frame);
+                published(at, self.cache.frame(at));
             }
         }
         std::mem::take(&mut self.retired)

@@ -31,7 +31,6 @@ mod sessions;
 mod tests;
 mod view;
 
-use std::ops::Bound;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -47,7 +46,6 @@ pub use self::view::{KvReader, KvSnapshot, Records};
 use super::TreeId;
 use super::checkpoint::{Checkpoint, CheckpointDone};
 use super::compact::{CompactProgress, STEP_PAGES};
-use super::cursor::Bounds;
 use super::disk::Disk;
 use super::error::StorageError;
 use super::store::{Store, StoreOptions, StoreStats};
@@ -140,6 +138,11 @@ impl Kv {
     /// Memory for pages; dirty ones should stay well below it.
     pub fn pool_bytes(&self) -> u64 {
         self.options.cache_bytes as u64
+    }
+
+    /// Pages in memory that are not on the disk yet.
+    pub fn dirty_bytes(&self) -> u64 {
+        self.store.dirty_bytes()
     }
 
     /// Sizes, for metrics.
@@ -241,12 +244,6 @@ impl Kv {
     pub(crate) fn options(&self) -> &StoreOptions {
         &self.options
     }
-}
-
-/// The bounds of one key.
-fn only(key: &[u8]) -> Bounds {
-    let key = Bytes::copy_from_slice(key);
-    Bounds { start: Bound::Included(key.clone()), end: Bound::Included(key) }
 }
 
 fn bad(bytes: BadBytes) -> StorageError {

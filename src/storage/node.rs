@@ -98,7 +98,16 @@ pub enum Payload<'a> {
     Child(PageRef),
 }
 
-impl Payload<'_> {
+impl<'a> Payload<'a> {
+    /// What of a value lies in its leaf: a short one whole, of a long one what its writer kept there.
+    pub fn head(&self) -> &'a [u8] {
+        match *self {
+            Payload::Inline(value) => value,
+            Payload::Outline { head, .. } => head,
+            Payload::Child(_) => unreachable!("leaves have no children"),
+        }
+    }
+
     /// Bytes of the cell but for its key.
     fn len(&self) -> usize {
         match self {

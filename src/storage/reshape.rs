@@ -20,7 +20,7 @@ use crate::storage::node::{Cell, NODE_HEADER_BYTES, Node, NodeMut, Payload};
 use crate::storage::page::{PAGE_BYTES, PageRef};
 use crate::storage::pager::Pages;
 use crate::storage::root::Tree;
-use crate::storage::split::{Pieces, build, pack};
+use crate::storage::split::{Copies, Pieces, build, lay, pack};
 
 /// A node that uses less is joined with a sibling.
 pub const UNDERFULL_BYTES: usize = PAGE_BYTES / 3;
@@ -202,21 +202,24 @@ fn spread(
         true => [sibling, halves[0], halves[1]],
         false => [halves[0], halves[1], sibling],
     };
-    // Copies: what is built from them is built by the owner of the originals.
-    let mut copies = Vec::with_capacity(leaves.len());
-    for leaf in leaves {
-        copies.push(draft.child(leaf, 0, guard)?.to_vec());
-    }
-    let keys: Vec<_> = copies.iter().map(|leaf| Node::of(leaf).keys()).collect();
-    let cells: Vec<Cell<'_>> =
-        copies.iter().zip(&keys).flat_map(|(leaf, keys)| Node::of(leaf).cells(keys)).collect();
-    let pieces = build(draft, 0, &cells, false, guard)?;
+    let copies = Copies::of(draft, &leaves, 0, guard)?;
+    let pieces = build(draft, 0, &copies.cells(), false, guard)?;
     leaves.into_iter().try_for_each(|leaf| draft.discard(leaf))?;
-    let first_slot = slot.min(sibling_slot);
-    let first = pieces.first.expect("three leaves have cells");
-    let at = draft.edit(at, guard, |bytes| NodeMut::of(bytes).set_child(first_slot, first))?;
-    let second = first_slot + 1;
-    splice(draft, at, second..second + 1, &children(&pieces.rest), false, guard).map(Some)
+    replace_pair(draft, at, slot.min(sibling_slot), pieces, guard).map(Some)
+}
+
+/// Lets the branch at `at` take `pieces` in place of its children at `left_slot` and right of it.
+fn replace_pair(
+    draft: &mut Draft,
+    at: PageRef,
+    left_slot: usize,
+    pieces: Pieces,
+    guard: &Guard,
+) -> Result<Pieces, StorageError> {
+    let first = pieces.first.expect("what was built from two nodes is not nothing");
+    let at = draft.edit(at, guard, |bytes| NodeMut::of(bytes).set_child(left_slot, first))?;
+    let right_slot = left_slot + 1;
+    splice(draft, at, right_slot..right_slot + 1, &children(&pieces.rest), false, guard)
 }
 
 /// Takes the child at `slot`, of which nothing is left, out of the branch at `at`.
@@ -258,40 +261,31 @@ pub fn relieve(
     }
     let left_slot = slot.saturating_sub(1);
     let (left_at, right_at) = (node.child(left_slot), node.child(left_slot + 1));
-    let is_joinable = {
-        let (left, right) =
-            (draft.child(left_at, level, guard)?, draft.child(right_at, level, guard)?);
-        let (left, right) = (Node::of(&left), Node::of(&right));
-        let too_few = level > 0 && left.count().min(right.count()) < 2;
-        too_few || left.used_bytes() + right.used_bytes() <= PAGE_BYTES + NODE_HEADER_BYTES
-    };
-    if !is_joinable {
+    let (left, right) = (draft.child(left_at, level, guard)?, draft.child(right_at, level, guard)?);
+    let (left, right) = (Node::of(&left), Node::of(&right));
+    let left_count = left.count();
+    let too_few = level > 0 && left_count.min(right.count()) < 2;
+    if !too_few && left.used_bytes() + right.used_bytes() > PAGE_BYTES + NODE_HEADER_BYTES {
         return Ok(unchanged);
     }
     let separator = node.key(left_slot + 1);
-    // Copies: what is built from them is built by the owner of the originals.
-    let left = draft.child(left_at, level, guard)?.to_vec();
-    let right = draft.child(right_at, level, guard)?.to_vec();
     drop((parent, child));
 
-    let (left, right) = (Node::of(&left), Node::of(&right));
-    let (left_keys, right_keys) = (left.keys(), right.keys());
-    let mut cells: Vec<Cell<'_>> = left.cells(&left_keys).chain(right.cells(&right_keys)).collect();
+    let copies = Copies::of(draft, &[left_at, right_at], level, guard)?;
+    let mut cells = copies.cells();
     if level > 0 {
-        cells[left.count()].key = &separator; // it stood in the parent only
+        cells[left_count].key = &separator; // it stood in the parent only
     }
-    if let [only, last] = &pack(&cells, level, false)[..]
-        && (only.end, last.start) == (left.count(), left.count())
+    let cuts = pack(&cells, level, false);
+    if let [only, last] = &cuts[..]
+        && (only.end, last.start) == (left_count, left_count)
     {
         return Ok(unchanged); // they cannot be evened out better
     }
-    let pieces = build(draft, level, &cells, false, guard)?;
+    let pieces = lay(draft, level, &cells, cuts, guard)?;
     draft.discard(left_at)?;
     draft.discard(right_at)?;
-    let first = pieces.first.expect("two nodes have cells");
-    let at = draft.edit(at, guard, |bytes| NodeMut::of(bytes).set_child(left_slot, first))?;
-    let right_slot = left_slot + 1;
-    splice(draft, at, right_slot..right_slot + 1, &children(&pieces.rest), false, guard)
+    replace_pair(draft, at, left_slot, pieces, guard)
 }
 
 fn is_underfull(node: &Node<'_>) -> bool {

@@ -59,19 +59,6 @@ pub struct Peek<'r> {
 }
 
 impl Peek<'_> {
-    /// The last transaction that this sees.
-    pub fn txn(&self) -> TxnId {
-        self.root.txn
-    }
-
-    pub fn facts(&self) -> &Facts {
-        &self.root.facts
-    }
-
-    pub fn get(&self, tree: TreeId, key: &[u8]) -> Result<Option<StoredValue>, StorageError> {
-        btree::get(self.pager, self.root.tree(tree), key)
-    }
-
     /// Lends the whole value of a key where it lies, if it is there.
     pub fn read<T>(
         &self,
@@ -122,6 +109,16 @@ impl Snapshot {
         read: impl FnOnce(&[u8]) -> T,
     ) -> Result<Option<T>, StorageError> {
         btree::read(&*self.pager, self.root.tree(tree), key, read)
+    }
+
+    /// Lends what of the value of a key lies in its leaf: all of a short one.
+    pub fn read_head<T>(
+        &self,
+        tree: TreeId,
+        key: &[u8],
+        read: impl FnOnce(&[u8]) -> T,
+    ) -> Result<Option<T>, StorageError> {
+        btree::read_head(&*self.pager, self.root.tree(tree), key, read)
     }
 
     /// The entries within `bounds`, from either end. The range keeps the snapshot pinned.

@@ -17,8 +17,9 @@ use std::ops::Range;
 use crate::storage::cache::Guard;
 use crate::storage::draft::Draft;
 use crate::storage::error::StorageError;
-use crate::storage::node::{Cell, NodeMut, node_bytes, shortest_separator};
+use crate::storage::node::{Cell, Keys, Node, NodeMut, node_bytes, shortest_separator};
 use crate::storage::page::{PAGE_BYTES, PageKind, PageRef};
+use crate::storage::pager::Pages;
 
 /// What became of a node: the pages that stand in its place, in key order, each but the first with
 /// the separator before it. No first page: nothing is left.
@@ -36,6 +37,33 @@ impl Pieces {
     /// The only node there is, unless there are several or none.
     pub fn only(&self) -> Option<PageRef> {
         self.first.filter(|_| self.rest.is_empty())
+    }
+}
+
+/// Copies of neighbouring nodes of one level. What is built from them is built by the owner of the
+/// originals, the draft, which it could not lend them beside.
+pub struct Copies {
+    pages: Vec<Vec<u8>>,
+    keys: Vec<Keys>,
+}
+
+impl Copies {
+    pub fn of(
+        draft: &Draft,
+        nodes: &[PageRef],
+        level: u8,
+        guard: &Guard,
+    ) -> Result<Copies, StorageError> {
+        let copy = |&node: &PageRef| Ok(draft.child(node, level, guard)?.to_vec());
+        let pages = nodes.iter().map(copy).collect::<Result<Vec<_>, StorageError>>()?;
+        let keys = pages.iter().map(|page| Node::of(page).keys()).collect();
+        Ok(Copies { pages, keys })
+    }
+
+    /// The cells of all, in order.
+    pub fn cells(&self) -> Vec<Cell<'_>> {
+        let nodes = self.pages.iter().map(|page| Node::of(page));
+        nodes.zip(&self.keys).flat_map(|(node, keys)| node.cells(keys)).collect()
     }
 }
 

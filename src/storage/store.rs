@@ -158,11 +158,16 @@ impl Store {
             live_bytes: bytes(space.end() - held - free),
             held_bytes: bytes(held),
             free_bytes: bytes(free),
-            dirty_bytes: self.dirty.bytes() + self.in_flight.as_ref().map_or(0, |it| it.bytes),
+            dirty_bytes: self.dirty_bytes(),
             cached_bytes: self.pager.cache().used_bytes() as u64,
             pinned_roots: self.superseded.len(),
             oldest_pinned_txn: self.superseded.first().map(|root| root.txn),
         }
+    }
+
+    /// Live pages that are not on the disk yet; in memory.
+    pub fn dirty_bytes(&self) -> u64 {
+        self.dirty.bytes() + self.in_flight.as_ref().map_or(0, |flight| flight.bytes)
     }
 
     /// The newest committed root, unpinned: the writer alone supersedes it.
@@ -187,8 +192,7 @@ impl Store {
         // Before the pages retire, lest they wait for a root that nobody pinned.
         self.release_unpinned();
         for &page in &retired {
-            let frame = if page.span == 1 { self.draft.cache.frame(page) } else { None };
-            self.dirty.remove(page, frame);
+            self.dirty.remove(page, self.draft.cache.frame(page));
             if self.draft.space.retire(page, txn) {
                 self.draft.cache.forget(page);
             }
@@ -290,9 +294,7 @@ impl Store {
                 for page in flight.pages.iter() {
                     // Commits may have replaced some meanwhile.
                     if self.space().is_live(page) {
-                        let frame =
-                            if page.span == 1 { self.draft.cache.frame(page) } else { None };
-                        self.dirty.insert(page, frame);
+                        self.dirty.insert(page, self.draft.cache.frame(page));
                     }
                 }
                 self.draft.space.drawn_failed();

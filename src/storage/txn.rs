@@ -48,6 +48,16 @@ impl<'a> WriteTxn<'a> {
         btree::get(&self.store.draft, self.tree(tree)?, key)
     }
 
+    /// Lends what of the value of a key lies in its leaf: all of a short one.
+    pub fn read_head<T>(
+        &self,
+        tree: TreeId,
+        key: &[u8],
+        read: impl FnOnce(&[u8]) -> T,
+    ) -> Result<Option<T>, StorageError> {
+        btree::read_head(&self.store.draft, self.tree(tree)?, key, read)
+    }
+
     /// The entries within `bounds`, from either end, as this transaction sees them.
     pub fn range(
         &self,

@@ -140,6 +140,9 @@ impl CacheWriter {
     /// The frame of a page that is in memory as `at`, private or public: a number for the writer's
     /// own bookkeeping.
     pub fn frame(&self, at: PageRef) -> Option<FrameId> {
+        if at.span > 1 {
+            return None;
+        }
         let entry = self.cache.table.get(at.number as usize)?.load(Ordering::Relaxed);
         (entry & ID_MASK).checked_sub(1)
     }

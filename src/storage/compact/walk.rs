@@ -18,7 +18,7 @@ use crate::storage::page::{PAGE_BYTES, PageRef};
 use crate::storage::pager::Pages;
 use crate::storage::reshape::{adopt, crown, relieve, splice};
 use crate::storage::root::Tree;
-use crate::storage::split::{Pieces, lay};
+use crate::storage::split::{Copies, Pieces, lay};
 
 /// How full joined leaves become. What is left over is less than most entries need, so a leaf takes
 /// one put less before it splits than it would at nine tenths; that tenth, in turn, would be the
@@ -220,13 +220,8 @@ impl Stretch<'_> {
         let lower = Node::of(&page).key(slots.start);
         let is_last = slots.end == Node::of(&page).count();
         drop(page);
-        // Copies: what is built from them is built by the owner of the originals.
-        let copy = |&leaf: &PageRef| Ok(self.draft.child(leaf, 0, self.guard)?.to_vec());
-        let pages = leaves.iter().map(copy).collect::<Result<Vec<_>, StorageError>>()?;
-        let nodes: Vec<Node<'_>> = pages.iter().map(|page| Node::of(page)).collect();
-        let keys: Vec<_> = nodes.iter().map(Node::keys).collect();
-        let cells: Vec<Cell<'_>> =
-            nodes.iter().zip(&keys).flat_map(|(node, keys)| node.cells(keys)).collect();
+        let copies = Copies::of(self.draft, leaves, 0, self.guard)?;
+        let cells = copies.cells();
         let cuts = cut_densely(&cells);
         if !is_worth(leaves.len(), cuts.len()) {
             return Ok(None);

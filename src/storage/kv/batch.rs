@@ -15,8 +15,8 @@ use bytes::Bytes;
 use super::change::{ChangeId, ChangeKind, change_len};
 use super::history::{Deleted, Retention};
 use super::layout::{self, KvFacts, StoredRecord};
-use super::{Entry, KV, MEMBERSHIP, Payload, SYSTEM, bad, only, sessions};
-use crate::storage::cursor::{Bounds, Lent};
+use super::{Entry, KV, MEMBERSHIP, Payload, SYSTEM, bad, sessions};
+use crate::storage::cursor::Bounds;
 use crate::storage::error::StorageError;
 use crate::storage::txn::WriteTxn;
 use crate::types::{Command, Condition, Key, KeyRange, Operation, Outcome, Record};
@@ -161,14 +161,8 @@ impl Batch<'_> {
         let mut bounds = Bounds::from(range.clone());
         let mut id = ChangeId { revision: self.facts.revision, ordinal: 0 };
         loop {
-            let mut keys: Vec<Bytes> = Vec::with_capacity(RANGE_BATCH_KEYS);
-            self.txn.range(KV, bounds.clone())?.visit(|entry: Lent<'_>| {
-                keys.push(Bytes::copy_from_slice(entry.key));
-                match keys.len() < RANGE_BATCH_KEYS {
-                    true => ControlFlow::Continue(()),
-                    false => ControlFlow::Break(()),
-                }
-            })?;
+            let range = self.txn.range(KV, bounds.clone())?;
+            let keys: Vec<Bytes> = range.keys().take(RANGE_BATCH_KEYS).collect::<Result<_, _>>()?;
             let Some(last) = keys.last() else { return Ok(()) };
             bounds.start = Bound::Excluded(last.clone());
             for key in &keys {
@@ -201,10 +195,10 @@ impl Batch<'_> {
     /// Removes the tombstone that a delete left, if it is still there.
     pub(super) fn clear_away(&mut self, deleted: &Deleted) -> Result<(), StorageError> {
         let Deleted { id, key } = deleted;
-        let head = |entry: Lent<'_>| {
-            ControlFlow::Break(layout::decode_record_head(&mut entry.head()).map_err(bad))
-        };
-        let found = self.txn.range(KV, only(key))?.visit(head)?.transpose()?;
+        let found = self
+            .txn
+            .read_head(KV, key, |mut head| layout::decode_record_head(&mut head).map_err(bad))?;
+        let found = found.transpose()?;
         let is_its = |it: StoredRecord| it.is_deleted && it.record.mod_revision == id.revision;
         if found.is_some_and(is_its) {
             self.txn.delete(KV, key)?;

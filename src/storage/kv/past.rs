@@ -9,13 +9,10 @@
 //! A chain is as long as the key was written often since `r`; all chains together, as many steps as
 //! there are changes kept. A tombstone in a chain says that there was no record; so does its end.
 
-use std::ops::ControlFlow;
-
 use super::change::{self, ChangeId};
 use super::layout::{self, BadBytes, StoredRecord};
 use super::view::{KvSnapshot, Records};
-use super::{CHANGES, KV, bad, only};
-use crate::storage::cursor::{Bounds, Lent};
+use super::{CHANGES, KV, bad};
 use crate::storage::error::StorageError;
 use crate::types::{Key, KeyRange, Record, Revision};
 
@@ -83,10 +80,10 @@ impl KvSnapshot {
 
     /// What tree 0 has of a key, without its value.
     pub(super) fn head(&self, key: &[u8]) -> Result<Option<StoredRecord>, StorageError> {
-        let head = |entry: Lent<'_>| {
-            ControlFlow::Break(layout::decode_record_head(&mut entry.head()).map_err(bad))
-        };
-        self.snapshot.range(KV, only(key)).visit(head)?.transpose()
+        let head = self
+            .snapshot
+            .read_head(KV, key, |mut head| layout::decode_record_head(&mut head).map_err(bad))?;
+        head.transpose()
     }
 
     /// Goes back from `present` to the first record of `key` that is not younger than `revision`. Nothing
@@ -111,18 +108,13 @@ impl KvSnapshot {
 
     /// What a change of `key` replaced, without its value.
     fn replaced(&self, key: &[u8], id: ChangeId) -> Result<Option<StoredRecord>, StorageError> {
-        let bounds: Bounds = only(&id.encode());
-        let read = |entry: Lent<'_>| {
-            let change = match change::decode_change_head(entry.head()) {
-                Ok(change) => change,
-                Err(damage) => return ControlFlow::Break(Err(damage)),
-            };
-            ControlFlow::Break(match change.key.is_none_or(|its| its == key) {
+        let found = self.snapshot.read_head(CHANGES, &id.encode(), |head| {
+            let change = change::decode_change_head(head)?;
+            match change.key.is_none_or(|its| its == key) {
                 true => Ok(change.replaced),
                 false => Err(BadBytes("a record was not made by the change that it names")),
-            })
-        };
-        let found = self.snapshot.range(CHANGES, bounds).visit(read)?;
+            }
+        })?;
         found.unwrap_or(Err(BadBytes("the change that made a record is missing"))).map_err(bad)
     }
 

@@ -1,6 +1,7 @@
 //! The store against a map for every revision.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::ops::ControlFlow;
 
 use proptest::prelude::*;
 
@@ -156,12 +157,13 @@ impl Model {
         assert_eq!(state.entries(CHANGES).count(), self.kept.len());
         let bytes: usize = state.entries(CHANGES).map(|entry| entry.unwrap().1.len()).sum();
         assert_eq!(state.facts.change_bytes, bytes as u64);
-        let mut entries = state.entries(CHANGES);
-        while let Some(entry) = entries.next_stored() {
-            let ChangeEntry { replaced, .. } = decode_change(entry.unwrap().1).unwrap();
+        let seen = state.entries(CHANGES).visit(|entry| {
+            let ChangeEntry { replaced, .. } = decode_change(entry.value().unwrap()).unwrap();
             let is_older = |at: Revision| at < state.revision();
             assert!(replaced.is_none_or(|replaced| is_older(replaced.record.mod_revision)));
-        }
+            ControlFlow::<()>::Continue(())
+        });
+        assert_eq!(seen.unwrap(), None);
     }
 }
 
