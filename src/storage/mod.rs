@@ -54,6 +54,7 @@ mod root;
 pub mod snapshot;
 mod split;
 pub mod store;
+mod trim;
 pub mod txn;
 mod walk;
 

@@ -16,6 +16,7 @@ use crate::storage::page::TxnId;
 use crate::storage::pager::StoredValue;
 use crate::storage::root::{Facts, Root, Tree, TreeId};
 use crate::storage::store::Store;
+use crate::storage::trim;
 
 /// Keys that [`WriteTxn::delete_range`] collects before it deletes them; bounds its memory to about
 /// a mebibyte of the longest keys.
@@ -130,6 +131,11 @@ impl<'a> WriteTxn<'a> {
             count += batch.len() as u64;
             bounds.start = Bound::Excluded(last.clone());
         }
+    }
+
+    /// Removes all keys below `bound`, much faster than one by one; says how many.
+    pub fn delete_below(&mut self, tree: TreeId, bound: &[u8]) -> Result<u64, StorageError> {
+        self.change(tree, |draft, tree| trim::trim(draft, tree, bound))
     }
 
     /// Removes everything in a tree at once, reading its nodes but not its values.

@@ -52,6 +52,13 @@ impl ChangeId {
         key
     }
 
+    /// The first key behind that of this change.
+    pub fn end(self) -> [u8; ChangeId::ENCODED_BYTES + 1] {
+        let mut end = [0; ChangeId::ENCODED_BYTES + 1];
+        end[..ChangeId::ENCODED_BYTES].copy_from_slice(&self.encode());
+        end
+    }
+
     pub fn decode(mut key: &[u8]) -> Result<ChangeId, BadBytes> {
         if key.len() != ChangeId::ENCODED_BYTES {
             return Err(BadBytes("a change has a bad key"));

@@ -22,7 +22,6 @@
 //!
 //! * The value of a large replaced record is copied into its change. Moving its pages there by reference
 //!   would save the copy.
-//! * Changes are removed from the left edge one by one. Dropping whole leaves would be cheaper.
 
 use std::ops::{Bound, ControlFlow};
 
@@ -124,9 +123,10 @@ impl Batch<'_> {
         while budget > 0 && !self.retention.allows(kept, 0) {
             let batch = self.oldest(kept, budget.min(TRIM_BATCH))?;
             budget -= batch.len() as u64;
-            for Oldest { id, len_bytes, deleted } in batch {
-                self.txn.delete(CHANGES, &id.encode())?;
-                self.facts.trimmed = id.revision;
+            let Some(last) = batch.last() else { break };
+            self.facts.trimmed = last.id.revision;
+            self.txn.delete_below(CHANGES, &last.id.end())?;
+            for Oldest { len_bytes, deleted, .. } in batch {
                 self.facts.change_bytes -= len_bytes;
                 deleted.map_or(Ok(()), |deleted| self.clear_away(&deleted))?;
             }

@@ -8,10 +8,10 @@ use crate::storage::check::CheckReport;
 use crate::storage::node::MAX_TREE_KEY_BYTES;
 use crate::storage::root::Tree;
 
-type Shape = fn(&mut StdRng, u32) -> Vec<u8>;
+pub(super) type Shape = fn(&mut StdRng, u32) -> Vec<u8>;
 
 /// Kinds of keys that a load is made of, each with another shape of tree.
-const SHAPES: [Shape; 6] = [
+pub(super) const SHAPES: [Shape; 6] = [
     |rng, _| random_bytes(rng, 24),
     |_, nth| format!("user/{nth:09}").into_bytes(),
     // Paths: directories of a few files, whose common beginning changes all the time.
@@ -31,7 +31,7 @@ fn value(rng: &mut StdRng, nth: u32) -> Vec<u8> {
     random_bytes(rng, len)
 }
 
-fn sorted(key: &Shape, count: u32, rng: &mut StdRng) -> Model {
+pub(super) fn sorted(key: &Shape, count: u32, rng: &mut StdRng) -> Model {
     (0..count).map(|nth| (key(rng, nth), value(rng, nth))).collect()
 }
 

@@ -8,6 +8,7 @@ mod crash;
 mod model;
 mod space;
 mod trees;
+mod trim;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
