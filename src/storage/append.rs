@@ -39,8 +39,21 @@ impl Edge {
     }
 }
 
-/// Puts `cell` behind all others of the tree under `root`, if that is its place and the edge is
-/// known; otherwise does nothing. Says whether it did.
+/// Whether the edge of the tree under `root` is known and `key` belongs behind it.
+pub fn is_behind(
+    draft: &Draft,
+    root: PageRef,
+    key: &[u8],
+    guard: &Guard,
+) -> Result<bool, StorageError> {
+    match draft.edge.filter(|edge| edge.root == root) {
+        Some(edge) => Ok(Node::of(&draft.page(edge.leaf, guard)?).is_below(key)),
+        None => Ok(false),
+    }
+}
+
+/// Puts `cell`, which [`is_behind`], behind all others of the tree under `root`, if that is easily done. Says
+/// whether it did.
 pub fn append(
     draft: &mut Draft,
     root: PageRef,
@@ -50,9 +63,6 @@ pub fn append(
     let Some(edge) = draft.edge.filter(|edge| edge.root == root) else { return Ok(false) };
     let page = draft.page(edge.leaf, guard)?;
     let leaf = Node::of(&page);
-    if !leaf.is_below(cell.key) {
-        return Ok(false);
-    }
     if !leaf.has_room_for(cell, 0) {
         drop(page);
         return open_leaf(draft, edge, cell, guard);

@@ -10,7 +10,9 @@
 //! Left out: the error of one step leaves the tree half changed. The transaction around it refuses
 //! everything after and rolls back.
 
-use crate::storage::append::{Edge, append};
+use bytes::Bytes;
+
+use crate::storage::append::{Edge, append, is_behind};
 use crate::storage::cache::{Guard, pin};
 use crate::storage::draft::Draft;
 use crate::storage::error::StorageError;
@@ -74,23 +76,26 @@ pub fn read_head<T>(
     find(pages, tree, key, &pin(), |payload| Ok(read(payload.head())))
 }
 
-/// Has the leaf of `key` fetched into the processor's cache: for a key that is about to be changed.
-pub fn prefetch(pages: &impl Pages, tree: Tree, key: &[u8]) -> Result<(), StorageError> {
+/// Most keys that [`prefetch`] takes at once: about as many lines as a processor core fetches at a time.
+pub const PREFETCH_KEYS: usize = 16;
+
+/// Has the way to `keys` fetched into the processor's cache: for keys that are about to be changed. Goes down by
+/// levels, so that the waits for memory of all keys overlap.
+pub fn prefetch(pages: &impl Pages, tree: Tree, keys: &[&[u8]]) -> Result<(), StorageError> {
     let guard = &pin();
     let Some(root) = tree.root else { return Ok(()) };
-    let mut page = pages.node(root, guard)?;
-    loop {
-        let node = Node::of(&page);
-        if node.is_leaf() {
-            return Ok(()); // the root
+    let mut nodes = [root; PREFETCH_KEYS];
+    let mut level = Node::of(&pages.node(root, guard)?).level();
+    while level > 0 {
+        for (at, key) in nodes.iter_mut().zip(keys) {
+            let page = pages.child(*at, level, guard)?;
+            let node = Node::of(&page);
+            *at = node.child(node.child_slot(key));
         }
-        let (child, level) = (node.child(node.child_slot(key)), node.level() - 1);
-        if level == 0 {
-            pages.prefetch(child);
-            return Ok(());
-        }
-        page = pages.child(child, level, guard)?;
+        level -= 1;
+        nodes.iter().take(keys.len()).for_each(|&at| pages.prefetch(at, level == 0));
     }
+    Ok(())
 }
 
 /// Lends the value of `key` where it lies; one that lies in two places is put together.
@@ -119,51 +124,111 @@ pub fn check_size(key: &[u8], head: &[u8], body: &[u8]) -> Result<(), StorageErr
     Ok(())
 }
 
-/// Sets `key` to the value `head` and `body` make together, whose sizes were checked; says whether
-/// the key was there before. Of a value too long for a leaf `head` stays there all the same.
-pub fn put(
+/// What a key has when it is put over: lent where it lies.
+pub struct Present<'a> {
+    payload: Payload<'a>,
+    draft: &'a Draft,
+    guard: &'a Guard,
+}
+
+impl Present<'_> {
+    /// What of the value lies in the leaf: all of a short one.
+    pub fn head(&self) -> &[u8] {
+        self.payload.head()
+    }
+
+    /// The rest of the value; empty for a short one.
+    pub fn body(&self) -> Result<Bytes, StorageError> {
+        match self.payload {
+            Payload::Inline(_) => Ok(Bytes::new()),
+            payload => Ok(self.draft.value(payload, self.guard)?.body),
+        }
+    }
+}
+
+/// Sets `key` to a value that `decide` gives the first part of, having seen what the key has, and `body`
+/// the rest; nothing is done if `decide` says no. Of a value too long for a leaf the first part, which has at
+/// most [`MAX_VALUE_HEAD_BYTES`], stays there all the same. Says whether the key is new, if it was set.
+pub fn replace(
     draft: &mut Draft,
     tree: &mut Tree,
     key: &[u8],
-    head: &[u8],
     body: &[u8],
+    decide: impl FnOnce(Option<Present<'_>>, &mut Vec<u8>) -> Result<bool, StorageError>,
+) -> Result<Option<bool>, StorageError> {
+    let guard = &pin();
+    let place = match tree.root {
+        Some(root) if !is_behind(draft, root, key, guard)? => {
+            Some(find_place(draft, root, key, guard)?)
+        }
+        _ => None,
+    };
+    let mut value = std::mem::take(&mut draft.value);
+    value.clear();
+    let is_set = match place {
+        None => decide(None, &mut value),
+        Some(Place { leaf, .. }) => {
+            let page = draft.page(leaf, guard)?;
+            let node = Node::of(&page);
+            let present = node.search(key).ok().map(|slot| node.payload(slot));
+            decide(present.map(|payload| Present { payload, draft, guard }), &mut value)
+        }
+    }?;
+    let is_new = match is_set {
+        true => Some(put_at(draft, tree, place, key, &mut value, body, guard)?),
+        false => None,
+    };
+    draft.value = value;
+    Ok(is_new)
+}
+
+/// Puts `head` and `body` where `key` belongs: at `place`, or behind all others if that is none.
+fn put_at(
+    draft: &mut Draft,
+    tree: &mut Tree,
+    place: Option<Place>,
+    key: &[u8],
+    head: &mut Vec<u8>,
+    body: &[u8],
+    guard: &Guard,
 ) -> Result<bool, StorageError> {
     debug_assert!(check_size(key, head, body).is_ok());
-    let guard = &pin();
     let len = head.len() + body.len();
-    let mut inline: [u8; MAX_INLINE_VALUE_BYTES];
     let payload = if len > MAX_INLINE_VALUE_BYTES {
         let page = draft.create_value(body, guard)?;
         Payload::Outline { head, len_bytes: len as u32, page }
-    } else if head.is_empty() {
-        Payload::Inline(body)
     } else {
-        inline = [0; MAX_INLINE_VALUE_BYTES];
-        inline[..head.len()].copy_from_slice(head);
-        inline[head.len()..len].copy_from_slice(body);
-        Payload::Inline(&inline[..len])
+        head.extend_from_slice(body);
+        Payload::Inline(head)
     };
-    let was_present = match tree.root {
-        Some(root) if append(draft, root, &Cell { key, payload }, guard)? => false,
-        Some(root) => match change_in_place(draft, tree, root, key, Some(payload), guard)? {
-            Some(was_present) => was_present,
-            None => reshape::change(draft, tree, root, key, Some(payload), guard)?,
-        },
-        None => {
+    let was_present = match (tree.root, place) {
+        (Some(root), None) if append(draft, root, &Cell { key, payload }, guard)? => false,
+        (Some(root), place) => {
+            let place = match place {
+                Some(place) => place,
+                None => find_place(draft, root, key, guard)?,
+            };
+            match change_in_place(draft, tree, root, place, key, Some(payload), guard)? {
+                Some(was_present) => was_present,
+                None => reshape::change(draft, tree, root, key, Some(payload), guard)?,
+            }
+        }
+        (None, _) => {
             let pieces = build(draft, 0, &[Cell { key, payload }], false, guard)?;
             tree.root = pieces.first;
             false
         }
     };
     tree.len += u64::from(!was_present);
-    Ok(was_present)
+    Ok(!was_present)
 }
 
 /// Removes `key`; says whether it was there.
 pub fn remove(draft: &mut Draft, tree: &mut Tree, key: &[u8]) -> Result<bool, StorageError> {
     let Some(root) = tree.root else { return Ok(false) };
     let guard = &pin();
-    let was_present = match change_in_place(draft, tree, root, key, None, guard)? {
+    let place = find_place(draft, root, key, guard)?;
+    let was_present = match change_in_place(draft, tree, root, place, key, None, guard)? {
         Some(was_present) => was_present,
         None => reshape::change(draft, tree, root, key, None, guard)?,
     };
@@ -198,6 +263,14 @@ pub fn clear(draft: &mut Draft, tree: &mut Tree) -> Result<(), StorageError> {
     Ok(())
 }
 
+/// Where a key belongs. The branches above the leaf are in the draft's path.
+#[derive(Clone, Copy)]
+struct Place {
+    leaf: PageRef,
+    /// Whether the leaf is the tree's last.
+    is_last: bool,
+}
+
 /// Puts (`Some`) or removes (`None`) a cell where that changes no node's cells but the leaf's. Says
 /// whether the key was there before, or nothing when the shape of the tree must change: then nothing
 /// was done.
@@ -205,43 +278,53 @@ fn change_in_place(
     draft: &mut Draft,
     tree: &mut Tree,
     root: PageRef,
+    Place { leaf, is_last }: Place,
     key: &[u8],
     new: Option<Payload<'_>>,
     guard: &Guard,
 ) -> Result<Option<bool>, StorageError> {
-    let mut path = std::mem::take(&mut draft.path);
-    path.clear();
-    let (leaf, is_last) = walk_down(draft, root, key, &mut path, guard)?;
     let done = change_leaf_in_place(draft, leaf, key, new, guard)?;
+    let Some((was_present, changed)) = done else { return Ok(None) };
+    let path = std::mem::take(&mut draft.path);
     // The branches above a leaf that the transaction had made already are its own too.
-    if is_last && new.is_some() && done == Some((false, leaf)) {
+    if is_last && new.is_some() && (was_present, changed) == (false, leaf) {
         draft.edge = Some(Edge { root, parent: path.last().map(|step| step.at), leaf });
     }
-    if let Some((_, leaf)) = done
-        && let Some(root) = relink(draft, &path, leaf, guard)?
-    {
+    if let Some(root) = relink(draft, &path, changed, guard)? {
         tree.root = Some(root);
     }
     draft.path = path;
-    Ok(done.map(|(was_present, _)| was_present))
+    Ok(Some(was_present))
 }
 
-/// Finds the leaf that `key` belongs to, and notes the branches on the way. Says whether it is the
-/// tree's last.
+/// Finds the leaf that `key` belongs to, and notes the branches on the way.
+fn find_place(
+    draft: &mut Draft,
+    root: PageRef,
+    key: &[u8],
+    guard: &Guard,
+) -> Result<Place, StorageError> {
+    let mut path = std::mem::take(&mut draft.path);
+    path.clear();
+    let place = walk_down(draft, root, key, &mut path, guard)?;
+    draft.path = path;
+    Ok(place)
+}
+
 fn walk_down(
     draft: &Draft,
     root: PageRef,
     key: &[u8],
     path: &mut Vec<Step>,
     guard: &Guard,
-) -> Result<(PageRef, bool), StorageError> {
+) -> Result<Place, StorageError> {
     let mut at = root;
     let mut is_last = true;
     let mut page = draft.node(at, guard)?;
     loop {
         let node = Node::of(&page);
         if node.is_leaf() {
-            return Ok((at, is_last));
+            return Ok(Place { leaf: at, is_last });
         }
         let slot = node.child_slot(key);
         is_last &= slot + 1 == node.count();

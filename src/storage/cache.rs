@@ -181,12 +181,14 @@ impl Cache {
         Some(PageView::Frame(unsafe { self.memory.frames.bytes((entry & ID_MASK) - 1) }))
     }
 
-    /// Has a whole page fetched into the processor's cache, if it is in memory.
-    pub fn prefetch(&self, at: PageRef) {
+    /// Has a page fetched into the processor's cache, if it is in memory: the whole, or what a search
+    /// reads first.
+    pub fn prefetch(&self, at: PageRef, is_whole: bool) {
         let entry =
             self.table.get(at.number as usize).map_or(0, |slot| slot.load(Ordering::Relaxed));
         if at.span == 1 && entry & ID_MASK != 0 {
-            self.memory.frames.prefetch((entry & ID_MASK) - 1, PAGE_BYTES);
+            let len_bytes = if is_whole { PAGE_BYTES } else { SEARCHED_BYTES };
+            self.memory.frames.prefetch((entry & ID_MASK) - 1, len_bytes);
         }
     }
 

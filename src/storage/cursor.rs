@@ -397,7 +397,7 @@ impl Path {
         };
         if let Some(slot) = next {
             let page = pages.page(branch.at, guard)?;
-            pages.prefetch(Node::of(&page).child(slot));
+            pages.prefetch(Node::of(&page).child(slot), true);
         }
         Ok(())
     }

@@ -31,14 +31,16 @@ pub struct Draft {
     retired: Vec<PageRef>,
     /// Memory for the path of a change, kept between changes.
     pub(super) path: Vec<Step>,
+    /// Memory for the value of a change, kept likewise.
+    pub(super) value: Vec<u8>,
     /// Where the transaction last put into the last leaf of a tree.
     pub(super) edge: Option<Edge>,
 }
 
 impl Draft {
     pub fn new(pager: Arc<Pager>, cache: CacheWriter, space: Freemap) -> Draft {
-        let (fresh, retired, path) = (Vec::new(), Vec::new(), Vec::new());
-        Draft { pager, cache, space, txn: 0, fresh, retired, path, edge: None }
+        let (fresh, retired, path, value) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        Draft { pager, cache, space, txn: 0, fresh, retired, path, value, edge: None }
     }
 
     /// Starts the transaction after `committed`.
@@ -183,8 +185,8 @@ impl Pages for Draft {
         if self.is_fresh(at) { Ok(self.cache.private(at)) } else { self.pager.page(at, guard) }
     }
 
-    fn prefetch(&self, at: PageRef) {
-        self.pager.prefetch(at);
+    fn prefetch(&self, at: PageRef, is_whole: bool) {
+        self.pager.prefetch(at, is_whole);
     }
 
     fn damaged(&self, at: PageRef, expected: String, found: String) -> StorageError {

@@ -36,6 +36,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use self::batch::Batch;
+use self::change::ChangeBuffer;
 pub use self::change::ChangeKind;
 pub use self::changes::{Change, Changes};
 pub use self::history::Retention;
@@ -49,6 +50,7 @@ use super::compact::{CompactProgress, STEP_PAGES};
 use super::disk::Disk;
 use super::error::StorageError;
 use super::store::{Store, StoreOptions, StoreStats};
+use super::txn::PREFETCH_KEYS;
 use crate::types::{Command, LogId, Outcome};
 
 /// The file of the store.
@@ -71,10 +73,6 @@ pub const TREE_NAMES: [(TreeId, &str); 5] = [
 ];
 
 const MEMBERSHIP: &[u8] = b"membership";
-
-/// How many entries before its turn the leaf of an entry's key is fetched: applying waits for memory
-/// more than for anything else, and a batch knows its keys.
-const PREFETCH_AHEAD: usize = 3;
 
 /// A committed entry, as the state machine sees it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -154,19 +152,21 @@ impl Kv {
     pub fn apply(&mut self, entries: Vec<Entry>) -> Result<Vec<Outcome>, StorageError> {
         let txn = self.store.begin();
         let facts = KvFacts::decode(txn.facts());
-        let mut batch = Batch { txn, facts, retention: self.retention };
+        let mut batch =
+            Batch { txn, facts, retention: self.retention, change: ChangeBuffer::new() };
         let mut outcomes = Vec::with_capacity(entries.len());
         let mut entries = entries.into_iter();
-        while let Some(entry) = entries.next() {
-            if let Some(ahead) = entries.as_slice().get(PREFETCH_AHEAD) {
-                batch.prefetch(ahead)?;
+        while !entries.as_slice().is_empty() {
+            // Applying waits for memory more than for anything else, and a batch knows its keys.
+            batch.prefetch(entries.as_slice())?;
+            for entry in entries.by_ref().take(PREFETCH_KEYS) {
+                if batch.facts.applied.is_some_and(|last| entry.id.index <= last.index) {
+                    outcomes.push(Outcome::None);
+                    continue;
+                }
+                batch.facts.applied = Some(entry.id);
+                outcomes.push(batch.apply_entry(entry)?);
             }
-            if batch.facts.applied.is_some_and(|last| entry.id.index <= last.index) {
-                outcomes.push(Outcome::None);
-                continue;
-            }
-            batch.facts.applied = Some(entry.id);
-            outcomes.push(batch.apply_entry(entry)?);
         }
         let Batch { mut txn, facts, .. } = batch;
         txn.set_facts(facts.encode());

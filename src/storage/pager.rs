@@ -25,8 +25,9 @@ pub trait Pages {
     /// The page that `at` refers to.
     fn page<'g>(&'g self, at: PageRef, guard: &'g Guard) -> Result<PageView<'g>, StorageError>;
 
-    /// Has the page fetched into the processor's cache, if it is in memory.
-    fn prefetch(&self, at: PageRef);
+    /// Has a page fetched into the processor's cache, if it is in memory: the whole, or what a search
+    /// reads first.
+    fn prefetch(&self, at: PageRef, is_whole: bool);
 
     /// An error about the page at `at`.
     fn damaged(&self, at: PageRef, expected: String, found: String) -> StorageError;
@@ -116,8 +117,8 @@ impl<P: Pages> Pages for &P {
         (**self).page(at, guard)
     }
 
-    fn prefetch(&self, at: PageRef) {
-        (**self).prefetch(at);
+    fn prefetch(&self, at: PageRef, is_whole: bool) {
+        (**self).prefetch(at, is_whole);
     }
 
     fn damaged(&self, at: PageRef, expected: String, found: String) -> StorageError {
@@ -233,8 +234,8 @@ impl Pages for Pager {
         Ok(page)
     }
 
-    fn prefetch(&self, at: PageRef) {
-        self.cache.prefetch(at);
+    fn prefetch(&self, at: PageRef, is_whole: bool) {
+        self.cache.prefetch(at, is_whole);
     }
 
     fn damaged(&self, at: PageRef, expected: String, found: String) -> StorageError {

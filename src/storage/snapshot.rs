@@ -138,8 +138,8 @@ impl Pages for Snapshot {
         self.pager.page(at, guard)
     }
 
-    fn prefetch(&self, at: PageRef) {
-        self.pager.prefetch(at);
+    fn prefetch(&self, at: PageRef, is_whole: bool) {
+        self.pager.prefetch(at, is_whole);
     }
 
     fn damaged(&self, at: PageRef, expected: String, found: String) -> StorageError {

@@ -9,9 +9,11 @@ use std::ops::Bound;
 use bytes::Bytes;
 
 use crate::storage::btree;
+pub use crate::storage::btree::{PREFETCH_KEYS, Present};
 use crate::storage::cursor::{Bounds, Range};
 use crate::storage::draft::Draft;
 use crate::storage::error::StorageError;
+use crate::storage::node::MAX_VALUE_HEAD_BYTES;
 use crate::storage::page::TxnId;
 use crate::storage::pager::StoredValue;
 use crate::storage::root::{Facts, Root, Tree, TreeId};
@@ -82,9 +84,9 @@ impl<'a> WriteTxn<'a> {
         self.root.facts = facts;
     }
 
-    /// Has the processor fetch what a change of this key will need, while other work is done.
-    pub fn prefetch(&self, tree: TreeId, key: &[u8]) -> Result<(), StorageError> {
-        btree::prefetch(&self.store.draft, self.tree(tree)?, key)
+    /// Has the processor fetch what changes of these keys, at most [`PREFETCH_KEYS`], will need.
+    pub fn prefetch(&self, tree: TreeId, keys: &[&[u8]]) -> Result<(), StorageError> {
+        btree::prefetch(&self.store.draft, self.tree(tree)?, keys)
     }
 
     /// Sets a key; says whether it was there.
@@ -102,7 +104,27 @@ impl<'a> WriteTxn<'a> {
         body: &[u8],
     ) -> Result<bool, StorageError> {
         btree::check_size(key, head, body)?;
-        self.change(tree, |draft, tree| btree::put(draft, tree, key, head, body))
+        let set = |_: Option<Present<'_>>, out: &mut Vec<u8>| {
+            out.extend_from_slice(head);
+            Ok(true)
+        };
+        let is_new =
+            self.change(tree, |draft, tree| btree::replace(draft, tree, key, body, set))?;
+        Ok(is_new == Some(false))
+    }
+
+    /// Sets a key to what `decide` appends to the vector, at most 255 bytes, followed by `body`, or leaves it alone: `decide`
+    /// sees what the key has, and says whether to set it. Faster than a get and a put.
+    pub fn replace(
+        &mut self,
+        tree: TreeId,
+        key: &[u8],
+        body: &[u8],
+        decide: impl FnOnce(Option<Present<'_>>, &mut Vec<u8>) -> Result<bool, StorageError>,
+    ) -> Result<(), StorageError> {
+        btree::check_size(key, &[0; MAX_VALUE_HEAD_BYTES], body)?;
+        self.change(tree, |draft, tree| btree::replace(draft, tree, key, body, decide))?;
+        Ok(())
     }
 
     /// Removes a key; says whether it was there.

@@ -12,13 +12,13 @@ use std::ops::{Bound, ControlFlow};
 
 use bytes::Bytes;
 
-use super::change::{ChangeId, ChangeKind, change_len};
+use super::change::{ChangeBuffer, ChangeId, ChangeKind, Value, change_len};
 use super::history::{Deleted, Retention};
-use super::layout::{self, KvFacts, StoredRecord};
+use super::layout::{self, BadBytes, KvFacts, StoredRecord};
 use super::{Entry, KV, MEMBERSHIP, Payload, SYSTEM, bad, sessions};
 use crate::storage::cursor::Bounds;
 use crate::storage::error::StorageError;
-use crate::storage::txn::WriteTxn;
+use crate::storage::txn::{PREFETCH_KEYS, Present, WriteTxn};
 use crate::types::{Command, Condition, Key, KeyRange, Operation, Outcome, Record};
 
 /// Keys that a delete of a range collects before it deletes them: a mebibyte of the longest.
@@ -28,18 +28,26 @@ pub(super) struct Batch<'a> {
     pub(super) txn: WriteTxn<'a>,
     pub(super) facts: KvFacts,
     pub(super) retention: Retention,
+    /// The change that goes to the log next.
+    pub(super) change: ChangeBuffer,
 }
 
 impl Batch<'_> {
-    /// Has the processor fetch what the entry will need.
-    pub(super) fn prefetch(&self, entry: &Entry) -> Result<(), StorageError> {
-        match &entry.payload {
-            Payload::Command(Command {
+    /// Has the processor fetch what the first of these entries will need.
+    pub(super) fn prefetch(&self, entries: &[Entry]) -> Result<(), StorageError> {
+        let mut keys = [&[][..]; PREFETCH_KEYS];
+        let mut count = 0;
+        for entry in entries.iter().take(PREFETCH_KEYS) {
+            if let Payload::Command(Command {
                 operation: Operation::Put { key, .. } | Operation::Delete { key, .. },
                 ..
-            }) => self.txn.prefetch(KV, key.as_bytes()),
-            _ => Ok(()),
+            }) = &entry.payload
+            {
+                keys[count] = key.as_bytes();
+                count += 1;
+            }
         }
+        self.txn.prefetch(KV, &keys[..count])
     }
 
     pub(super) fn apply_entry(&mut self, entry: Entry) -> Result<Outcome, StorageError> {
@@ -88,23 +96,41 @@ impl Batch<'_> {
         value: &Bytes,
         condition: Condition,
     ) -> Result<Outcome, StorageError> {
-        let stored = self.stored(key.as_bytes())?;
-        let present = stored.as_ref().filter(|stored| !stored.is_deleted).map(|it| &it.record);
-        let current = present.map(|record| record.mod_revision);
-        if !condition.holds(current) {
-            return Ok(Outcome::ConditionFailed { current, revision: self.facts.revision });
+        let Batch { txn, facts, change, .. } = self;
+        let mut outcome = Outcome::None;
+        txn.replace(KV, key.as_bytes(), value, |present, head| {
+            let stored = present.as_ref().map(lend).transpose()?;
+            let live = stored.as_ref().map(|(stored, _)| stored).filter(|it| !it.is_deleted);
+            let current = live.map(|live| live.record.mod_revision);
+            if !condition.holds(current) {
+                outcome = Outcome::ConditionFailed { current, revision: facts.revision };
+                return Ok(false);
+            }
+            let revision = facts.revision + 1;
+            let create_revision = live.map_or(revision, |live| live.record.create_revision);
+            let version = live.map_or(1, |live| live.record.version + 1);
+            let record = Record {
+                create_revision,
+                mod_revision: revision,
+                version,
+                expires_at_ms: None,
+                value: Bytes::new(),
+            };
+            let (bytes, len) = layout::encode_record_head(&record.into());
+            head.extend_from_slice(&bytes[..len]);
+            change.encode(
+                ChangeKind::Put,
+                key.as_bytes(),
+                stored.as_ref().map(|(stored, value)| (stored, value.clone())),
+            );
+            outcome = Outcome::Put { revision, create_revision, version };
+            Ok(true)
+        })?;
+        if let Outcome::Put { revision, .. } = outcome {
+            self.facts.revision = revision;
+            self.log(ChangeId { revision, ordinal: 0 })?;
         }
-        self.facts.revision += 1;
-        let revision = self.facts.revision;
-        let create_revision = present.map_or(revision, |record| record.create_revision);
-        let version = present.map_or(1, |record| record.version + 1);
-        let value = value.clone();
-        let record =
-            Record { create_revision, mod_revision: revision, version, expires_at_ms: None, value };
-        self.write(key.as_bytes(), &record.into())?;
-        let id = ChangeId { revision, ordinal: 0 };
-        self.log(id, ChangeKind::Put, key.as_bytes(), stored.as_ref())?;
-        Ok(Outcome::Put { revision, create_revision, version })
+        Ok(outcome)
     }
 
     fn delete(&mut self, key: &Key, condition: Condition) -> Result<Outcome, StorageError> {
@@ -182,14 +208,12 @@ impl Batch<'_> {
         key: &[u8],
         present: &StoredRecord,
     ) -> Result<(), StorageError> {
-        self.write(key, &StoredRecord::tombstone(id.revision, id.ordinal))?;
-        self.log(id, ChangeKind::Delete, key, Some(present))
-    }
-
-    fn write(&mut self, key: &[u8], stored: &StoredRecord) -> Result<(), StorageError> {
-        let (head, len) = layout::encode_record_head(stored);
-        self.txn.put_parts(KV, key, &head[..len], &stored.record.value)?;
-        Ok(())
+        let (head, len) =
+            layout::encode_record_head(&StoredRecord::tombstone(id.revision, id.ordinal));
+        self.txn.put(KV, key, &head[..len])?;
+        let value = Value::Far(present.record.value.clone());
+        self.change.encode(ChangeKind::Delete, key, Some((present, value)));
+        self.log(id)
     }
 
     /// Removes the tombstone that a delete left, if it is still there.
@@ -204,6 +228,18 @@ impl Batch<'_> {
             self.txn.delete(KV, key)?;
         }
         Ok(())
+    }
+}
+
+/// Decodes what a key has, and lends its value.
+fn lend<'a>(present: &'a Present<'_>) -> Result<(StoredRecord, Value<'a>), StorageError> {
+    let mut near = present.head();
+    let stored = layout::decode_record_head(&mut near).map_err(bad)?;
+    let far = present.body()?;
+    match (near.is_empty(), far.is_empty()) {
+        (_, true) => Ok((stored, Value::Near(near))),
+        (true, false) => Ok((stored, Value::Far(far))),
+        (false, false) => Err(bad(BadBytes("a record is cut in its value"))),
     }
 }
 

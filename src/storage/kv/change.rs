@@ -4,8 +4,6 @@
 //! but the value stays in the leaf, where walks along the index find it without reading values.
 //! Only a key too long for that lies with the value. The bytes are drawn in `layout`.
 
-use std::borrow::Cow;
-
 use bytes::{Buf, BufMut, Bytes};
 
 use super::layout::{self, BadBytes, MAX_RECORD_HEAD_BYTES, StoredRecord};
@@ -80,50 +78,70 @@ pub fn change_len(key: &[u8], stored_len: usize) -> u64 {
     (FIXED_BYTES + key.len() + stored_len) as u64
 }
 
-/// An encoded change, in the two parts that it is stored in.
-pub struct Encoded<'a> {
-    head: [u8; MAX_HEAD_BYTES],
-    head_len: usize,
-    body: Cow<'a, [u8]>,
+/// The value of a replaced record.
+#[derive(Clone)]
+pub enum Value<'a> {
+    /// In the leaf.
+    Near(&'a [u8]),
+    Far(Bytes),
 }
 
-impl Encoded<'_> {
+/// Where changes are encoded, in the two parts that they are stored in.
+pub struct ChangeBuffer {
+    head: [u8; MAX_HEAD_BYTES],
+    head_len: usize,
+    body: Vec<u8>,
+    /// A long value, which is not copied; then `body` is empty.
+    far: Bytes,
+}
+
+impl ChangeBuffer {
+    pub fn new() -> ChangeBuffer {
+        let (body, far) = (Vec::new(), Bytes::new());
+        ChangeBuffer { head: [0; MAX_HEAD_BYTES], head_len: 0, body, far }
+    }
+
+    /// Encodes a change over the one before. A far value is not copied unless its key is long.
+    pub fn encode(
+        &mut self,
+        kind: ChangeKind,
+        key: &[u8],
+        replaced: Option<(&StoredRecord, Value<'_>)>,
+    ) {
+        self.body.clear();
+        self.far = Bytes::new();
+        let mut out = &mut self.head[..];
+        out.put_u8(match (kind, &replaced) {
+            (ChangeKind::Put, None) => PUT_NEW,
+            (ChangeKind::Put, Some(_)) => PUT_OVER,
+            (ChangeKind::Delete, _) => DELETE,
+        });
+        out.put_u16_le(key.len() as u16);
+        if let Some((record, _)) = &replaced {
+            let (head, len) = layout::encode_record_head(record);
+            out.put_slice(&head[..len]);
+        }
+        if key.len() <= MAX_NEAR_KEY_BYTES {
+            out.put_slice(key);
+        } else {
+            self.body.extend_from_slice(key);
+        }
+        self.head_len = MAX_HEAD_BYTES - out.len();
+        match replaced {
+            None => {}
+            Some((_, Value::Near(value))) => self.body.extend_from_slice(value),
+            Some((_, Value::Far(value))) if self.body.is_empty() => self.far = value,
+            Some((_, Value::Far(value))) => self.body.extend_from_slice(&value),
+        }
+    }
+
     pub fn head(&self) -> &[u8] {
         &self.head[..self.head_len]
     }
 
     pub fn body(&self) -> &[u8] {
-        &self.body
+        if self.far.is_empty() { &self.body } else { &self.far }
     }
-}
-
-/// Encodes a change; a value is not copied unless its key is long.
-pub fn encode_change<'a>(
-    kind: ChangeKind,
-    key: &[u8],
-    replaced: Option<&'a StoredRecord>,
-) -> Encoded<'a> {
-    let mut head = [0; MAX_HEAD_BYTES];
-    let mut out = &mut head[..];
-    out.put_u8(match (kind, replaced) {
-        (ChangeKind::Put, None) => PUT_NEW,
-        (ChangeKind::Put, Some(_)) => PUT_OVER,
-        (ChangeKind::Delete, _) => DELETE,
-    });
-    out.put_u16_le(key.len() as u16);
-    let value = replaced.map_or(&[][..], |replaced| {
-        let (head, len) = layout::encode_record_head(replaced);
-        out.put_slice(&head[..len]);
-        &replaced.record.value
-    });
-    let body = if key.len() <= MAX_NEAR_KEY_BYTES {
-        out.put_slice(key);
-        Cow::Borrowed(value)
-    } else {
-        Cow::Owned([key, value].concat())
-    };
-    let head_len = MAX_HEAD_BYTES - out.len();
-    Encoded { head, head_len, body }
 }
 
 /// Decodes a whole change; key and value share what was read.
@@ -177,7 +195,7 @@ mod tests {
         fn changes_come_back_whole_or_cut_where_a_leaf_cuts_them(
             key in proptest::collection::vec(any::<u8>(), 1..400),
             value in proptest::collection::vec(any::<u8>(), 0..64),
-            (kind, ordinal, expires_at_ms) in any::<(u8, u32, Option<u64>)>(),
+            (kind, ordinal, expires_at_ms, is_far) in any::<(u8, u32, Option<u64>, bool)>(),
         ) {
             let record = Record {
                 create_revision: 7, mod_revision: 8, version: 9, expires_at_ms, value: value.into()
@@ -188,7 +206,13 @@ mod tests {
                 1 => (ChangeKind::Put, Some(replaced)),
                 _ => (ChangeKind::Delete, Some(replaced)),
             };
-            let encoded = encode_change(kind, &key, replaced.as_ref());
+            let mut encoded = ChangeBuffer::new();
+            encoded.encode(ChangeKind::Delete, b"another", None);
+            let lent = replaced.as_ref().map(|stored| {
+                let value = &stored.record.value;
+                (stored, if is_far { Value::Far(value.clone()) } else { Value::Near(value) })
+            });
+            encoded.encode(kind, &key, lent);
             let change = ChangeEntry { kind, key: Bytes::from(key.clone()), replaced: replaced.clone() };
             let whole = [encoded.head(), encoded.body()].concat();
             let stored_len = whole.len() - FIXED_BYTES - key.len();

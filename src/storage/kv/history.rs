@@ -29,7 +29,6 @@ use bytes::Bytes;
 
 use super::batch::Batch;
 use super::change::{self, ChangeEntry, ChangeId, ChangeKind};
-use super::layout::StoredRecord;
 use super::{CHANGES, bad};
 use crate::storage::cursor::{Bounds, Lent};
 use crate::storage::error::StorageError;
@@ -96,17 +95,11 @@ impl Batch<'_> {
         Ok(Kept { changes: self.txn.len(CHANGES)?, bytes: self.facts.change_bytes })
     }
 
-    /// Appends a change.
-    pub(super) fn log(
-        &mut self,
-        id: ChangeId,
-        kind: ChangeKind,
-        key: &[u8],
-        replaced: Option<&StoredRecord>,
-    ) -> Result<(), StorageError> {
-        let change = change::encode_change(kind, key, replaced);
-        self.facts.change_bytes += (change.head().len() + change.body().len()) as u64;
-        self.txn.put_parts(CHANGES, &id.encode(), change.head(), change.body())?;
+    /// Appends the change that was encoded.
+    pub(super) fn log(&mut self, id: ChangeId) -> Result<(), StorageError> {
+        let (head, body) = (self.change.head(), self.change.body());
+        self.facts.change_bytes += (head.len() + body.len()) as u64;
+        self.txn.put_parts(CHANGES, &id.encode(), head, body)?;
         Ok(())
     }
 

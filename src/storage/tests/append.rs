@@ -187,7 +187,8 @@ fn the_edge_is_known_after_two_appends_until_one_of_its_pages_is_given_up() {
     let (draft, mut tree) = (&mut store.draft, Tree::default());
     let mut unknown = 0;
     for nth in 0..20_000_u32 {
-        btree::put(draft, &mut tree, format!("{nth:09}").as_bytes(), &[], &[7; 100]).unwrap();
+        let key = format!("{nth:09}");
+        btree::replace(draft, &mut tree, key.as_bytes(), &[7; 100], |_, _| Ok(true)).unwrap();
         unknown += u32::from(draft.edge.is_none_or(|edge| tree.root != Some(edge.root)));
     }
     assert!(unknown < 2_000, "{unknown} of 20000 appends left no edge behind");
