@@ -80,7 +80,8 @@ pub fn read_head<T>(
 pub const PREFETCH_KEYS: usize = 16;
 
 /// Has the way to `keys` fetched into the processor's cache: for keys that are about to be changed. Goes down by
-/// levels, so that the waits for memory of all keys overlap.
+/// levels, so that the waits for memory of all keys overlap. Of the leaves it fetches what a search reads; what
+/// copies them after that fetches the rest as well as more of this would.
 pub fn prefetch(pages: &impl Pages, tree: Tree, keys: &[&[u8]]) -> Result<(), StorageError> {
     let guard = &pin();
     let Some(root) = tree.root else { return Ok(()) };
@@ -93,7 +94,7 @@ pub fn prefetch(pages: &impl Pages, tree: Tree, keys: &[&[u8]]) -> Result<(), St
             *at = node.child(node.child_slot(key));
         }
         level -= 1;
-        nodes.iter().take(keys.len()).for_each(|&at| pages.prefetch(at, level == 0));
+        nodes.iter().take(keys.len()).for_each(|&at| pages.prefetch(at, false));
     }
     Ok(())
 }

@@ -191,8 +191,11 @@ impl Store {
         self.superseded.push(superseded);
         // Before the pages retire, lest they wait for a root that nobody pinned.
         self.release_unpinned();
+        // Apart from what follows, so that the processor overlaps their waits for memory.
         for &page in &retired {
             self.dirty.remove(page, self.draft.cache.frame(page));
+        }
+        for &page in &retired {
             if self.draft.space.retire(page, txn) {
                 self.draft.cache.forget(page);
             }

@@ -120,7 +120,14 @@ impl CacheWriter {
         if at.span > 1 {
             self.cache.large.forget(at.number);
         } else if let Some(slot) = self.cache.table.get(at.number as usize) {
-            let entry = slot.swap(0, Ordering::AcqRel);
+            let mut entry = slot.load(Ordering::Relaxed);
+            if entry & DIRTY != 0 {
+                // Nobody else takes a dirty page's frame, and to swap would wait for all that was
+                // written before.
+                slot.store(0, Ordering::Release);
+            } else {
+                entry = slot.swap(0, Ordering::AcqRel);
+            }
             assert_eq!(entry & PRIVATE, 0, "page {} is not public", at.number);
             self.doomed.extend((entry & ID_MASK).checked_sub(1));
         }
