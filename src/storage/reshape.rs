@@ -101,15 +101,14 @@ fn change_under(
     let slot = node.child_slot(key);
     let (child, on_edge) = (node.child(slot), on_edge && slot + 1 == node.count());
     drop(page);
-    let below = change_under(draft, child, level - 1, key, new, on_edge, guard)?;
     if level == 1
         && !on_edge
-        && let [(_, right)] = below.pieces.rest[..]
-        && let Some(left) = below.pieces.first
-        && let Some(pieces) = spread(draft, at, slot, [left, right], guard)?
+        && let Some(payload) = new
+        && let Some(change) = spread(draft, at, slot, &Cell { key, payload }, guard)?
     {
-        return Ok(Change { pieces, ..below });
+        return Ok(change);
     }
+    let below = change_under(draft, child, level - 1, key, new, on_edge, guard)?;
     let mut pieces = adopt(draft, at, slot, below.pieces, on_edge, guard)?;
     if let (Some(at), true) = (pieces.only(), below.shrunk) {
         pieces = relieve(draft, at, slot, guard)?;
@@ -171,41 +170,62 @@ pub fn adopt(
     splice(draft, at, slot + 1..slot + 1, &children(&pieces.rest), on_edge, guard)
 }
 
-/// Lays the two halves of the leaf at `slot`, which was cut, and a sibling with room into two leaves
-/// instead of three; nothing when no sibling has the room. Random inserts then leave leaves four fifths
+/// Puts `cell` into the leaf at `slot` of the branch at `at`, which has no room for it, by laying that leaf and a sibling
+/// with room anew; does nothing when no sibling has the room. Random inserts then leave leaves four fifths
 /// full, where cutting alone leaves them two thirds full (a B*-tree: Knuth, vol. 3, section 6.2.4).
 fn spread(
     draft: &mut Draft,
     at: PageRef,
     slot: usize,
-    halves: [PageRef; 2],
+    cell: &Cell<'_>,
     guard: &Guard,
-) -> Result<Option<Pieces>, StorageError> {
-    let used = |draft: &Draft, leaf| -> Result<usize, StorageError> {
-        Ok(Node::of(&draft.child(leaf, 0, guard)?).used_bytes())
-    };
+) -> Result<Option<Change>, StorageError> {
     let parent = draft.page(at, guard)?;
     let node = Node::of(&parent);
-    let left = slot.checked_sub(1);
-    let right = Some(slot + 1).filter(|&right| right < node.count());
-    let mut sibling: Option<(usize, usize, PageRef)> = None;
-    for at in left.into_iter().chain(right) {
-        let present = (used(draft, node.child(at))?, at, node.child(at));
-        sibling = Some(sibling.map_or(present, |other| other.min(present)));
-    }
-    drop(parent);
-    let Some((sibling_bytes, sibling_slot, sibling)) = sibling else { return Ok(None) };
-    if sibling_bytes + used(draft, halves[0])? + used(draft, halves[1])? > 2 * SPREAD_BYTES {
+    let leaf_at = node.child(slot);
+    let page = draft.child(leaf_at, 0, guard)?;
+    let leaf = Node::of(&page);
+    let found = leaf.search(cell.key);
+    let (gone_bytes, value) = match found {
+        Ok(slot) => (leaf.cell_size(slot), value_page(leaf.payload(slot))),
+        Err(_) => (0, None),
+    };
+    let bytes = leaf.used_bytes() - gone_bytes + cell.size(leaf.prefix_len());
+    if leaf_at.span > 1 || bytes <= PAGE_BYTES {
         return Ok(None);
     }
-    let leaves = match sibling_slot < slot {
-        true => [sibling, halves[0], halves[1]],
-        false => [halves[0], halves[1], sibling],
-    };
+    let left = slot.checked_sub(1);
+    let right = Some(slot + 1).filter(|&right| right < node.count());
+    let mut sibling: Option<(usize, usize)> = None;
+    for slot in left.into_iter().chain(right) {
+        let used = Node::of(&draft.child(node.child(slot), 0, guard)?).used_bytes();
+        sibling = Some(sibling.map_or((used, slot), |other| other.min((used, slot))));
+    }
+    let Some((sibling_bytes, sibling)) = sibling else { return Ok(None) };
+    if sibling_bytes + bytes + NODE_HEADER_BYTES > 2 * SPREAD_BYTES {
+        return Ok(None);
+    }
+    let left = slot.min(sibling);
+    let leaves = [node.child(left), node.child(left + 1)];
+    // Where the leaf's cells begin among those of both.
+    let before =
+        if sibling < slot { Node::of(&draft.child(leaves[0], 0, guard)?).count() } else { 0 };
+    drop((parent, page));
+    if let Some(value) = value {
+        draft.discard(value)?;
+    }
     let copies = Copies::of(draft, &leaves, 0, guard)?;
-    let pieces = build(draft, 0, &copies.cells(), false, guard)?;
+    let mut cells = copies.cells();
+    match found {
+        Ok(slot) => cells[before + slot] = *cell,
+        Err(slot) => cells.insert(before + slot, *cell),
+    }
+    let pieces = build(draft, 0, &cells, false, guard)?;
     leaves.into_iter().try_for_each(|leaf| draft.discard(leaf))?;
-    replace_pair(draft, at, slot.min(sibling_slot), pieces, guard).map(Some)
+    // One leaf may hold both under a longer prefix than they had, and then the branch has lost a child.
+    let shrunk = pieces.only().is_some();
+    let pieces = replace_pair(draft, at, left, pieces, guard)?;
+    Ok(Some(Change { pieces, was_present: found.is_ok(), shrunk }))
 }
 
 /// Lets the branch at `at` take `pieces` in place of its children at `left_slot` and right of it.
