@@ -2,6 +2,8 @@
 //!
 //! ```text
 //! put, get, scan …   kv.rs        what the store does, typed
+//! items, history     items.rs     all of a range, page by page
+//!                    past.rs      what became of a key
 //! status, join …     cluster.rs   what operators do
 //!      │
 //!   transport.rs     one operation: attempts, retries, redirects
@@ -29,14 +31,18 @@ use reqwest::redirect::Policy;
 mod call;
 mod cluster;
 mod error;
+mod items;
 mod kv;
+mod past;
 mod servers;
 mod transport;
 mod writers;
 
 pub use cluster::{Health, Join, Member, Members, Ready, Status};
 pub use error::{Applied, ClientError, Problem};
+pub use items::Items;
 pub use kv::{Deleted, DeletedRange, Item, Page, ReadOptions, Scan, Value, Written};
+pub use past::{History, Version, VersionKind};
 
 /// Longest reply that is read, by default. It holds a value of the greatest length a server can be set
 /// to (64 MiB) in base64, and pages of scans; a longer page is refused, and asked for in smaller ones.

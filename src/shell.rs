@@ -7,6 +7,7 @@
 //!            gave them                             │ bytes
 //!                       command.rs (by table.rs)   ▼ a Command
 //!                       run.rs                     asks the client, prints (print.rs, files.rs)
+//!                       past.rs                    history and diff, which take more than one question
 //! ```
 //!
 //! What the three share is all but the reading of words: a command does the same everywhere. They differ
@@ -29,6 +30,7 @@ mod command;
 mod editor;
 pub mod exit;
 mod files;
+mod past;
 mod print;
 mod run;
 mod table;

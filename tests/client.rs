@@ -71,7 +71,8 @@ async fn conditions_and_read_options_are_sent() {
     client.put(b"k", "2", Condition::ModRevision(written.revision)).await.unwrap();
     let refused = client.delete(b"k", Condition::ModRevision(written.revision)).await.unwrap_err();
     assert!(refused.is_code("condition_failed"), "{refused}");
-    let read = ReadOptions { stale: false, max_stale: Some(Duration::from_millis(500)) };
+    let read =
+        ReadOptions { max_stale: Some(Duration::from_millis(500)), ..ReadOptions::default() };
     client.get(b"k", read).await.unwrap();
     assert_eq!(server.seen().last().unwrap().target, "/kv?key=k&stale=true&max_stale=500ms");
 }

@@ -6,6 +6,7 @@
 //! whether the write was surely not applied ([`RequestError::applied`]).
 
 pub mod inside;
+mod view;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -14,9 +15,8 @@ use std::time::Duration;
 use actix::prelude::*;
 use serde::{Deserialize, Serialize};
 
-use crate::types::{
-    ClusterId, Key, KeyRange, NodeId, Operation, Outcome, Record, RequestId, Revision,
-};
+pub use self::view::{ChangeKind, History, NotKept, Scan, Version, View};
+use crate::types::{ClusterId, NodeId, Operation, Outcome, RequestId, Revision};
 
 /// Where requests from outside enter the node. Cheap to clone, usable from any thread.
 #[derive(Clone)]
@@ -127,22 +127,6 @@ pub struct ReadView {
     /// Only for stale reads: how long ago this node last heard from a leader.
     pub stale_for: Option<Duration>,
 }
-
-/// An immutable state of the store at one revision. Reading never waits for a writer.
-pub trait View: Send + Sync {
-    /// Revision of the last write this state holds.
-    fn revision(&self) -> Revision;
-
-    /// The record of `key`.
-    fn get(&self, key: &Key) -> Result<Option<Record>, RequestError>;
-
-    /// The records of a range in key order, backwards when `reverse`. With `keys_only` the records'
-    /// values are empty and large values are not read from disk.
-    fn scan(&self, range: &KeyRange, reverse: bool, keys_only: bool) -> Scan<'_>;
-}
-
-/// What [`View::scan`] walks; ends after the first error.
-pub type Scan<'a> = Box<dyn Iterator<Item = Result<(Key, Record), RequestError>> + 'a>;
 
 /// What a node does in its cluster.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]

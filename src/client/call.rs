@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use reqwest::header::{HeaderMap, HeaderName, LOCATION, RETRY_AFTER};
+use reqwest::header::{ETAG, HeaderMap, HeaderName, LOCATION, RETRY_AFTER};
 use reqwest::{Method, StatusCode};
 use serde::de::DeserializeOwned;
 
@@ -84,6 +84,14 @@ impl Reply {
         let Some(value) = self.headers.get(name) else { return Ok(None) };
         let number = value.to_str().ok().and_then(|text| text.parse().ok());
         number.map(Some).ok_or_else(|| self.bad(format!("its header {name}: {value:?}")))
+    }
+
+    /// The revision that the entity tag names.
+    pub fn etag(&self) -> Result<u64, ClientError> {
+        let tag = self.headers.get(ETAG).and_then(|tag| tag.to_str().ok());
+        let digits = tag.and_then(|tag| tag.strip_prefix('"')?.strip_suffix('"'));
+        let revision = digits.and_then(|digits| digits.parse().ok());
+        revision.ok_or_else(|| self.bad(format!("its entity tag: {tag:?}")))
     }
 
     pub fn bad(&self, what: String) -> ClientError {

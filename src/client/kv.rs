@@ -31,6 +31,8 @@ pub struct ReadOptions {
     pub stale: bool,
     /// Refuse a server that has not heard from a leader for longer; implies `stale`.
     pub max_stale: Option<Duration>,
+    /// As it was right after this revision, if the servers keep it.
+    pub revision: Option<Revision>,
 }
 
 /// A value that was read.
@@ -125,18 +127,25 @@ impl TryFrom<WireItem> for Item {
     type Error = base64::DecodeError;
 
     fn try_from(wire: WireItem) -> Result<Item, base64::DecodeError> {
-        let bytes = |text: Option<String>, base64: Option<String>| match (text, base64) {
-            (Some(text), _) => Ok(Some(Bytes::from(text))),
-            (None, Some(base64)) => STANDARD.decode(base64).map(|bytes| Some(Bytes::from(bytes))),
-            (None, None) => Ok(None),
-        };
         Ok(Item {
-            key: bytes(wire.key, wire.key_base64)?.unwrap_or_default(),
-            value: bytes(wire.value, wire.value_base64)?,
+            key: either(wire.key, wire.key_base64)?.unwrap_or_default(),
+            value: either(wire.value, wire.value_base64)?,
             create_revision: wire.create_revision,
             mod_revision: wire.mod_revision,
             version: wire.version,
         })
+    }
+}
+
+/// Bytes that came as text or in base64.
+pub(super) fn either(
+    text: Option<String>,
+    base64: Option<String>,
+) -> Result<Option<Bytes>, base64::DecodeError> {
+    match (text, base64) {
+        (Some(text), _) => Ok(Some(Bytes::from(text))),
+        (None, Some(base64)) => STANDARD.decode(base64).map(|bytes| Some(Bytes::from(bytes))),
+        (None, None) => Ok(None),
     }
 }
 
@@ -158,9 +167,8 @@ impl Client {
         let Some(reply) = present(self.call(&Call::get(of_key(key).and_read(read))).await)? else {
             return Ok(None);
         };
-        let revision = reply.number("x-conure-revision")?;
         Ok(Some(Value {
-            mod_revision: revision.ok_or_else(|| reply.bad("no X-Conure-Revision".to_owned()))?,
+            mod_revision: reply.etag()?,
             stale_ms: reply.number("x-conure-stale-ms")?,
             bytes: reply.body,
         }))
@@ -244,28 +252,32 @@ fn present(answer: Result<Reply, ClientError>) -> Result<Option<Reply>, ClientEr
 }
 
 /// `/kv?…` in the making.
-struct Target(String);
+pub(super) struct Target(String);
 
 impl Target {
     fn new() -> Target {
         Target("/kv".to_owned())
     }
 
-    fn and(mut self, name: &str, value: &[u8]) -> Target {
+    pub(super) fn and(mut self, name: &str, value: &[u8]) -> Target {
         let separator = if self.0.contains('?') { '&' } else { '?' };
         self.0.extend([separator.to_string().as_str(), name, "="]);
         self.0.extend(percent_encode(value, ENCODED));
         self
     }
 
-    fn and_read(self, read: ReadOptions) -> Target {
-        match (read.max_stale, read.stale) {
+    pub(super) fn and_read(self, read: ReadOptions) -> Target {
+        let target = match (read.max_stale, read.stale) {
             (Some(most), _) => {
                 let most = format!("{}ms", most.as_millis());
                 self.and("stale", b"true").and("max_stale", most.as_bytes())
             }
             (None, true) => self.and("stale", b"true"),
             (None, false) => self,
+        };
+        match read.revision {
+            Some(revision) => target.and("revision", revision.to_string().as_bytes()),
+            None => target,
         }
     }
 }
@@ -276,6 +288,6 @@ impl From<Target> for String {
     }
 }
 
-fn of_key(key: &[u8]) -> Target {
+pub(super) fn of_key(key: &[u8]) -> Target {
     Target::new().and("key", key)
 }

@@ -34,6 +34,7 @@ pub enum Code {
     KeyTooLong,
     BadParameter,
     BadBody,
+    RevisionInFuture,
     KeyNotFound,
     UnknownNode,
     NotFound,
@@ -65,6 +66,9 @@ impl Code {
             Code::KeyTooLong => (400, "key_too_long", "The key is too long"),
             Code::BadParameter => (400, "bad_parameter", "A parameter or header is not valid"),
             Code::BadBody => (400, "bad_body", "The body is not valid"),
+            Code::RevisionInFuture => {
+                (400, "revision_in_future", "The store has not come to this revision")
+            }
             Code::KeyNotFound => (404, "key_not_found", "The key does not exist"),
             Code::UnknownNode => (404, "unknown_node", "The cluster has no such member"),
             Code::NotFound => (404, "not_found", "There is no such resource"),
@@ -148,6 +152,12 @@ impl Problem {
     /// Adds a member to the document.
     pub fn with(mut self, name: &str, value: impl Into<Value>) -> Problem {
         self.members.insert(name.to_owned(), value.into());
+        self
+    }
+
+    /// Says what can be done about it.
+    pub fn hint(mut self, what: &str) -> Problem {
+        self.detail = format!("{}; {what}", self.detail);
         self
     }
 

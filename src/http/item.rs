@@ -8,6 +8,7 @@ use base64::engine::general_purpose::STANDARD;
 use serde::Serialize;
 use serde::ser::{SerializeMap, Serializer};
 
+use crate::actors::messages::Version;
 use crate::types::{Key, Record};
 
 /// Longest JSON spelling of one byte: `\u001f`. Base64 stays below.
@@ -51,6 +52,31 @@ impl Serialize for Item<'_> {
         map.serialize_entry("mod_revision", &self.record.mod_revision)?;
         map.serialize_entry("create_revision", &self.record.create_revision)?;
         map.serialize_entry("version", &self.record.version)?;
+        map.end()
+    }
+}
+
+/// What a revision made of a key, to be written as JSON.
+pub struct VersionItem<'a>(pub &'a Version);
+
+impl VersionItem<'_> {
+    /// An upper bound of its length as JSON.
+    pub fn max_json_bytes(&self) -> usize {
+        max_json_bytes(self.0.record.as_ref().map_or(0, |record| record.value.len()))
+    }
+}
+
+impl Serialize for VersionItem<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let Version { revision, kind, record } = self.0;
+        let mut map = serializer.serialize_map(None)?;
+        map.serialize_entry("kind", kind.name())?;
+        map.serialize_entry("revision", revision)?;
+        if let Some(record) = record {
+            bytes_entry(&mut map, ["value", "value_base64"], &record.value)?;
+            map.serialize_entry("create_revision", &record.create_revision)?;
+            map.serialize_entry("version", &record.version)?;
+        }
         map.end()
     }
 }

@@ -16,16 +16,22 @@ use super::headers::{self, DELETED};
 use super::item::Item;
 use super::reply::Reply;
 use super::target::{self, Params};
-use super::{State, node};
+use super::{State, node, past};
 use crate::actors::messages::RequestError;
 use crate::types::{Key, Operation, Outcome, RequestId, Revision};
 
 /// `GET`: the value, or its record as JSON.
 pub async fn get(request: &HttpRequest, in_path: Option<&str>, state: &State) -> Answer {
-    let (key, params) = parse(request, in_path, &["stale", "max_stale", "redirect"])?;
+    let allowed = ["stale", "max_stale", "redirect", "revision", "history", "limit"];
+    let (key, params) = parse(request, in_path, &allowed)?;
+    if params.flag("history")? {
+        return past::history(&key, &params, request, state).await;
+    }
+    if params.has("limit") {
+        return Err(Problem::parameter("limit", "goes with history=true, or with a range"));
+    }
     let condition = headers::if_match(request.headers())?;
-    let question = node::question(&params, state)?;
-    let (view, _permit) = node::read(question, request, state).await?;
+    let (view, _permit) = past::read(&params, request, state).await?;
     let revision = view.view.revision();
     let record = view.view.get(&key).map_err(|error| Problem::from_node(error, request))?;
     let current = record.as_ref().map(|record| record.mod_revision);

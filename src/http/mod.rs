@@ -10,6 +10,7 @@
 //! |---|---|
 //! | `route`, `target`, `headers` | what a request asks for: the table of routes, keys and parameters from the raw target, conditions |
 //! | `kv`, `item` | one key; a record as JSON |
+//! | `past` | an earlier revision in place of the present one; the history of a key |
 //! | `scan`, `page`, `cursor`, `pins` | ranges: what is asked, the walk, the token between pages, the states kept for it |
 //! | `cluster`, `health` | membership, leadership, status; probes and metrics |
 //! | `node` | questions to the node, and what it means when there is no answer |
@@ -39,6 +40,7 @@ mod kv;
 mod node;
 mod options;
 mod page;
+mod past;
 mod pins;
 mod reply;
 mod route;

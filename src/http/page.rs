@@ -23,13 +23,13 @@ use crate::actors::messages::{RequestError, Scan, View};
 use crate::types::{Key, KeyRange};
 
 /// A page takes no further entry beyond this many bytes.
-const PAGE_BYTES: usize = 8 * 1024 * 1024;
+pub const PAGE_BYTES: usize = 8 * 1024 * 1024;
 
 /// Entries between two turns of the worker's other connections.
-const TURN_ENTRIES: usize = 64;
+pub const TURN_ENTRIES: usize = 64;
 
 /// An entry of this size ends the turn.
-const LARGE_BYTES: usize = 64 * 1024;
+pub const LARGE_BYTES: usize = 64 * 1024;
 
 /// A page: `{"items":[…]` and, with a delimiter, `,"common_prefixes":[…]`, without what follows.
 pub struct Page {
@@ -198,7 +198,7 @@ impl Writer {
     }
 }
 
-fn append(list: &mut Vec<u8>, entry: &impl Serialize) {
+pub fn append(list: &mut Vec<u8>, entry: &impl Serialize) {
     if list.last() != Some(&b'[') {
         list.push(b',');
     }
@@ -218,6 +218,7 @@ mod tests {
     use super::super::admission::Admission;
     use super::super::options::HttpOptions;
     use super::*;
+    use crate::actors::messages::{History, NotKept};
     use crate::metrics::Metrics;
     use crate::types::{Record, Revision};
 
@@ -240,6 +241,18 @@ mod tests {
                 Ok((key, record.clone()))
             });
             if reverse { Box::new(found.rev()) } else { Box::new(found) }
+        }
+
+        fn at(&self, _: Revision) -> Result<Arc<dyn View>, NotKept> {
+            Err(NotKept::Trimmed { oldest: 1 })
+        }
+
+        fn oldest_revision(&self) -> Revision {
+            1
+        }
+
+        fn history(&self, _: &Key) -> Result<Box<dyn History>, RequestError> {
+            Err(RequestError::NotReady { reason: "these keys have no history".into() })
         }
     }
 

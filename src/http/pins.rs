@@ -1,9 +1,9 @@
 //! Keeps the states that scans have begun to read, from one page to the next.
 //!
-//! A scan sees one revision throughout. The store keeps no history, so the state itself is pinned, here,
-//! on the node that answered the first page. States are kept by revision and not by scan: at one
-//! revision every node holds the same state, so scans share pins, and a cursor is at home wherever its
-//! revision is.
+//! A scan sees one revision throughout. The past is kept by changes, and a scan of a busy store can take longer
+//! than that; so the state itself is pinned, here, on the node that answered the first page, and its past
+//! cannot be trimmed meanwhile. States are kept by revision and not by scan: at one revision every node holds
+//! the same state, so scans share pins, and a cursor is at home wherever its revision is.
 //!
 //! A pin keeps the pages of an old state from being used again, so pins are few and short: the
 //! one idle longest makes room for a new one, and [`IDLE`] after its last use a pin is dropped by
@@ -21,7 +21,7 @@ use crate::metrics::Metrics;
 use crate::types::Revision;
 
 /// How long a state is kept for the next page.
-pub const IDLE: Duration = Duration::from_secs(60);
+const IDLE: Duration = Duration::from_secs(60);
 
 /// The pinned states of one server, shared by its workers.
 pub struct Pins {
@@ -111,7 +111,7 @@ fn lock(table: &Mutex<Table>) -> MutexGuard<'_, Table> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::actors::messages::{RequestError, Scan};
+    use crate::actors::messages::{History, NotKept, RequestError, Scan};
     use crate::types::{Key, KeyRange, Record};
 
     struct Empty(Revision);
@@ -127,6 +127,18 @@ mod tests {
 
         fn scan(&self, _: &KeyRange, _: bool, _: bool) -> Scan<'_> {
             Box::new(std::iter::empty())
+        }
+
+        fn at(&self, _: Revision) -> Result<Arc<dyn View>, NotKept> {
+            Err(NotKept::Trimmed { oldest: self.0 })
+        }
+
+        fn oldest_revision(&self) -> Revision {
+            self.0
+        }
+
+        fn history(&self, _: &Key) -> Result<Box<dyn History>, RequestError> {
+            Err(RequestError::NotReady { reason: "an empty state has no history".into() })
         }
     }
 

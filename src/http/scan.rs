@@ -1,10 +1,10 @@
 //! Ranges of keys: pages of `GET /kv?prefix=…` and the one write of `DELETE /kv?prefix=…`.
 //!
 //! This module reads the request and finds the state; [`super::page`] walks it. A scan sees one
-//! revision from its first page to its last: the cursor names it, and the state is pinned between the
-//! pages ([`super::pins`]). When no pin is left, a fresh state of the same revision does as well; if
-//! the store has moved on, the answer is 410, and the client starts anew or goes on from its last key
-//! with `start`, at the price of seeing a later state.
+//! revision from its first page to its last: the cursor names it. Any node has that revision while the past
+//! is kept so far back; beyond that the node that gave the cursor has it pinned for a while
+//! ([`super::pins`]). When neither does, the answer is 410, and the client starts anew or goes on from its
+//! last key with `start`, at the price of seeing a later state.
 
 use actix_web::HttpRequest;
 use actix_web::http::StatusCode;
@@ -19,8 +19,8 @@ use super::kv::delete_by;
 use super::page::{self, Page};
 use super::reply::Reply;
 use super::target::{self, Params};
-use super::{State, headers, node, pins};
-use crate::actors::messages::{Read, ReadView};
+use super::{State, headers, node, past};
+use crate::actors::messages::ReadView;
 use crate::types::{Condition, KeyRange, Operation, Revision};
 
 /// Items of a page when the request does not say.
@@ -51,23 +51,22 @@ pub fn is_asked(request: &HttpRequest) -> bool {
 /// `GET`: a page of a range, or its size.
 pub async fn get(request: &HttpRequest, state: &State) -> Answer {
     let allowed: Vec<&'static str> =
-        RANGE_NAMES.into_iter().chain(["stale", "max_stale", "redirect"]).collect();
+        RANGE_NAMES.into_iter().chain(["revision", "stale", "max_stale", "redirect"]).collect();
     let params = Params::parse(request.uri().query(), &allowed)?;
     let deadline = Instant::now() + state.options.request_timeout;
     if params.flag("count_only")? {
         return count(request, &params, state, deadline).await;
     }
     let limit = params.count("limit")?.unwrap_or(DEFAULT_LIMIT).min(state.options.max_scan_results);
-    let question = node::question(&params, state)?;
     let (view, plan, fingerprint, _permit) = match params.bytes("cursor") {
         None => {
             let plan = plan_of(&params)?;
-            let (view, permit) = node::read(question, request, state).await?;
+            let (view, permit) = past::read(&params, request, state).await?;
             (view, plan, fingerprint_of(&params), permit)
         }
         Some(token) => {
             let cursor = cursor_of(&token, &params)?;
-            let (view, permit) = state_of(&cursor, question, request, state).await?;
+            let (view, permit) = state_of(&cursor, &params, request, state).await?;
             (view, cursor.rest, cursor.fingerprint, permit)
         }
     };
@@ -106,8 +105,7 @@ async fn count(request: &HttpRequest, params: &Params, state: &State, deadline: 
         }
     }
     let plan = plan_of(params)?;
-    let question = node::question(params, state)?;
-    let (view, _permit) = node::read(question, request, state).await?;
+    let (view, _permit) = past::read(params, request, state).await?;
     let count = page::count(&*view.view, &plan.range, deadline).await;
     let count = count.map_err(|error| error.into_problem(request))?;
     let revision = view.view.revision();
@@ -175,6 +173,9 @@ fn cursor_of(token: &[u8], params: &Params) -> Result<Cursor, Problem> {
     let cursor = Cursor::decode(token).ok_or_else(|| {
         Problem::parameter("cursor", "is not a cursor this server gave; pass `next` on unchanged")
     })?;
+    if params.revision("revision")?.is_some_and(|revision| revision != cursor.revision) {
+        return Err(Problem::parameter("revision", "is not that of the cursor; leave it out"));
+    }
     let is_alone = !SCAN_NAMES.iter().any(|name| params.has(name));
     if is_alone || fingerprint_of(params) == cursor.fingerprint {
         return Ok(cursor);
@@ -183,28 +184,22 @@ fn cursor_of(token: &[u8], params: &Params) -> Result<Cursor, Problem> {
     Err(Problem::parameter("cursor", format!("belongs to a scan with other values of {names}")))
 }
 
-/// The state a cursor goes on in.
+/// The state a cursor goes on in: the one that was pinned for it, or the past of a newer one.
 async fn state_of(
     cursor: &Cursor,
-    question: Read,
+    params: &Params,
     request: &HttpRequest,
     state: &State,
 ) -> Result<(ReadView, Permit), Problem> {
+    let question = node::question(params, state)?;
     if let Some(view) = state.pins.find(cursor.revision) {
         return Ok((ReadView { view, stale_for: None }, state.admission.read()?));
     }
     let (fresh, permit) = node::read(question, request, state).await?;
-    let now = fresh.view.revision();
-    if now == cursor.revision {
-        return Ok((fresh, permit));
-    }
-    let detail = format!(
-        "the scan is at revision {} and this node keeps {now} only; a cursor lives {} s on the node \
-         that gave it. Start the scan anew, or go on from the last key with start=",
-        cursor.revision,
-        pins::IDLE.as_secs(),
-    );
-    Err(Problem::new(Code::RevisionTrimmed, detail)
-        .with("oldest_revision", now)
-        .with("revision", now))
+    let view = past::at(&*fresh.view, cursor.revision).map_err(|problem| {
+        problem.hint(
+            "start the scan anew, or go on from the last key with start=, at a later revision",
+        )
+    })?;
+    Ok((ReadView { view, ..fresh }, permit))
 }

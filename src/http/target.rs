@@ -13,16 +13,17 @@
 //! A gap: a raw `#` cannot be told here. The protocol parser drops it and all that follows, as
 //! a fragment, which no client is allowed to send; a key with `#` is written `%23`.
 
+use std::str::FromStr;
 use std::time::Duration;
 
 use bytes::Bytes;
 
 use super::error::{Code, Problem};
-use crate::types::{Key, MAX_KEY_BYTES};
+use crate::types::{Key, MAX_KEY_BYTES, Revision};
 
-/// Parameters of the contract that this release does not carry out. They are refused by name: a
-/// read of the past must not be answered with the present.
-const NOT_YET: [&str; 2] = ["revision", "ttl"];
+/// Parameters of the contract that this release does not carry out. They are refused by name: a key
+/// that is to expire must not be stored for good.
+const NOT_YET: [&str; 1] = ["ttl"];
 
 /// Decodes percent-encoding; a `%` without two hex digits is an error, found at the returned offset.
 fn decode(raw: &str) -> Result<Bytes, usize> {
@@ -122,13 +123,23 @@ impl Params {
 
     /// A number from 1 up.
     pub fn count(&self, name: &str) -> Result<Option<usize>, Problem> {
-        let Some(value) = self.bytes(name) else { return Ok(None) };
-        let digits =
-            std::str::from_utf8(&value).ok().filter(|v| v.bytes().all(|b| b.is_ascii_digit()));
-        match digits.and_then(|digits| digits.parse().ok()) {
-            Some(count) if count > 0 => Ok(Some(count)),
-            _ => Err(Problem::parameter(name, "takes a whole number from 1 up")),
+        match self.number(name) {
+            Ok(Some(0)) | Err(_) => Err(Problem::parameter(name, "takes a whole number from 1 up")),
+            Ok(count) => Ok(count),
         }
+    }
+
+    /// A revision of the store; 0 is that of the empty one.
+    pub fn revision(&self, name: &str) -> Result<Option<Revision>, Problem> {
+        self.number(name).map_err(|()| Problem::parameter(name, "takes a revision, such as 42"))
+    }
+
+    fn number<T: FromStr>(&self, name: &str) -> Result<Option<T>, ()> {
+        let Some(value) = self.bytes(name) else { return Ok(None) };
+        let digits = std::str::from_utf8(&value).ok();
+        // `parse` would take a sign.
+        let digits = digits.filter(|digits| digits.bytes().all(|byte| byte.is_ascii_digit()));
+        digits.and_then(|digits| digits.parse().ok()).map(Some).ok_or(())
     }
 
     /// A duration with its unit.

@@ -10,10 +10,10 @@ use bytes::Bytes;
 use super::table::{self, Spec};
 use super::words::{Word, escape};
 use crate::client::{Join, ReadOptions, Scan};
-use crate::types::Condition;
+use crate::types::{Condition, Revision};
 
-/// Keys that a scan lists unless told otherwise: a screen or two.
-const DEFAULT_SCAN_LIMIT: usize = 100;
+/// What a scan or a history lists unless told otherwise: a screen or two.
+const DEFAULT_LIMIT: usize = 100;
 
 /// What to do.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -39,6 +39,18 @@ pub enum Command {
     Scan {
         scan: Scan,
         limit: usize,
+    },
+    /// What became of a key, `limit` versions at most.
+    History {
+        key: Vec<u8>,
+        read: ReadOptions,
+        limit: usize,
+    },
+    /// What differs between two revisions.
+    Diff {
+        prefix: Vec<u8>,
+        from: Revision,
+        to: Revision,
     },
     Status,
     Members,
@@ -172,7 +184,7 @@ impl Given {
                 key: self.key()?,
             },
             "get" => Command::Get {
-                read: self.read(),
+                read: self.read()?,
                 show: match (self.flag("--meta"), self.value("--out")) {
                     (true, Some(_)) => {
                         return Err(self.bad("--meta and --out exclude each other".to_owned()));
@@ -196,6 +208,17 @@ impl Given {
                 (None, false) => Command::Delete { condition: self.condition()?, key: self.key()? },
             },
             "scan" => self.scan()?,
+            "history" => {
+                Command::History { read: self.read()?, limit: self.limit()?, key: self.key()? }
+            }
+            "diff" => {
+                let prefix = if self.arguments.len() == 3 { self.arguments.pop() } else { None };
+                Command::Diff {
+                    prefix: prefix.map(|word| word.bytes).unwrap_or_default(),
+                    to: self.revision()?,
+                    from: self.revision()?,
+                }
+            }
             "status" => Command::Status,
             "members" => Command::Members,
             "join" => {
@@ -222,10 +245,7 @@ impl Given {
     }
 
     fn scan(&mut self) -> Result<Command, UsageError> {
-        let limit = self.number("--limit")?.unwrap_or(DEFAULT_SCAN_LIMIT);
-        if limit == 0 {
-            return Err(self.bad("--limit begins at 1".to_owned()));
-        }
+        let limit = self.limit()?;
         let scan = Scan {
             prefix: self.arguments.pop().map(|word| word.bytes).unwrap_or_default().into(),
             start: self.value("--start").map(Bytes::from),
@@ -234,9 +254,22 @@ impl Given {
             reverse: self.flag("--reverse"),
             keys_only: self.flag("--keys-only"),
             cursor: None,
-            read: self.read(),
+            read: self.read()?,
         };
         Ok(Command::Scan { scan, limit })
+    }
+
+    fn limit(&self) -> Result<usize, UsageError> {
+        match self.number("--limit")?.unwrap_or(DEFAULT_LIMIT) {
+            0 => Err(self.bad("--limit begins at 1".to_owned())),
+            limit => Ok(limit),
+        }
+    }
+
+    /// The last argument that is left, as a revision.
+    fn revision(&mut self) -> Result<Revision, UsageError> {
+        let text = self.text()?;
+        text.parse().map_err(|_| self.bad(format!("{text:?} is no revision")))
     }
 
     /// The value of a put: the second argument or what `--file` names.
@@ -262,8 +295,9 @@ impl Given {
         }
     }
 
-    fn read(&self) -> ReadOptions {
-        ReadOptions { stale: self.flag("--stale"), max_stale: None }
+    fn read(&self) -> Result<ReadOptions, UsageError> {
+        let revision = self.number("--revision")?;
+        Ok(ReadOptions { stale: self.flag("--stale"), max_stale: None, revision })
     }
 
     /// The last argument that is left; `take` has counted them.
@@ -356,7 +390,7 @@ mod tests {
     #[test]
     fn a_scan_without_words_lists_a_screen_from_the_first_key() {
         let Ok(Command::Scan { scan, limit }) = read("scan") else { panic!() };
-        assert_eq!((scan, limit), (Scan::default(), DEFAULT_SCAN_LIMIT));
+        assert_eq!((scan, limit), (Scan::default(), DEFAULT_LIMIT));
     }
 
     #[test]
@@ -379,6 +413,9 @@ mod tests {
             ("delete", "a key is missing"),
             ("delete k --prefix p", "--prefix stands alone"),
             ("scan --limit 0", "--limit begins at 1"),
+            ("get k --revision -1", "--revision is \"-1\", no whole number"),
+            ("diff 1", "an argument is missing; usage: diff FROM TO"),
+            ("diff 1 x", "\"x\" is no revision"),
         ] {
             let said = read(line).unwrap_err();
             assert!(said.contains(why), "{line}: {said}");

@@ -186,7 +186,7 @@ mod tests {
         assert_eq!(offers("get k --m"), ["--meta"]);
         assert_eq!(
             offers("ls --start a --"),
-            ["--limit", "--keys-only", "--reverse", "--end", "--stale"]
+            ["--limit", "--keys-only", "--reverse", "--end", "--revision", "--stale"]
         );
         assert_eq!(offers("get k"), Vec::<String>::new());
         assert_eq!(offers("").len(), table::COMMANDS.len());

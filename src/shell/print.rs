@@ -7,7 +7,7 @@ use reedline::Color;
 
 use super::exit::Failure;
 use super::words::{escape, is_safe};
-use crate::client::{Item, Member, Members, Status};
+use crate::client::{Item, Member, Members, Status, Version, VersionKind};
 
 /// Most bytes of one value that `get` shows on a terminal, and `scan` in one line of it.
 const SHOWN_VALUE_BYTES: usize = 64 * 1024;
@@ -38,7 +38,25 @@ pub fn value(bytes: &[u8]) -> String {
 /// A line of a scan. What is not shown on a terminal is counted.
 pub fn item(item: &Item, terminal: bool) -> String {
     let mut line = escape(&item.key);
-    if let Some(value) = &item.value {
+    push_value(&mut line, item.value.as_deref(), terminal);
+    line
+}
+
+/// A line of a history.
+pub fn version(version: &Version, terminal: bool) -> String {
+    let kind = match &version.kind {
+        VersionKind::Put => "put",
+        VersionKind::Delete => "delete",
+        VersionKind::Other => "(unknown to this conuresh)",
+    };
+    let mut line = format!("{}\t{kind}", version.revision);
+    push_value(&mut line, version.value.as_deref(), terminal);
+    line
+}
+
+/// Ends a line with a value, if there is one.
+fn push_value(line: &mut String, value: Option<&[u8]>, terminal: bool) {
+    if let Some(value) = value {
         let shown = if terminal { cut(value, SHOWN_LINE_BYTES) } else { value };
         line.push('\t');
         line.push_str(&escape(shown));
@@ -47,7 +65,6 @@ pub fn item(item: &Item, terminal: bool) -> String {
         }
     }
     line.push('\n');
-    line
 }
 
 /// The first `most` bytes, less a character that would be cut in two.

@@ -24,10 +24,10 @@ pub enum Mode {
 
 /// A client, and where its answers go.
 pub struct Session {
-    client: Client,
+    pub(super) client: Client,
     mode: Mode,
     /// Whether the output is read by a person.
-    terminal: bool,
+    pub(super) terminal: bool,
 }
 
 impl Session {
@@ -44,7 +44,12 @@ impl Session {
     pub async fn run_until_ctrl_c(&mut self, command: Command) -> Result<(), Failure> {
         let writes = !matches!(
             command,
-            Command::Get { .. } | Command::Scan { .. } | Command::Status | Command::Members
+            Command::Get { .. }
+                | Command::Scan { .. }
+                | Command::History { .. }
+                | Command::Diff { .. }
+                | Command::Status
+                | Command::Members
         );
         tokio::select! {
             done = self.run(command) => done,
@@ -97,6 +102,8 @@ impl Session {
                 self.say(&format!("OK deleted {}", deleted.deleted))
             }
             Command::Scan { scan, limit } => self.scan(scan, limit).await,
+            Command::History { key, read, limit } => self.history(&key, read, limit).await,
+            Command::Diff { prefix, from, to } => self.diff(prefix.into(), from, to).await,
             Command::Status => {
                 let status = self.client.status().await?;
                 self.write(print::status(&status).as_bytes())
@@ -160,7 +167,7 @@ impl Session {
         self.write(format!("{text}\n").as_bytes())
     }
 
-    fn write(&self, bytes: &[u8]) -> Result<(), Failure> {
+    pub(super) fn write(&self, bytes: &[u8]) -> Result<(), Failure> {
         let mut out = io::stdout().lock();
         out.write_all(bytes).and_then(|()| out.flush()).map_err(Failure::Output)
     }

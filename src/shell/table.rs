@@ -32,6 +32,8 @@ const fn with(name: &'static str, value: &'static str, about: &'static str) -> O
 }
 
 const IF_REVISION: Opt = with("--if-revision", "N", "only if revision N wrote the key last");
+const REVISION: Opt = with("--revision", "N", "as it was right after revision N");
+const LIMIT: Opt = with("--limit", "N", "list at most N (100)");
 const STALE: Opt = flag("--stale", "from the server's own state, which may be behind");
 
 pub static COMMANDS: &[Spec] = &[
@@ -60,11 +62,17 @@ pub static COMMANDS: &[Spec] = &[
         about: "print the value of a key; into a pipe or file exactly its bytes",
         options: &[
             STALE,
+            REVISION,
             flag("--meta", "print revisions and size too"),
             with("--out", "FILE", "write the bytes to a file"),
         ],
         arguments: 1..=1,
-        examples: &["get greeting", "get greeting --meta", "get logo.png --out logo.png"],
+        examples: &[
+            "get greeting",
+            "get greeting --meta",
+            "get greeting --revision 7",
+            "get logo.png --out logo.png",
+        ],
     },
     Spec {
         name: "delete",
@@ -81,11 +89,12 @@ pub static COMMANDS: &[Spec] = &[
         usage: "scan [PREFIX]",
         about: "list keys and values in order, one a line with a tab between",
         options: &[
-            with("--limit", "N", "list at most N keys (100)"),
+            LIMIT,
             flag("--keys-only", "list no values"),
             flag("--reverse", "last key first"),
             with("--start", "KEY", "begin at this key"),
             with("--end", "KEY", "stop before this key"),
+            REVISION,
             STALE,
         ],
         arguments: 0..=1,
@@ -94,6 +103,24 @@ pub static COMMANDS: &[Spec] = &[
             "scan user/ --limit 10",
             "scan --start b --end d --keys-only --reverse",
         ],
+    },
+    Spec {
+        name: "history",
+        aliases: &[],
+        usage: "history KEY",
+        about: "list what became of a key, newest first: revision, put or delete, value",
+        options: &[LIMIT, REVISION, STALE],
+        arguments: 1..=1,
+        examples: &["history greeting", "history greeting --revision 40 --limit 3"],
+    },
+    Spec {
+        name: "diff",
+        aliases: &[],
+        usage: "diff FROM TO [PREFIX]",
+        about: "list what differs between two revisions: - what was, + what is",
+        options: &[],
+        arguments: 2..=3,
+        examples: &["diff 40 42", "diff 40 42 user/"],
     },
     Spec {
         name: "status",

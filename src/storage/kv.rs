@@ -16,7 +16,7 @@
 //!
 //! The past is kept for a while as *undo* entries, one for each key changed (`history`): what a change replaced is
 //! copied into the change, so that present values are stored once, and reads of the present find them as if
-//! there were no past. `past` reads it, `changes` lists it.
+//! there were no past. `past` reads it, `changes` lists it, `versions` tells it of one key.
 //!
 //! Left out: expiry (the record has its field).
 
@@ -29,6 +29,7 @@ mod past;
 mod sessions;
 #[cfg(test)]
 mod tests;
+mod versions;
 mod view;
 
 use std::sync::Arc;
@@ -43,6 +44,7 @@ pub use self::history::Retention;
 pub use self::layout::BadBytes;
 use self::layout::KvFacts;
 pub use self::past::PastError;
+pub use self::versions::{Version, Versions};
 pub use self::view::{KvReader, KvSnapshot, Records};
 use super::TreeId;
 use super::checkpoint::{Checkpoint, CheckpointDone};

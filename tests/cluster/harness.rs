@@ -242,6 +242,13 @@ pub fn conure_db() -> Command {
     command
 }
 
+/// `conuresh` against this node.
+pub fn conuresh(node: &Node, arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_conuresh"));
+    command.env_clear().args(["--server", &node.url()]).args(arguments).stdin(Stdio::null());
+    command
+}
+
 /// Runs a command that ends by itself; kills it when it does not.
 pub async fn run(mut command: Command) -> Output {
     let home = tempfile::tempdir().expect("a temporary directory");

@@ -14,6 +14,7 @@
 //! kills.rs        kill -9 under load
 //! real_input.rs   a text and this repository through REST and the shell, restarts and snapshots
 //! odd_bytes.rs    odd keys and values at their limits, through leader and follower
+//! past.rs         earlier revisions, told alike by all nodes
 //! strangers.rs    who talks to the raft port and should not
 //! lifecycle.rs    SIGTERM, restart, locks, settings
 //! membership.rs   removed, wiped, foreign nodes
@@ -36,5 +37,6 @@ mod lifecycle;
 mod membership;
 mod odd_bytes;
 mod original;
+mod past;
 mod real_input;
 mod strangers;

@@ -5,14 +5,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 use std::fs;
 use std::path::Path;
-use std::process::{Command, Stdio};
 use std::sync::Arc;
 
 use conuredb::types::Condition;
 use tokio::task::JoinSet;
 
 use crate::cluster::{CALM, Cluster, Stored, client};
-use crate::harness::{Node, run, until};
+use crate::harness::{Node, conuresh, run, until};
 
 /// A word list as many systems have one.
 const WORD_LIST: &str = "/usr/share/dict/words";
@@ -116,13 +115,6 @@ async fn is_all_there(node: &Node, input: &BTreeMap<Vec<u8>, Vec<u8>>) {
         assert!(records[key].value == *value, "{}: {key_text} came back changed", node.name);
         assert_eq!(records[key].version, 1, "{}: {key_text}", node.name);
     }
-}
-
-/// `conuresh` against this node.
-fn conuresh(node: &Node, arguments: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_conuresh"));
-    command.env_clear().args(["--server", &node.url()]).args(arguments).stdin(Stdio::null());
-    command
 }
 
 #[tokio::test]

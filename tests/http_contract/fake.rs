@@ -23,6 +23,8 @@ pub struct Fake {
     /// Answers every request that has an error to give, while it is set.
     pub fault: Mutex<Option<RequestError>>,
     pub status: Mutex<Status>,
+    /// The oldest revision that is kept.
+    pub oldest: Mutex<Revision>,
     /// Requests wait while it is shut.
     pub gate: watch::Sender<bool>,
     /// How many requests have arrived.
@@ -33,6 +35,8 @@ pub struct Fake {
 struct Store {
     revision: Revision,
     map: Arc<Map>,
+    /// What every revision up to the last was.
+    past: Vec<Arc<Map>>,
     sessions: HashMap<String, (u64, Outcome)>,
 }
 
@@ -77,6 +81,7 @@ impl Fake {
             joins: Mutex::default(),
             fault: Mutex::new(None),
             status: Mutex::new(status),
+            oldest: Mutex::new(0),
             gate: watch::channel(true).0,
             arrived: watch::channel(0).0,
         })
@@ -137,6 +142,7 @@ impl Store {
     fn carry_out(&mut self, operation: Operation) -> Outcome {
         let revision = self.revision;
         let next = revision + 1;
+        let before = self.map.clone();
         let current = |map: &Map, key: &Key| map.get(key.as_bytes()).map(|r| r.mod_revision);
         let outcome = match operation {
             Operation::Put { key, condition, .. } | Operation::Delete { key, condition }
@@ -167,20 +173,57 @@ impl Store {
             }
         };
         if let Outcome::Put { revision, .. } | Outcome::Deleted { revision, .. } = &outcome {
+            self.past.resize(*revision as usize, before);
             self.revision = *revision;
         }
         outcome
     }
 }
 
+#[derive(Clone)]
 struct Snapshot {
     revision: Revision,
+    oldest: Revision,
     map: Arc<Map>,
+    past: Vec<Arc<Map>>,
 }
 
 impl View for Snapshot {
     fn revision(&self) -> Revision {
         self.revision
+    }
+
+    fn at(&self, revision: Revision) -> Result<Arc<dyn View>, NotKept> {
+        if revision < self.oldest {
+            return Err(NotKept::Trimmed { oldest: self.oldest });
+        }
+        let mut state = self.clone();
+        if revision != self.revision {
+            let past = self.past.get(revision as usize);
+            state.map = past.ok_or(NotKept::Future { revision: self.revision })?.clone();
+            state.past.truncate(revision as usize);
+            state.revision = revision;
+        }
+        Ok(Arc::new(state))
+    }
+
+    fn oldest_revision(&self) -> Revision {
+        self.oldest
+    }
+
+    fn history(&self, key: &Key) -> Result<Box<dyn History>, RequestError> {
+        let states: Vec<&Arc<Map>> = self.past.iter().chain([&self.map]).collect();
+        let mut versions = Vec::new();
+        for (revision, pair) in states.windows(2).enumerate() {
+            let [before, after] = [pair[0], pair[1]].map(|map| map.get(key.as_bytes()));
+            let revision = revision as u64 + 1;
+            if revision <= self.oldest || before == after {
+                continue;
+            }
+            let kind = if after.is_some() { ChangeKind::Put } else { ChangeKind::Delete };
+            versions.push(Version { revision, kind, record: after.cloned() });
+        }
+        Ok(Box::new(Versions { left: versions, is_cut: self.oldest > 0 }))
     }
 
     fn get(&self, key: &Key) -> Result<Option<Record>, RequestError> {
@@ -198,6 +241,25 @@ impl View for Snapshot {
             Ok((Key::new(key.clone()).unwrap(), record))
         });
         if reverse { Box::new(found.rev()) } else { Box::new(found) }
+    }
+}
+
+struct Versions {
+    left: Vec<Version>,
+    is_cut: bool,
+}
+
+impl Iterator for Versions {
+    type Item = Result<Version, RequestError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        self.left.pop().map(Ok)
+    }
+}
+
+impl History for Versions {
+    fn is_cut(&self) -> bool {
+        self.is_cut
     }
 }
 
@@ -229,7 +291,12 @@ impl Handler<Read> for Node {
             fake.reads.lock().unwrap().push(read);
             fake.admit().await?;
             let store = fake.store();
-            let view = Snapshot { revision: store.revision, map: store.map.clone() };
+            let view = Snapshot {
+                revision: store.revision,
+                oldest: *fake.oldest.lock().unwrap(),
+                map: store.map.clone(),
+                past: store.past.clone(),
+            };
             let stale_for = match read.consistency {
                 Consistency::Linearizable => None,
                 Consistency::Stale { .. } => Some(Duration::from_millis(120)),

@@ -102,16 +102,18 @@ async fn pages_join_without_gap_or_repeat_at_one_revision() {
 }
 
 #[actix_web::test]
-async fn a_cursor_outlives_its_node_only_while_the_revision_is_there() {
+async fn a_cursor_goes_on_at_any_node_while_its_revision_is_kept() {
     let server = with_keys(HttpOptions::default(), &["a", "b", "c"]).await;
     let page = server.get("/kv?prefix=&limit=2").await.json();
     let target = format!("/kv?cursor={}", page["next"].as_str().unwrap());
-    // Another server over the same store has no pin; its state is of the same revision.
+    // Another server over the same store has no pin, but the past.
     let other = Server::over(server.fake.clone(), HttpOptions::default());
-    assert_eq!(keys(&other.get(&target).await), ["c"]);
     server.put("/kv/d", b"").await;
+    assert_eq!(keys(&other.get(&target).await), ["c"]);
+    *server.fake.oldest.lock().unwrap() = 4;
     let gone = other.get(&target).await.is_problem(410, "revision_trimmed");
     assert_eq!((&gone["oldest_revision"], &gone["retryable"]), (&json!(4), &json!(false)));
+    assert!(gone["detail"].as_str().unwrap().contains("start the scan anew"));
     assert_eq!(keys(&server.get(&target).await), ["c"], "the pin is still here");
 }
 
@@ -123,6 +125,7 @@ async fn the_pin_idle_longest_makes_room_for_another_scan() {
     server.put("/kv/c", b"").await;
     let second = server.get("/kv?prefix=&limit=1").await.json();
     server.put("/kv/d", b"").await;
+    *server.fake.oldest.lock().unwrap() = 4;
     let target = |page: &Value| format!("/kv?cursor={}", page["next"].as_str().unwrap());
     server.get(&target(&first)).await.is_problem(410, "revision_trimmed");
     assert_eq!(keys(&server.get(&target(&second)).await), ["b", "c"]);
@@ -240,7 +243,10 @@ async fn what_makes_no_sense_for_a_range_is_refused() {
         ("GET", "prefix=a&limit=x", "bad_parameter"),
         ("GET", "prefix=a&prefix=b", "bad_parameter"),
         ("GET", "key=a&prefix=b", "bad_parameter"),
-        ("GET", "prefix=a&revision=3", "bad_parameter"),
+        ("GET", "prefix=a&revision=x", "bad_parameter"),
+        ("GET", "prefix=a&revision=3", "revision_in_future"),
+        ("GET", "prefix=a&history=true", "bad_parameter"),
+        ("DELETE", "prefix=a&revision=3", "bad_parameter"),
         ("GET", "prefix=a&count_only=1&limit=3", "bad_parameter"),
         ("GET", "prefix=a&stale=maybe", "bad_parameter"),
         ("PUT", "prefix=a&value=b", "bad_parameter"),

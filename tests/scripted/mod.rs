@@ -253,7 +253,7 @@ fn one(keys: &mut Keys, revision: &mut u64, request: &Request, key: Vec<u8>) -> 
                 Answer::json(record(&key, Some(value), *revision))
             }
             Some((value, revision)) => {
-                Answer::ok(value.clone()).with("X-Conure-Revision", *revision)
+                Answer::ok(value.clone()).with("ETag", format!("\"{revision}\""))
             }
         },
     }

@@ -28,6 +28,16 @@ pub enum ChangeKind {
     Delete,
 }
 
+impl ChangeKind {
+    /// What clients call it.
+    pub fn name(self) -> &'static str {
+        match self {
+            ChangeKind::Put => "put",
+            ChangeKind::Delete => "delete",
+        }
+    }
+}
+
 /// Names a change: its revision, and which of that revision's it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct ChangeId {

@@ -9,7 +9,7 @@
 //! A chain is as long as the key was written often since `r`; all chains together, as many steps as
 //! there are changes kept. A tombstone in a chain says that there was no record; so does its end.
 
-use super::change::{self, ChangeId};
+use super::change::{self, ChangeId, ChangeKind};
 use super::layout::{self, BadBytes, StoredRecord};
 use super::view::{KvSnapshot, Records};
 use super::{CHANGES, KV, bad};
@@ -66,7 +66,7 @@ impl KvSnapshot {
         Ok(Records::new(self, range, revision, reverse, keys_only))
     }
 
-    fn check_past(&self, revision: Revision) -> Result<(), PastError> {
+    pub(super) fn check_past(&self, revision: Revision) -> Result<(), PastError> {
         match revision {
             past if past < self.facts.trimmed => {
                 Err(PastError::Trimmed { oldest: self.facts.trimmed })
@@ -98,20 +98,24 @@ impl KvSnapshot {
         while stored.record.mod_revision > revision {
             let id = ChangeId::of(&stored);
             place = Place::ReplacedBy(id);
-            match self.replaced(key, id)? {
-                Some(replaced) => stored = replaced,
-                None => return Ok(None),
+            match self.change_of(key, id)? {
+                (_, Some(replaced)) => stored = replaced,
+                (_, None) => return Ok(None),
             }
         }
         Ok(Some((place, stored)))
     }
 
-    /// What a change of `key` replaced, without its value.
-    fn replaced(&self, key: &[u8], id: ChangeId) -> Result<Option<StoredRecord>, StorageError> {
+    /// What a change of `key` was, and what it replaced, without its value.
+    pub(super) fn change_of(
+        &self,
+        key: &[u8],
+        id: ChangeId,
+    ) -> Result<(ChangeKind, Option<StoredRecord>), StorageError> {
         let found = self.snapshot.read_head(CHANGES, &id.encode(), |head| {
             let change = change::decode_change_head(head)?;
             match change.key.is_none_or(|its| its == key) {
-                true => Ok(change.replaced),
+                true => Ok((change.kind, change.replaced)),
                 false => Err(BadBytes("a record was not made by the change that it names")),
             }
         })?;

@@ -8,14 +8,14 @@ use proptest::prelude::*;
 use super::*;
 use crate::storage::TreeId;
 use crate::storage::kv::change::{ChangeEntry, decode_change};
-use crate::storage::kv::{CHANGES, Change, ChangeKind, KV, PastError};
+use crate::storage::kv::{CHANGES, Change, ChangeKind, KV, PastError, Version};
 
-type Version = BTreeMap<Vec<u8>, Record>;
+type State = BTreeMap<Vec<u8>, Record>;
 
 /// All states that the store had, and which changes it should still have.
 struct Model {
     /// By revision, from that of the empty store on.
-    past: Vec<Version>,
+    past: Vec<State>,
     kept: VecDeque<Change>,
     most_kept: u64,
     trimmed: Revision,
@@ -23,10 +23,10 @@ struct Model {
 
 impl Model {
     fn new(most_kept: u64) -> Model {
-        Model { past: vec![Version::new()], kept: VecDeque::new(), most_kept, trimmed: 0 }
+        Model { past: vec![State::new()], kept: VecDeque::new(), most_kept, trimmed: 0 }
     }
 
-    fn present(&self) -> &Version {
+    fn present(&self) -> &State {
         self.past.last().expect("there is always a state")
     }
 
@@ -115,8 +115,10 @@ impl Model {
     fn check_reads_at(&self, state: &KvSnapshot, revision: Revision) {
         let version = &self.past[revision as usize];
         for n in 0..24 {
-            let found = state.get_at(&Key::new(vec![n]).unwrap(), revision).unwrap();
+            let key = Key::new(vec![n]).unwrap();
+            let found = state.get_at(&key, revision).unwrap();
             assert_eq!(found.as_ref(), version.get(&vec![n]), "key {n} at {revision}");
+            self.check_versions(state, &key, revision);
         }
         let range =
             KeyRange { start: Bytes::from_static(b"\x05"), end: Some(Bytes::from_static(b"\x0b")) };
@@ -129,6 +131,29 @@ impl Model {
             })
             .collect();
         assert_eq!(keys_only, expected, "backwards at {revision}");
+    }
+
+    /// The kept changes of a key up to `revision`, and the record that the oldest of them replaced.
+    fn check_versions(&self, state: &KvSnapshot, key: &Key, revision: Revision) {
+        let mut walk = state.versions(key, revision).unwrap();
+        let found: Vec<Version> = walk.by_ref().map(|version| version.unwrap()).collect();
+        let is_of = |change: &&Change| change.key == *key && change.revision <= revision;
+        let changes = self.kept.iter().filter(is_of).filter(|it| it.revision > self.trimmed);
+        let mut expected: Vec<Version> = changes
+            .map(|it| Version { revision: it.revision, kind: it.kind, record: it.record.clone() })
+            .collect();
+        let before = self.past[self.trimmed as usize].get(key.as_bytes());
+        expected.splice(
+            0..0,
+            before.map(|record| Version {
+                revision: record.mod_revision,
+                kind: ChangeKind::Put,
+                record: Some(record.clone()),
+            }),
+        );
+        expected.reverse();
+        assert_eq!(found, expected, "of {key} up to {revision}");
+        assert_eq!(walk.is_cut(), self.trimmed > 0, "of {key} up to {revision}");
     }
 
     fn check_changes(&self, state: &KvSnapshot, from: Revision) {
@@ -167,7 +192,7 @@ impl Model {
     }
 }
 
-fn differences(before: &Version, after: &Version, revision: Revision) -> Vec<Change> {
+fn differences(before: &State, after: &State, revision: Revision) -> Vec<Change> {
     let key = |key: &Vec<u8>| Key::new(key.clone()).unwrap();
     let gone = before.iter().filter(|(key, _)| !after.contains_key(*key));
     let gone = gone.map(|(gone, record)| Change {
@@ -188,7 +213,7 @@ fn differences(before: &Version, after: &Version, revision: Revision) -> Vec<Cha
     gone.chain(put).collect()
 }
 
-fn listed(records: crate::storage::kv::Records) -> Version {
+fn listed(records: crate::storage::kv::Records) -> State {
     let pairs = records.map(|pair| pair.expect("no I/O fails"));
     pairs.map(|(key, record)| (key.as_bytes().to_vec(), record)).collect()
 }
