@@ -6,7 +6,7 @@ use std::process::{Command, Output};
 use serde_json::Value;
 
 /// The names that the form promises, and that it has beside them.
-const WORKS: [&str; 22] = [
+const WORKS: [&str; 25] = [
     "get_1t",
     "get_2t",
     "snapget_1t",
@@ -29,6 +29,9 @@ const WORKS: [&str; 22] = [
     "reopen_replay",
     "compact_ratio",
     "apply_p99_checkpoint",
+    "snapshot_pin",
+    "snapshot_stream",
+    "rss_peak",
 ];
 
 fn bench(arguments: &[&str]) -> Output {

@@ -25,6 +25,9 @@ pub enum Command {
     /// Opens an engine and prints how long that took: a part of `storage`
     #[command(hide = true)]
     TimedOpen(OpenArgs),
+    /// Uses an engine and prints its peak of memory over its cache: a part of `storage`
+    #[command(hide = true)]
+    Peak(EngineArgs),
 }
 
 #[derive(Args)]
@@ -78,14 +81,21 @@ pub enum KeyShape {
     Path,
 }
 
+/// One engine in one directory, for a process of the run.
 #[derive(Args)]
-pub struct FillArgs {
+pub struct EngineArgs {
     #[command(flatten)]
     pub data: DataArgs,
     #[arg(long)]
     pub engine: Kind,
     #[arg(long)]
     pub dir: PathBuf,
+}
+
+#[derive(Args)]
+pub struct FillArgs {
+    #[command(flatten)]
+    pub on: EngineArgs,
     /// Bytes of keys and values in durable commits after the load
     #[arg(long)]
     pub commit_bytes: u64,
@@ -94,11 +104,7 @@ pub struct FillArgs {
 #[derive(Args)]
 pub struct OpenArgs {
     #[command(flatten)]
-    pub data: DataArgs,
-    #[arg(long)]
-    pub engine: Kind,
-    #[arg(long)]
-    pub dir: PathBuf,
+    pub on: EngineArgs,
     /// Replay the log too, where the engine has one of its own
     #[arg(long)]
     pub replay: bool,

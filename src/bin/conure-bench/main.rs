@@ -8,7 +8,7 @@
 //! engines   what is measured, behind traits   storage   the works, and the rounds they run in
 //! results   figures, medians and ratios       table     for people      json   for programs
 //! stats     median, percentile                files     directory sizes and bytes written
-//! error     what ends a run
+//! memory    of a process                      error     what ends a run
 //! ```
 //!
 //! Exit status: 0 when all works were done, 1 when an engine failed or gave a wrong byte, 2 when wrongly used.
@@ -20,6 +20,7 @@ mod engines;
 mod error;
 mod files;
 mod json;
+mod memory;
 mod results;
 mod stats;
 mod storage;
@@ -37,6 +38,7 @@ fn main() -> ExitCode {
         Command::Storage(args) => storage::run(&args),
         Command::Fill(args) => storage::reopen::fill_until_killed(&args),
         Command::TimedOpen(args) => storage::reopen::print_open_ms(&args),
+        Command::Peak(args) => storage::peak::print_peak(&args),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

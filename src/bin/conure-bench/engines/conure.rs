@@ -1,6 +1,8 @@
 //! The project's engine: the tree of `conure.db` for loads and reads, the state machine with its log for
 //! batches. What is durable is so by the log; the tree follows at checkpoints.
 
+use std::hint::black_box;
+use std::io;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -8,19 +10,20 @@ use std::sync::{Arc, Mutex, PoisonError};
 use bytes::Bytes;
 use conuredb::codec;
 use conuredb::storage::TreeId;
+use conuredb::storage::backup::Export;
 use conuredb::storage::checkpoint::{Checkpoint, CheckpointDone};
 use conuredb::storage::compact::CompactProgress;
 use conuredb::storage::cursor::Bounds;
 use conuredb::storage::disk::{Disk, FileDisk};
 use conuredb::storage::error::StorageError;
-use conuredb::storage::kv::layout::{RECORD_HEAD_BYTES, encode_record_head};
+use conuredb::storage::kv::layout::{KvFacts, RECORD_HEAD_BYTES, encode_record_head};
 use conuredb::storage::kv::{Entry, FILE, Kv, KvReader, KvSnapshot, Payload};
 use conuredb::storage::snapshot::{Reader, Snapshot};
 use conuredb::storage::store::{Store, StoreOptions};
 use conuredb::types::{Command, Condition, Key, KeyRange, LogId, Operation, Record};
 
 use super::raft_log::RaftLog;
-use super::{Durability, Machine, Options, Order, Pair, Pinned, Seen, Tree, View};
+use super::{Beside, Durability, Machine, Options, Order, Pair, Pinned, Seen, Tree, View};
 use crate::error::Failure;
 
 /// The tree that is loaded and read, which in the state machine's file is that of the records.
@@ -90,6 +93,8 @@ fn make_records(disk: &Arc<dyn Disk>, options: Options) -> Result<(), Failure> {
         let (key, value) = pair?;
         txn.put_parts(TREE, &key, &head[..len], &value)?;
     }
+    // As if one command had written all of them, and its changes were trimmed since.
+    txn.set_facts(KvFacts { revision: 1, trimmed: 1, ..KvFacts::default() }.encode());
     txn.commit()?;
     checkpoint(&mut store)?;
     Ok(disk.remove(PLAIN_FILE)?)
@@ -153,6 +158,26 @@ impl View for Snapshot {
     }
 }
 
+/// The file of [`data_dir`] with all of the state.
+pub const STATE_FILE: &str = FILE;
+
+/// The state that a machine left, pinned.
+pub fn open_state(dir: &Path, options: Options) -> Result<KvSnapshot, Failure> {
+    Ok(Kv::open(disk(dir)?, store_options(options))?.reader().snapshot())
+}
+
+/// Sends a state as it goes to another node.
+pub fn stream(
+    state: &KvSnapshot,
+    to: &mut dyn FnMut(&[u8]) -> io::Result<()>,
+) -> Result<(), Failure> {
+    let mut export = Export::new(state.clone());
+    while let Some(piece) = export.next_piece()? {
+        to(&piece)?;
+    }
+    Ok(())
+}
+
 pub struct ConureMachine {
     writer: Mutex<Writer>,
     reader: KvReader,
@@ -212,7 +237,9 @@ impl Writer {
             log.append(self.applied + 1, encoded.into_iter().map(Bytes::from))?;
         }
         self.apply(commands)?;
-        Ok(self.applied - self.checkpointed >= self.checkpoint_entries)
+        // Who wants nothing durable says when there is to be a checkpoint.
+        let entries = self.applied - self.checkpointed;
+        Ok(self.log.is_some() && entries >= self.checkpoint_entries)
     }
 
     fn apply(&mut self, commands: Vec<Command>) -> Result<(), StorageError> {
@@ -295,14 +322,25 @@ impl Machine for ConureMachine {
     }
 
     /// The steps of one compaction, and the checkpoints that it asks for.
-    fn compact(self: Box<Self>) -> Result<(), Failure> {
+    fn compact(self: Box<Self>, beside: Beside<'_>) -> Result<(), Failure> {
         loop {
             match self.with_writer(|it| it.kv.compact_step())? {
                 CompactProgress::Stepped => {}
                 CompactProgress::NeedsCheckpoint => self.settle()?,
                 CompactProgress::Done => return Ok(()),
             }
+            beside(&*self)?;
         }
+    }
+
+    fn read_all(&self) -> Result<usize, Failure> {
+        let all = self.reader.snapshot().records(&KeyRange::default(), false, false);
+        let mut records = 0;
+        for record in all {
+            black_box(record?);
+            records += 1;
+        }
+        Ok(records)
     }
 
     fn pin(&self) -> Result<Box<dyn Pinned + '_>, Failure> {

@@ -5,7 +5,9 @@ use std::path::Path;
 use bytes::Bytes;
 use fjall::{Database, Keyspace, KeyspaceCreateOptions, PersistMode, Readable, Snapshot};
 
-use super::{Durability, Machine, Options, Order, Pair, Pinned, Seen, Tree, View};
+use super::{
+    Beside, Durability, Machine, Options, Order, Pair, Pinned, Seen, Tree, View, count_pairs,
+};
 use crate::error::Failure;
 
 pub struct Fjall {
@@ -102,8 +104,12 @@ impl Machine for Fjall {
         Ok(self.pairs.rotate_memtable_and_wait()?)
     }
 
-    fn compact(self: Box<Self>) -> Result<(), Failure> {
+    fn compact(self: Box<Self>, _: Beside<'_>) -> Result<(), Failure> {
         Ok(self.pairs.major_compact()?)
+    }
+
+    fn read_all(&self) -> Result<usize, Failure> {
+        count_pairs(&self.pin_view())
     }
 
     fn pin(&self) -> Result<Box<dyn Pinned + '_>, Failure> {

@@ -9,7 +9,7 @@ use lmdb::{
     Transaction, WriteFlags,
 };
 
-use super::{Durability, Machine, Order, Pair, Pinned, Seen, Tree, View};
+use super::{Beside, Durability, Machine, Order, Pair, Pinned, Seen, Tree, View, count_pairs};
 use crate::error::Failure;
 
 /// Address space for the file: more than any run needs, and nothing until it is used.
@@ -124,7 +124,7 @@ impl Machine for Lmdb {
     }
 
     /// What `mdb_copy -c` does: all pairs in order into a new file, which takes the place of the old one.
-    fn compact(self: Box<Self>) -> Result<(), Failure> {
+    fn compact(self: Box<Self>, _: Beside<'_>) -> Result<(), Failure> {
         let copy_dir = self.dir.join("copy");
         std::fs::create_dir(&copy_dir)?;
         let mut copy = Lmdb::open_tree(&copy_dir)?;
@@ -148,6 +148,10 @@ impl Machine for Lmdb {
         std::fs::rename(copy_dir.join("data.mdb"), dir.join("data.mdb"))?;
         std::fs::remove_file(dir.join("lock.mdb"))?;
         Ok(std::fs::remove_dir_all(&copy_dir)?)
+    }
+
+    fn read_all(&self) -> Result<usize, Failure> {
+        count_pairs(&self.pin_view()?)
     }
 
     fn pin(&self) -> Result<Box<dyn Pinned + '_>, Failure> {

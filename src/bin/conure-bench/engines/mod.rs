@@ -143,16 +143,35 @@ pub trait Tree: Send + Sync {
     fn get_fresh(&self, key: &[u8], seen: Seen<'_>) -> Result<(), Failure>;
 }
 
+/// Uses an engine that is busy otherwise.
+pub type Beside<'a> = &'a mut dyn FnMut(&dyn Machine) -> Result<(), Failure>;
+
 /// An engine that takes batches, each in one transaction.
 pub trait Machine: Send + Sync {
     fn commit(&self, batch: &[Pair]) -> Result<(), Failure>;
     fn delete(&self, keys: &[Bytes]) -> Result<(), Failure>;
     /// Makes durable, in the engine's own files, what was committed when it was called.
     fn settle(&self) -> Result<(), Failure>;
-    /// Gives back what space it can, and closes.
-    fn compact(self: Box<Self>) -> Result<(), Failure>;
+    /// Gives back what space it can, and closes. An engine that can be used meanwhile calls `beside` whenever it
+    /// pauses; one that compacts alone, or in one go, never does.
+    fn compact(self: Box<Self>, beside: Beside<'_>) -> Result<(), Failure>;
+    /// Reads all pairs; how many there are.
+    fn read_all(&self) -> Result<usize, Failure>;
     fn pin(&self) -> Result<Box<dyn Pinned + '_>, Failure>;
     fn get(&self, key: &[u8], seen: Seen<'_>) -> Result<(), Failure>;
+}
+
+pub use conure::{STATE_FILE, open_state, stream};
+
+/// Reads all pairs of a view; how many there are.
+#[cfg(feature = "bench-peers")]
+fn count_pairs(view: &dyn View) -> Result<usize, Failure> {
+    let mut pairs = 0;
+    view.scan(&[], usize::MAX, &mut |key, value| {
+        std::hint::black_box((key, value));
+        pairs += 1;
+    })?;
+    Ok(pairs)
 }
 
 /// The directory of the files that hold the data of an engine opened in `dir`. A log that serves Raft is

@@ -8,7 +8,9 @@ use redb::{
     WriteTransaction,
 };
 
-use super::{Durability, Machine, Options, Order, Pair, Pinned, Seen, Tree, View};
+use super::{
+    Beside, Durability, Machine, Options, Order, Pair, Pinned, Seen, Tree, View, count_pairs,
+};
 use crate::error::Failure;
 
 const TABLE: TableDefinition<'static, &'static [u8], &'static [u8]> = TableDefinition::new("kv");
@@ -112,9 +114,13 @@ impl Machine for Redb {
         Ok(self.begin(Promise::Immediate)?.commit()?)
     }
 
-    fn compact(mut self: Box<Self>) -> Result<(), Failure> {
+    fn compact(mut self: Box<Self>, _: Beside<'_>) -> Result<(), Failure> {
         while self.db.compact()? {}
         Ok(())
+    }
+
+    fn read_all(&self) -> Result<usize, Failure> {
+        count_pairs(&self.pin_view()?)
     }
 
     fn pin(&self) -> Result<Box<dyn Pinned + '_>, Failure> {

@@ -6,6 +6,7 @@
 use std::time::Instant;
 
 use super::round::{Database, Open, Round, failed};
+use super::warm::warm;
 use super::works::Work;
 use super::writes::{BATCH, finish};
 use crate::data::Data;
@@ -26,6 +27,7 @@ const MOST_COMMITS: usize = 1_000;
 pub fn run(round: &mut Round<'_>, databases: Vec<Database>) -> Result<Vec<Database>, BenchError> {
     let data = round.data;
     let mut machines = round.open_machines(databases, Durability::EachCommit, WORKS[0])?;
+    warm(&mut machines, data, WORKS[0])?;
     for work in WORKS.into_iter().filter(|work| round.works.contains(work)) {
         for turn in round.turns(work, machines.len()) {
             let open = &mut machines[turn];

@@ -39,6 +39,20 @@ impl Keeper {
         (0..count).map(|_| draw()).collect()
     }
 
+    /// The same, of keys that are there.
+    pub fn overwrite_live(&mut self, data: &Data, count: usize) -> Vec<Pair> {
+        let generation = self.next;
+        self.next += 1;
+        let mut draw = || loop {
+            let number = self.rng.below(self.generations.len());
+            if self.generations[number] != DELETED {
+                self.generations[number] = generation;
+                return data.pair(number, generation);
+            }
+        };
+        (0..count).map(|_| draw()).collect()
+    }
+
     /// Every second key, which the engine will not hold from now on.
     pub fn delete_half(&mut self, data: &Data) -> Vec<Bytes> {
         let delete = |(number, generation): (usize, &mut u32)| {
@@ -99,5 +113,7 @@ mod tests {
         assert_eq!(keeper.live().count(), 500);
         keeper.check(&data, 4, None, place).expect("deleted");
         keeper.check(&data, 4, Some(&old), place).expect_err("deleted and there");
+        keeper.overwrite_live(&data, 5_000);
+        assert_eq!(keeper.live().count(), 500, "what was deleted stays so");
     }
 }

@@ -11,6 +11,9 @@ use crate::engines::{Kind, Order, Tree, data_dir};
 use crate::error::BenchError;
 use crate::files::allocated_bytes;
 
+/// Keys loaded before, of the keys there are.
+const KEYS_PER_WARM: usize = 10;
+
 /// Loads every engine in random order, and opens it again.
 pub fn random(round: &mut Round<'_>) -> Result<Vec<Open<dyn Tree>>, BenchError> {
     let data = round.data;
@@ -51,16 +54,28 @@ fn load(
     order: Order,
 ) -> Result<Box<dyn Tree>, BenchError> {
     let data = round.data;
-    let (work, numbers) = match order {
+    let (work, numbers): (_, Vec<u32>) = match order {
         Order::Random => (Work::LoadRandom, (0..data.len() as u32).collect()),
         Order::Sorted => (Work::LoadSorted, data.sorted()),
     };
+    warm(round, kind, order, &numbers)?;
     let mut tree = round.open_tree(kind, dir, work)?;
     let mut pairs = numbers.iter().map(|number| data.pair(*number as usize, 0));
     let begun = Instant::now();
     tree.load(&mut pairs, order).map_err(failed(kind, work))?;
     round.record(work, kind, data.len() as f64 / begun.elapsed().as_secs_f64());
     Ok(tree)
+}
+
+/// An untimed load of some of the keys, into a directory that is thrown away.
+fn warm(round: &Round<'_>, kind: Kind, order: Order, numbers: &[u32]) -> Result<(), BenchError> {
+    let dir = round.make_dir(&format!("{kind}-warm"))?;
+    let mut tree = round.open_tree(kind, &dir, Work::LoadRandom)?;
+    let numbers = &numbers[..numbers.len() / KEYS_PER_WARM];
+    let mut pairs = numbers.iter().map(|number| round.data.pair(*number as usize, 0));
+    tree.load(&mut pairs, order).map_err(failed(kind, Work::LoadRandom))?;
+    drop(tree);
+    remove(&dir)
 }
 
 fn record_file(

@@ -2,22 +2,28 @@
 //!
 //! A round begins with empty directories. Its works run in a fixed order, since each needs what those before
 //! it left: load, read, write batches, write durable batches, delete. Copies of the loaded files grow; the
-//! loads in key order, the log, and the killed process have directories of their own. Every work runs on one engine after the other, and the
-//! first one moves on from work to work and from round to round, so that nobody always comes first.
+//! loads in key order, the log, and the processes have directories of their own. Every work runs on one engine after
+//! the other, and the first one moves on from work to work and from round to round, so that nobody always comes first.
+//! What writes is warmed up first.
 //!
 //! ```text
-//! works  the list      round  directories and turns     load · reads · growth · writes · durable   on one database
-//! keeper which key has which value                      logs · reopen                              on their own
+//! works  the list      round  directories and turns     load · reads · growth · writes · durable · snapshots   on one database
+//! keeper which key has which value                      logs · reopen · peak   on their own   child  processes
+//! warm   before writes are timed
 //! ```
 
+mod child;
 mod durable;
 mod growth;
 mod keeper;
 mod load;
 mod logs;
+pub mod peak;
 mod reads;
 pub mod reopen;
 mod round;
+mod snapshots;
+mod warm;
 pub mod works;
 mod writes;
 

@@ -7,14 +7,14 @@
 
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::path::Path;
-use std::process::{Command, Stdio};
 use std::time::Instant;
 
+use super::child::{number, process};
 use super::keeper::Keeper;
 use super::round::{Round, failed, options, remove};
 use super::works::Work;
 use super::writes::BATCH;
-use crate::cli::{FillArgs, OpenArgs};
+use crate::cli::{EngineArgs, FillArgs, OpenArgs};
 use crate::data::Data;
 use crate::engines::{self, Durability, Kind, Order};
 use crate::error::BenchError;
@@ -52,16 +52,6 @@ pub fn run(round: &mut Round<'_>) -> Result<(), BenchError> {
     Ok(())
 }
 
-/// A process of this program with the data of this run.
-fn process(round: &Round<'_>, task: &str, kind: Kind, dir: &Path) -> Result<Command, BenchError> {
-    let program = std::env::current_exe();
-    let mut command =
-        Command::new(program.map_err(BenchError::io("find", "this program".as_ref()))?);
-    command.arg(task).args(round.args.to_arguments()).arg("--engine").arg(kind.name());
-    command.arg("--dir").arg(dir).stdin(Stdio::piped()).stdout(Stdio::piped());
-    Ok(command)
-}
-
 fn fill_and_kill(round: &Round<'_>, kind: Kind, dir: &Path) -> Result<(), BenchError> {
     let commit_bytes = match kind {
         Kind::Conure => REPLAYED_BYTES.min(round.data.len() as u64 * REPLAYED_BYTES_PER_KEY),
@@ -85,17 +75,17 @@ fn fill_and_kill(round: &Round<'_>, kind: Kind, dir: &Path) -> Result<(), BenchE
 
 /// What the hidden command `fill` does.
 pub fn fill_until_killed(args: &FillArgs) -> Result<(), BenchError> {
-    let fail = failed(args.engine, Work::ReopenKill);
-    let (data, options) = (Data::new(&args.data), options(&args.data, u64::MAX));
-    let mut tree = engines::open_tree(args.engine, &args.dir, options).map_err(&fail)?;
+    let EngineArgs { data, engine, dir } = &args.on;
+    let fail = failed(*engine, Work::ReopenKill);
+    let (data, options) = (Data::new(data), options(data, u64::MAX));
+    let mut tree = engines::open_tree(*engine, dir, options).map_err(&fail)?;
     let numbers = data.sorted();
     let mut pairs = numbers.iter().map(|number| data.pair(*number as usize, 0));
     tree.load(&mut pairs, Order::Sorted).map_err(&fail)?;
     drop(tree);
 
     let durability = Durability::EachCommit;
-    let machine =
-        engines::open_machine(args.engine, &args.dir, options, durability).map_err(&fail)?;
+    let machine = engines::open_machine(*engine, dir, options, durability).map_err(&fail)?;
     let mut keeper = Keeper::new(&data);
     let (mut commits, mut bytes) = (0, 0);
     while commits < COMMITS || bytes < args.commit_bytes {
@@ -115,34 +105,28 @@ fn open_ms(round: &Round<'_>, kind: Kind, dir: &Path, replay: bool) -> Result<f6
     if replay {
         command.arg("--replay");
     }
-    let output = command.output().map_err(BenchError::io("run a process for", dir))?;
-    let said = String::from_utf8_lossy(&output.stdout).into_owned();
-    said.trim_end().parse().map_err(|_| BenchError::Child {
-        task: "opens",
-        status: output.status.to_string(),
-        said,
-    })
+    number(command, "opens", dir)
 }
 
 /// What the hidden command `timed-open` does.
 pub fn print_open_ms(args: &OpenArgs) -> Result<(), BenchError> {
-    let fail = failed(args.engine, Work::ReopenKill);
-    let (data, options) = (Data::new(&args.data), options(&args.data, u64::MAX));
+    let EngineArgs { data, engine, dir } = &args.on;
+    let fail = failed(*engine, Work::ReopenKill);
+    let (data, options) = (Data::new(data), options(data, u64::MAX));
     let (key, mut is_found) = (data.key(0), false);
     let mut seen = |_: &[u8]| is_found = true;
     let begun = Instant::now();
     if args.replay {
         let durability = Durability::EachCommit;
-        let machine =
-            engines::open_machine(args.engine, &args.dir, options, durability).map_err(&fail)?;
+        let machine = engines::open_machine(*engine, dir, options, durability).map_err(&fail)?;
         machine.get(key, &mut seen).map_err(&fail)?;
     } else {
-        let tree = engines::open_tree(args.engine, &args.dir, options).map_err(&fail)?;
+        let tree = engines::open_tree(*engine, dir, options).map_err(&fail)?;
         tree.get_fresh(key, &mut seen).map_err(&fail)?;
     }
     let elapsed_ms = begun.elapsed().as_secs_f64() * 1e3;
     if !is_found {
-        let (engine, what) = (args.engine, "it is missing");
+        let (engine, what) = (*engine, "it is missing");
         let work = Work::ReopenKill.name();
         return Err(BenchError::WrongBytes { engine, work, key: key.to_vec(), what });
     }

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use super::keeper::Keeper;
 use super::works::Work;
-use super::{durable, growth, load, logs, reads, reopen, writes};
+use super::{durable, growth, load, logs, peak, reads, reopen, snapshots, writes};
 use crate::cli::DataArgs;
 use crate::data::Data;
 use crate::engines::{self, Durability, Kind, Machine, Options, Tree};
@@ -46,7 +46,8 @@ pub fn failed(engine: Kind, work: Work) -> impl Fn(Failure) -> BenchError {
 
 impl Round<'_> {
     pub fn run(&mut self) -> Result<(), BenchError> {
-        let on_random = [Work::LoadRandom, Work::FileRandom, Work::CompactRatio];
+        let on_random =
+            [Work::LoadRandom, Work::FileRandom, Work::CompactRatio, Work::SnapshotStream];
         let groups =
             [&on_random[..], &reads::WORKS, &growth::WORKS, &writes::WORKS, &durable::WORKS];
         if self.wants(&groups.concat()) {
@@ -63,6 +64,9 @@ impl Round<'_> {
             if self.wants(&durable::WORKS) {
                 databases = durable::run(self, databases)?;
             }
+            if self.wants(&[Work::SnapshotStream]) {
+                snapshots::stream(self, &databases)?;
+            }
             if self.wants(&[Work::CompactRatio]) {
                 writes::compact(self, databases)?;
             }
@@ -75,6 +79,9 @@ impl Round<'_> {
         }
         if self.wants(&reopen::WORKS) {
             reopen::run(self)?;
+        }
+        if self.wants(&[Work::RssPeak]) {
+            peak::run(self)?;
         }
         Ok(())
     }

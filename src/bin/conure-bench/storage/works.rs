@@ -35,11 +35,14 @@ pub enum Work {
     ReopenReplay,
     CompactRatio,
     ApplyP99Checkpoint,
+    SnapshotPin,
+    SnapshotStream,
+    RssPeak,
 }
 
 impl Work {
     /// In the order in which they are printed.
-    pub const ALL: [Work; 22] = [
+    pub const ALL: [Work; 25] = [
         Work::Get1t,
         Work::Get2t,
         Work::Snapget1t,
@@ -62,6 +65,9 @@ impl Work {
         Work::ReopenReplay,
         Work::CompactRatio,
         Work::ApplyP99Checkpoint,
+        Work::SnapshotPin,
+        Work::SnapshotStream,
+        Work::RssPeak,
     ];
 
     fn row(self) -> (&'static str, &'static str, Better) {
@@ -89,6 +95,9 @@ impl Work {
             Work::ReopenReplay => ("reopen_replay", "ms", Less),
             Work::CompactRatio => ("compact_ratio", "B/B", Less),
             Work::ApplyP99Checkpoint => ("apply_p99_checkpoint", "ms", Less),
+            Work::SnapshotPin => ("snapshot_pin", "us", Less),
+            Work::SnapshotStream => ("snapshot_stream", "GB/s", More),
+            Work::RssPeak => ("rss_peak", "B/B", Less),
         }
     }
 

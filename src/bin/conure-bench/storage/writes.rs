@@ -1,17 +1,21 @@
-//! Batches without durability: `apply100_nosync`, `apply_p99_checkpoint`, and `compact_ratio`.
+//! Batches without durability: `apply100_nosync`, `apply_p99_checkpoint`, `snapshot_pin`, and `compact_ratio`.
 
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
+use super::keeper::Keeper;
 use super::round::{Database, Open, Round, close, failed, remove};
+use super::snapshots::pin_us;
+use super::warm::warm;
 use super::works::Work;
 use crate::data::{Data, Rng};
 use crate::engines::{Durability, Machine, data_dir};
-use crate::error::BenchError;
+use crate::error::{BenchError, Failure};
 use crate::files::allocated_bytes;
 use crate::stats::percentile;
 
-pub const WORKS: [Work; 2] = [Work::Apply100Nosync, Work::ApplyP99Checkpoint];
+pub const WORKS: [Work; 3] = [Work::Apply100Nosync, Work::ApplyP99Checkpoint, Work::SnapshotPin];
 
 /// Keys of a batch.
 pub const BATCH: usize = 100;
@@ -31,18 +35,24 @@ const MOST_DIRTY_BATCHES: usize = 200;
 /// Keys of a transaction that deletes.
 const DELETES: usize = 1_000;
 
+/// A compaction pauses after each of its steps, of some tenths of a millisecond; at one in so many there is a
+/// batch. So batches come as fast as one every few milliseconds.
+const PAUSES_PER_BATCH: usize = 8;
+
 /// Keys looked at when a group of works has ended.
 const CHECKED_KEYS: usize = 2_000;
 const CHECKS: u64 = 2;
 
 pub fn run(round: &mut Round<'_>, databases: Vec<Database>) -> Result<Vec<Database>, BenchError> {
     let mut machines = round.open_machines(databases, Durability::None, WORKS[0])?;
+    warm(&mut machines, round.data, WORKS[0])?;
     for work in WORKS.into_iter().filter(|work| round.works.contains(work)) {
         for turn in round.turns(work, machines.len()) {
             let open = &mut machines[turn];
             let value = match work {
                 Work::Apply100Nosync => apply(open, round.data),
-                _ => apply_beside_checkpoint(open, round.data),
+                Work::ApplyP99Checkpoint => apply_beside_checkpoint(open, round.data),
+                _ => pin_us(open, round.data),
             }?;
             round.record(work, machines[turn].database.kind, value);
         }
@@ -120,7 +130,8 @@ fn apply_beside_checkpoint(open: &mut Open<dyn Machine>, data: &Data) -> Result<
     percentile(&times, 99.0).ok_or_else(|| fail(source()))
 }
 
-/// `compact_ratio`: deletes half of the keys, compacts, and removes the database.
+/// `compact_ratio`: deletes half of the keys, compacts while reads and writes go on where the engine lets them, and
+/// removes the database.
 pub fn compact(round: &mut Round<'_>, databases: Vec<Database>) -> Result<(), BenchError> {
     let work = Work::CompactRatio;
     let data = round.data;
@@ -133,9 +144,10 @@ pub fn compact(round: &mut Round<'_>, databases: Vec<Database>) -> Result<(), Be
         }
         open.engine.settle().map_err(&fail)?;
     }
-    for Open { database, engine } in machines {
+    for Open { mut database, engine } in machines {
         let (kind, fail) = (database.kind, failed(database.kind, work));
-        engine.compact().map_err(&fail)?;
+        let mut beside = Beside { keeper: &mut database.keeper, data, pauses: 0 };
+        engine.compact(&mut |engine| beside.go_on(engine)).map_err(&fail)?;
         let live_bytes = data.payload_bytes(database.keeper.live());
         let file_bytes = allocated_bytes(&data_dir(kind, &database.dir))?;
         round.record(work, kind, file_bytes as f64 / live_bytes as f64);
@@ -146,4 +158,34 @@ pub fn compact(round: &mut Round<'_>, databases: Vec<Database>) -> Result<(), Be
         remove(&dir)?;
     }
     Ok(())
+}
+
+/// What goes on beside a compaction.
+struct Beside<'a> {
+    keeper: &'a mut Keeper,
+    data: &'a Data,
+    pauses: usize,
+}
+
+impl Beside<'_> {
+    /// At some pauses a batch of overwrites of keys that are there, and as many gets of them.
+    fn go_on(&mut self, engine: &dyn Machine) -> Result<(), Failure> {
+        self.pauses += 1;
+        if !self.pauses.is_multiple_of(PAUSES_PER_BATCH) {
+            return Ok(());
+        }
+        let batch = self.keeper.overwrite_live(self.data, BATCH);
+        engine.commit(&batch)?;
+        // Of a key that is there twice the last counts.
+        let newest: HashMap<&[u8], &[u8]> =
+            batch.iter().map(|pair| (&pair.key[..], &pair.value[..])).collect();
+        for (key, value) in newest {
+            let mut is_right = false;
+            engine.get(key, &mut |found| is_right = found == value)?;
+            if !is_right {
+                return Err(format!("a wrong value of {} beside it", key.escape_ascii()).into());
+            }
+        }
+        Ok(())
+    }
 }
