@@ -4,6 +4,12 @@
 //! map itself, so it takes the same time for every size. What a checkpoint that did not finish left in the file lies in pages that are
 //! free in the root found here, and needs no repair.
 //!
+//! What is seen here may be ahead of the disk: a process that died leaves writes in the system's cache, and
+//! after a failed sync the system may show what it will never write. If a root were used that is not
+//! durable, its checkpoints would overwrite pages of the one before, and a power cut could bring that
+//! one back. So the file's name is synced, and the meta page in force is written and synced once more. That
+//! suffices, for a meta page is written only after all that its root refers to was synced.
+//!
 //! A new file is made under another name and renamed when its meta pages are durable. So a file of
 //! the store's name has been whole once, and one without a valid meta page is damaged, never new:
 //! a file of zeros is refused, not taken for an empty store.
@@ -39,8 +45,12 @@ pub fn open(disk: &dyn Disk, name: &str, cache_bytes: usize) -> Result<Opened, S
     let file = disk.open(name).map_err(io("open the file"))?;
     let meta = in_force(&read_twins(&*file, &location)?, &location)?;
     let (shared, cache) = Cache::new(cache_bytes);
-    let pager = Pager::new(file, location, shared);
+    let pager = Pager::new(file, location.clone(), shared);
     let space = read_map(&pager, &meta)?;
+    disk.sync_dir().map_err(io("sync its directory"))?;
+    let file = pager.file();
+    file.write_at(meta.offset(), &meta.encode()).map_err(io("write the meta page in force"))?;
+    file.sync_data().map_err(io("make the meta page in force durable"))?;
     Ok(Opened { pager, cache, meta, space })
 }
 

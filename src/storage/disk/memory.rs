@@ -12,7 +12,8 @@
 //! To visit every boundary a workload has: run it once and read [`MemDisk::calls`]; then, for every
 //! `n` below that, run it on a fresh disk after [`MemDisk::cut_power_after`]`(n)`, crash, recover and
 //! check. Several disks with the same content come from [`MemDisk::contents`] and
-//! [`MemDisk::from_contents`].
+//! [`MemDisk::from_contents`], and several with the same unsynced changes, to be crashed each in its own way, from
+//! [`MemDisk::fork`].
 //!
 //! Left out: sparse files (a grown file takes its full length of the capacity), and the lock that
 //! keeps two processes apart, since here the simulation decides who runs.
@@ -98,6 +99,14 @@ impl MemDisk {
             faults: Faults::default(),
         };
         MemDisk { state: Arc::new(Mutex::new(state)), power_on: 0 }
+    }
+
+    /// Another disk in the same state, what was not synced included. They share nothing but memory that
+    /// neither has changed yet, so a fork is cheap; files that are open stay with this one.
+    pub fn fork(&self) -> MemDisk {
+        let state = self.lock();
+        let copy = State { names: state.names.fork(), faults: state.faults.clone(), ..*state };
+        MemDisk { state: Arc::new(Mutex::new(copy)), power_on: self.power_on }
     }
 
     /// All files as reads see them now.

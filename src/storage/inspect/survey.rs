@@ -127,19 +127,18 @@ impl Survey {
             Err(error) if error.is_corrupt() => return Ok(()), // both pages are named
             Err(error) => return Err(SurveyError::Store(error)),
         };
-        let end_bytes = meta.end.saturating_mul(PAGE_BYTES as u64);
-        if store.len_bytes() < end_bytes {
-            let problem =
-                format!("the file ends here, where {end_bytes} bytes belong to the store");
-            self.findings.push(Finding::of_file(file(), store.len_bytes(), problem));
-        }
         let mut walk = Walk::new(&store.pager, Default::default());
         let trees = TreeId::all().map(|id| {
             let tree = meta.root.tree(id);
             (id, tree, walk.tree(id, tree))
         });
         let trees = trees.collect();
+        let before = self.findings.len();
         let map = self.map(store, &meta);
+        // First, as it explains others.
+        if let Some(finding) = missing_end(store, &meta, map.as_ref()) {
+            self.findings.insert(before, finding);
+        }
         if let Some(map) = &map {
             walk.account(map);
         }
@@ -194,6 +193,18 @@ impl Finding {
     fn of_file(file: String, offset: u64, problem: String) -> Finding {
         Finding { file, offset, page: None, tree: None, entry: None, problem }
     }
+}
+
+/// A file that was cut short. It may lack its free tail: a checkpoint cuts that before its root is durable,
+/// and the process may have died between.
+fn missing_end(store: &StoreFile, meta: &Meta, map: Option<&Freemap>) -> Option<Finding> {
+    let last_free = map.and_then(|map| map.free_runs().last().copied());
+    let tail = last_free.filter(|(start, pages)| start + pages == meta.end);
+    let end = tail.map_or(meta.end, |(start, _)| start);
+    let end_bytes = end.saturating_mul(PAGE_BYTES as u64);
+    let file = store.location().to_owned();
+    let problem = format!("the file ends here, where {end_bytes} bytes belong to the store");
+    (store.len_bytes() < end_bytes).then(|| Finding::of_file(file, store.len_bytes(), problem))
 }
 
 fn in_store(damage: Damage) -> Finding {

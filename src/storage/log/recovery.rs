@@ -15,8 +15,9 @@
 //!
 //! Then the disk is brought to what was read, because what was read may be ahead of it: a process that
 //! died leaves writes in the system's cache, and after a failed sync the system may hold what it will
-//! never write again. So the names are synced first, and unless the last segment ends with a mark, it
-//! is written once more as it was read. What follows its last record becomes zeros, so that no record
+//! never write again. So the names are synced first, and the last segment is written once more as it was
+//! read, or only the mark that it ends with: what is before a mark was durable when that was written, but the
+//! mark itself may be what the disk has not. What follows its last record becomes zeros, so that no record
 //! from beyond the cut can be taken for a continuation later. One sync seals it; last comes a mark, so
 //! that the next opening need not wonder. Each step may be interrupted by a crash and is then simply
 //! repeated: until the mark nobody has been told anything.
@@ -25,7 +26,7 @@ use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
 
-use super::record::{ALIGNMENT, Header, Record, decode, decode_header};
+use super::record::{ALIGNMENT, HEADER_BYTES, Header, Record, decode, decode_header};
 use super::segment::{Segment, SegmentHeader, VERSION, find_files};
 use super::spares::Spares;
 use super::view::{Place, View};
@@ -282,12 +283,14 @@ impl ReadSegment {
     fn repair(&self) -> Result<(), LogError> {
         let (records, rest) =
             self.content[SEGMENT_HEADER_BYTES..].split_at(self.end - SEGMENT_HEADER_BYTES);
-        if self.marked && rest.iter().all(|&byte| byte == 0) {
-            return Ok(());
+        let is_whole = self.marked && rest.iter().all(|&byte| byte == 0);
+        // Of a segment that begins with nothing its header is the proof.
+        let skipped = if is_whole { records.len().saturating_sub(HEADER_BYTES) } else { 0 };
+        let mut bytes = records[skipped..].to_vec();
+        if !is_whole {
+            bytes.resize(bytes.len() + rest.len(), 0);
         }
-        let mut bytes = records.to_vec();
-        bytes.resize(records.len() + rest.len(), 0);
-        let (file, offset) = (&self.segment.file, SEGMENT_HEADER_BYTES as u64);
+        let (file, offset) = (&self.segment.file, (SEGMENT_HEADER_BYTES + skipped) as u64);
         let written = file.write_at(offset, &bytes);
         written.map_err(|error| self.segment.io("repair", offset, error))?;
         file.sync_data().map_err(|error| self.segment.io("sync", offset, error))

@@ -4,6 +4,7 @@ use std::io;
 
 use super::*;
 use crate::storage::disk::{Calls, Fault, PowerCut};
+use crate::storage::inspect::survey::survey;
 use crate::storage::page::PAGE_BYTES;
 
 /// What a workload left behind.
@@ -158,6 +159,63 @@ fn after_a_failed_sync_the_store_makes_no_more_checkpoints() {
     put_all(&mut store, [(&b"a"[..], &b"2"[..])]);
     store.check().unwrap();
     assert_eq!(store.snapshot().get(T, b"a").unwrap().unwrap(), "2");
+}
+
+#[test]
+fn a_root_that_was_shown_after_a_failed_sync_is_durable_before_anything_is_built_on_it() {
+    let disk = MemDisk::new();
+    let mut store = open(&disk).unwrap();
+    put_all(&mut store, [(&b"a"[..], &b"1"[..])]);
+    checkpoint(&mut store).unwrap();
+    put_all(&mut store, [(&b"a"[..], &b"2"[..])]);
+    disk.fail(Calls::Sync, 1, Fault::SyncForgets); // that of the meta page
+    assert!(checkpoint(&mut store).unwrap_err().is_fatal());
+    drop(store);
+    // The system shows the new meta page, and takes it for written.
+    let shown = contents(&open(&disk).unwrap().snapshot()).unwrap();
+    assert_eq!(shown[&b"a"[..]], b"2");
+    let store = open(&disk.crash(PowerCut::KeepNone)).unwrap();
+    assert_eq!(contents(&store.snapshot()).unwrap(), shown);
+}
+
+#[test]
+fn a_file_that_was_made_by_a_process_that_died_keeps_its_name() {
+    let disk = MemDisk::new();
+    disk.fail(Calls::Sync, 1, Fault::Error(io::ErrorKind::Other)); // that of the directory
+    assert!(open(&disk).is_err_and(|error| is_injected(&error)));
+    let mut store = open(&disk).unwrap();
+    put_all(&mut store, [(&b"a"[..], &b"1"[..])]);
+    checkpoint(&mut store).unwrap();
+    let store = open(&disk.crash(PowerCut::KeepNone)).unwrap();
+    assert_eq!(store.snapshot().get(T, b"a").unwrap().unwrap(), "1");
+}
+
+#[test]
+fn the_offline_check_finds_nothing_wherever_a_checkpoint_that_cuts_the_file_was_stopped() {
+    for calls in 0.. {
+        let disk = MemDisk::new();
+        let mut store = open(&disk).unwrap();
+        put_all(&mut store, [(&b"a"[..], &[1; 100_000][..]), (&b"b"[..], &[2; 100_000][..])]);
+        checkpoint(&mut store).unwrap();
+        let len = disk.contents()[FILE].len();
+        let mut txn = store.begin();
+        txn.clear(T).unwrap();
+        txn.commit().unwrap();
+        disk.cut_power_after(calls);
+        // The first writes the root that lets go of the pages; the next ones move the map and cut.
+        let is_done = checkpoint(&mut store).is_ok()
+            && (0..4).all(|nth| {
+                put_all(&mut store, [(&b"c"[..], &[nth][..])]);
+                checkpoint(&mut store).is_ok()
+            });
+        let disk = disk.crash(PowerCut::KeepAll);
+        let survey = survey(&(Arc::new(disk.clone()) as Arc<dyn Disk>)).unwrap();
+        assert!(survey.findings.is_empty(), "call {calls}: {:?}", survey.findings);
+        if is_done {
+            assert!(disk.contents()[FILE].len() < len, "nothing was cut off");
+            return;
+        }
+    }
 }
 
 #[test]

@@ -31,9 +31,10 @@ pub enum Fault {
 }
 
 /// The faults that are planned for a disk.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub(super) struct Faults(Vec<PlannedFault>);
 
+#[derive(Clone)]
 struct PlannedFault {
     calls: Calls,
     /// So many matching calls still succeed.

@@ -16,6 +16,7 @@
 //! The first is a failed read and the second a flipped bit, and the disk injects both by itself.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use rand::{Rng, RngCore};
 
@@ -27,27 +28,30 @@ const SECTOR_BYTES: u64 = 512;
 /// One sector in this many, of those that could be, is torn by a power cut by chance.
 const TORN_ONE_IN: u32 = 8;
 
-/// The content of one file.
-#[derive(Default)]
+/// The content of one file. Copies, and the two contents where they are alike, share their bytes until one
+/// of them is changed.
+#[derive(Clone, Default)]
 pub(super) struct FileImage {
     /// What reads return.
-    live: Vec<u8>,
+    live: Arc<Vec<u8>>,
     /// What the medium is known to hold.
-    durable: Vec<u8>,
+    durable: Arc<Vec<u8>>,
     /// What happened since the last sync, oldest first.
     unsynced: Vec<Change>,
 }
 
 /// A write, or a change of length: cutting a file writes zeros over its end, then sets the length.
+#[derive(Clone)]
 struct Change {
     offset: u64,
-    data: Vec<u8>,
+    data: Arc<[u8]>,
     len_after: u64,
 }
 
 impl FileImage {
     /// A file whose content is durable.
     pub fn durable(content: Vec<u8>) -> FileImage {
+        let content = Arc::new(content);
         FileImage { live: content.clone(), durable: content, unsynced: Vec::new() }
     }
 
@@ -61,23 +65,23 @@ impl FileImage {
 
     pub fn write(&mut self, offset: u64, data: &[u8]) {
         let len_after = self.len().max(offset + data.len() as u64);
-        self.change(Change { offset, data: data.to_vec(), len_after });
+        self.change(Change { offset, data: data.into(), len_after });
     }
 
     pub fn set_len(&mut self, len: u64) {
         let cut = self.len().saturating_sub(len) as usize;
-        self.change(Change { offset: len, data: vec![0; cut], len_after: len });
+        self.change(Change { offset: len, data: vec![0; cut].into(), len_after: len });
     }
 
     fn change(&mut self, change: Change) {
-        change.apply(&mut self.live);
+        change.apply(Arc::make_mut(&mut self.live));
         self.unsynced.push(change);
     }
 
     /// Everything written so far is on the medium.
     pub fn sync(&mut self) {
         for change in self.unsynced.drain(..) {
-            change.apply(&mut self.durable);
+            change.apply(Arc::make_mut(&mut self.durable));
         }
     }
 
@@ -90,7 +94,7 @@ impl FileImage {
     /// Flips a bit on the medium and in what reads see.
     pub fn flip_bit(&mut self, offset: u64, bit: u8) {
         for content in [&mut self.live, &mut self.durable] {
-            if let Some(byte) = content.get_mut(offset as usize) {
+            if let Some(byte) = Arc::make_mut(content).get_mut(offset as usize) {
                 *byte ^= 1 << bit;
             }
         }
@@ -126,19 +130,20 @@ impl FileImage {
                 }
             }
         }
+        let durable = Arc::make_mut(&mut self.durable);
         for sector in versions.values() {
             let kept = chance.random_range(sector.reached..=sector.pieces.len());
             for (offset, piece) in &sector.pieces[..kept] {
-                overwrite(&mut self.durable, *offset, piece);
+                overwrite(durable, *offset, piece);
             }
             if let Some((offset, piece)) = sector.pieces.get(kept)
                 && chance.random_ratio(1, TORN_ONE_IN)
             {
                 let torn = chance.random_range(0..piece.len());
-                overwrite(&mut self.durable, *offset, &piece[..torn]);
+                overwrite(durable, *offset, &piece[..torn]);
             }
         }
-        self.durable.resize(len as usize, 0);
+        durable.resize(len as usize, 0);
     }
 }
 

@@ -6,11 +6,11 @@
 //! survives gives the new name to the file that was renamed, even if the creation of its old name was
 //! lost, and a file never has two names.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex};
 
-use super::PowerCut;
 use super::image::FileImage;
+use super::{PowerCut, image};
 
 pub(super) type Inode = Arc<Mutex<FileImage>>;
 
@@ -33,6 +33,26 @@ impl Names {
     /// Names that are durable.
     pub fn durable(names: BTreeMap<String, Inode>) -> Names {
         Names { live: names.clone(), durable: names, unsynced: Vec::new() }
+    }
+
+    /// The same names of copies of the files.
+    pub fn fork(&self) -> Names {
+        let mut copies: HashMap<*const Mutex<FileImage>, Inode> = HashMap::new();
+        let mut copy = |inode: &Inode| -> Inode {
+            let copied = || Arc::new(Mutex::new(image(inode).clone()));
+            copies.entry(Arc::as_ptr(inode)).or_insert_with(copied).clone()
+        };
+        let mut copy_all = |names: &BTreeMap<String, Inode>| {
+            names.iter().map(|(name, inode)| (name.clone(), copy(inode))).collect()
+        };
+        let (live, durable) = (copy_all(&self.live), copy_all(&self.durable));
+        let unsynced = self.unsynced.iter().map(|change| match change {
+            NameChange::Name { name, inode } => {
+                NameChange::Name { name: name.clone(), inode: copy(inode) }
+            }
+            NameChange::Remove { inode } => NameChange::Remove { inode: copy(inode) },
+        });
+        Names { live, durable, unsynced: unsynced.collect() }
     }
 
     pub fn live(&self) -> &BTreeMap<String, Inode> {

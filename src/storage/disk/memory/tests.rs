@@ -152,3 +152,35 @@ fn a_flipped_bit_is_read_and_survives() {
     disk.flip_bit("a", 5, 7);
     assert_eq!(read(&disk.crash(PowerCut::KeepNone), "a")[5], 0x81);
 }
+
+#[test]
+fn a_fork_has_the_unsynced_of_its_disk_and_goes_its_own_way() {
+    let (disk, file) = disk_of_ones();
+    file.write_at(0, &[2; 512]).unwrap();
+    disk.open("b").unwrap().write_at(0, b"new").unwrap();
+    disk.rename("a", "c").unwrap();
+
+    let fork = disk.fork();
+    let other = fork.open("c").unwrap();
+    other.write_at(512, &[3; 512]).unwrap();
+    file.write_at(1024, &[4; 512]).unwrap();
+    assert_eq!(read(&fork, "c"), [[2; 512], [3; 512], [1; 512], [1; 512]].concat());
+    assert_eq!(read(&disk, "c"), [[2; 512], [1; 512], [4; 512], [1; 512]].concat());
+
+    // Of neither anything but the first content was durable, and its name was "a".
+    for disk in [&disk.fork(), &fork.fork(), &disk, &fork] {
+        let left = disk.crash(PowerCut::KeepNone).contents();
+        assert_eq!(left, [("a".to_owned(), vec![1; 2048])].into());
+    }
+}
+
+#[test]
+fn a_file_that_was_renamed_in_a_fork_is_still_one_file() {
+    let (disk, _) = disk_of_ones();
+    disk.rename("a", "b").unwrap();
+    let fork = disk.fork();
+    fork.open("b").unwrap().write_at(0, &[2; 2048]).unwrap();
+    fork.sync_dir().unwrap();
+    let left = fork.crash(PowerCut::KeepAll).contents();
+    assert_eq!(left, [("b".to_owned(), vec![2; 2048])].into());
+}

@@ -93,6 +93,25 @@ fn a_process_that_dies_without_a_power_cut_loses_nothing_and_recovery_makes_it_d
     assert_eq!(read_all(&log), entries(1, 0..10));
 }
 
+#[test]
+fn a_mark_that_a_dead_process_left_is_durable_before_a_segment_follows_it() {
+    let disk = MemDisk::new();
+    let (log, mut writer) = reopen(&disk);
+    log.append(entries(1, 0..10)).unwrap();
+    writer.flush().unwrap();
+    disk.fail(Calls::Sync, 0, Fault::SyncForgets); // that of the mark
+    assert!(writer.maintain().is_err());
+    let (log, mut writer) = reopen(&disk);
+    let before = writer.active.sequence;
+    for index in 10..16 {
+        log.append(vec![sized_entry(1, index, 2_900)]).unwrap();
+        writer.flush().unwrap();
+    }
+    assert!(writer.active.sequence > before, "no segment followed");
+    let (log, _) = reopen(&disk.crash(PowerCut::KeepNone));
+    assert_eq!(log.state().last, Some(id(1, 15)));
+}
+
 /// Durable entries 0..10, and a flush of 10..40 that was written but may be torn: the file after the
 /// flush, with the bytes it has before and behind it.
 fn torn_flush() -> (MemDisk, String, usize, usize) {
