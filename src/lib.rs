@@ -7,11 +7,12 @@
 //!
 //! ```text
 //! outside  os · src/bin              this machine, and the programs that wire everything
+//!          simulation                a cluster on memory disks and a memory network, from a seed
 //! floor 3  http                      requests to messages, answers and errors to replies
 //!          client · shell            the other side of the wire; they know floor 0 only
 //! floor 2  actors                    messages · node · storage · log · peer · raft · membership · http
 //! floor 1  storage                   disk · the B-tree file · kv · log · backup · identity; synchronous
-//! floor 0  types · codec · config · env · metrics
+//! floor 0  types · codec · config · env · metrics · plants
 //! ```
 //!
 //! # The life of a PUT
@@ -42,6 +43,8 @@ pub mod env;
 pub mod http;
 pub mod metrics;
 pub mod os;
+pub mod plants;
 pub mod shell;
+pub mod simulation;
 pub mod storage;
 pub mod types;

@@ -113,6 +113,7 @@ pub enum NodeError {
 /// A running node.
 pub struct Node {
     gateway: Gateway,
+    reader: KvReader,
     raft_addr: String,
     log: Addr<LogActor>,
     storage: Addr<StorageActor>,
@@ -197,6 +198,7 @@ impl Node {
             })
         };
 
+        let own_reader = reader.clone();
         let context = Arc::new(context::Context {
             timing: options.timing,
             raft: ArcSwapOption::empty(),
@@ -260,12 +262,27 @@ impl Node {
             remove: membership.clone().recipient(),
             transfer: membership.clone().recipient(),
         };
-        Ok(Node { gateway, raft_addr, log: log_actor, storage, raft, membership, arbiters, tasks })
+        Ok(Node {
+            gateway,
+            reader: own_reader,
+            raft_addr,
+            log: log_actor,
+            storage,
+            raft,
+            membership,
+            arbiters,
+            tasks,
+        })
     }
 
     /// Where requests enter.
     pub fn gateway(&self) -> Gateway {
         self.gateway.clone()
+    }
+
+    /// The states of this node's store, all trees of them: for whoever compares nodes.
+    pub fn reader(&self) -> KvReader {
+        self.reader.clone()
     }
 
     /// Where peers are told to connect.

@@ -26,6 +26,7 @@ use super::kv::{self, AppliedState, Kv, KvSnapshot};
 use super::snapshot::Snapshot;
 use super::store::{Store, StoreOptions};
 use super::{FACTS_BYTES, TreeId};
+use crate::plants::{Plant, planted};
 use crate::storage::cursor::{Lent, Range};
 
 /// About how long a piece is.
@@ -232,7 +233,9 @@ impl Import {
             let (key, behind) = rest.split_at(key_len);
             let (value, behind) = behind.split_at(value_len);
             let (head, body) = value.split_at(head_len);
-            txn.put_parts(tree, key, head, body)?;
+            if !is_left_out(tree) {
+                txn.put_parts(tree, key, head, body)?;
+            }
             rest = behind;
             self.records += 1;
         }
@@ -283,6 +286,12 @@ impl Drop for Import {
             let _ = self.disk.remove(name);
         }
     }
+}
+
+/// Whether a planted bug leaves a tree out of what is installed.
+fn is_left_out(tree: TreeId) -> bool {
+    planted(Plant::SnapshotWithoutMembership) && tree == kv::SYSTEM
+        || planted(Plant::SessionsNotInSnapshot) && kv::is_of_sessions(tree)
 }
 
 /// Removes what transfers that never ended left behind.

@@ -74,6 +74,11 @@ pub const TREE_NAMES: [(TreeId, &str); 5] = [
     (CHANGES, "changes"),
 ];
 
+/// Whether a tree is one of those that make retried requests apply once.
+pub(crate) fn is_of_sessions(tree: TreeId) -> bool {
+    tree == sessions::SESSIONS || tree == sessions::AGES
+}
+
 const MEMBERSHIP: &[u8] = b"membership";
 
 /// A committed entry, as the state machine sees it.

@@ -34,6 +34,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use crate::plants::{Plant, planted};
+
 /// Bytes in a page. 4,096 is the block of every common file system and the page of its cache.
 pub const PAGE_BYTES: usize = 4_096;
 
@@ -195,7 +197,7 @@ pub fn verify(bytes: &[u8], at: PageRef) -> Result<(), Mismatch> {
         return mismatch(format!("page version {VERSION}"), format!("version {}", bytes[6]));
     }
     let (stored, computed) = (stored_checksum(bytes), checksum(bytes));
-    if stored != computed {
+    if stored != computed && !planted(Plant::ChecksumIgnored) {
         return mismatch(format!("checksum {stored:08x}"), format!("{computed:08x}"));
     }
     if reference(bytes) != at {

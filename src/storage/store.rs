@@ -24,6 +24,7 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 
+use crate::plants::{Plant, planted};
 use crate::storage::cache::pin;
 use crate::storage::checkpoint::{Checkpoint, CheckpointDone};
 use crate::storage::compact::{Compaction, Settled};
@@ -230,7 +231,10 @@ impl Store {
             return Err(StorageError::CheckpointInFlight { file: file() });
         }
         self.release_unpinned();
-        let root = self.root();
+        let mut root = self.root();
+        if planted(Plant::AppliedIndexNotAtomic) {
+            root.facts = self.durable.root.facts;
+        }
         self.load_tail()?;
         let space = &mut self.draft.space;
         // What the map's own pages keep from being cut counts as tail, since the checkpoint moves

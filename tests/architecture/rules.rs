@@ -8,7 +8,7 @@ use crate::imports::imports;
 use crate::lexer::{Token, tokens};
 
 /// Floor 0: what everybody may import, and what imports nothing above itself.
-const GROUND: &[&str] = &["types", "error", "codec", "config", "metrics", "env"];
+const GROUND: &[&str] = &["types", "error", "codec", "config", "metrics", "env", "plants"];
 
 /// A module on top, and what it may import besides itself and the ground floor.
 struct Room {
@@ -56,6 +56,12 @@ const ROOMS: &[Room] = &[
         but_not: &[],
         why: "it stands behind traits of the floors below; only the binaries know it",
     },
+    Room {
+        name: "simulation",
+        may: &["storage", "actors"],
+        but_not: &[],
+        why: "it stands in place of `os` behind the same traits; only its program and tests know it",
+    },
 ];
 
 /// A family of crates, by the name all of it starts with, and the modules that may name it.
@@ -83,12 +89,12 @@ const CONFINED: &[Confined] = &[
     },
     Confined {
         family: "actix",
-        homes: &["actors", "http", "os", "bin"],
+        homes: &["actors", "http", "os", "simulation", "bin"],
         why: "storage, client and shell run without an actor system",
     },
     Confined {
         family: "tokio",
-        homes: &["actors", "http", "client", "shell", "os", "bin"],
+        homes: &["actors", "http", "client", "shell", "os", "simulation", "bin"],
         why: "storage and the ground floor do not wait",
     },
     Confined {

@@ -2,39 +2,17 @@
 
 use std::time::Duration;
 
-use conuredb::actors::messages::{GetMembers, Join, Member, Remove, RequestError};
+use conuredb::actors::messages::{Join, Member, RequestError};
+use conuredb::simulation::client::{
+    self as clients, get, join, leader, put, remove, status, wait_for, wait_for_voters,
+};
+use conuredb::simulation::world::World;
 use tokio::time::sleep;
-
-use super::clients::{self, get, leader, put, status, wait_for, wait_for_voters};
-use super::world::World;
 
 const LIMIT: Duration = Duration::from_secs(10);
 
-async fn join(world: &World, at: &str, name: &str) -> Result<(), RequestError> {
-    let join = Join {
-        name: name.into(),
-        raft_addr: format!("{name}:7001"),
-        http_addr: String::new(),
-        voter: true,
-        timeout: LIMIT,
-    };
-    world.gateway(at).expect("a running node").join.send(join).await.expect("an answer")
-}
-
-async fn remove(world: &World, at: &str, name: &str) -> Result<(), RequestError> {
-    let remove = Remove { name: name.into(), timeout: LIMIT };
-    world.gateway(at).expect("a running node").remove.send(remove).await.expect("an answer")
-}
-
 async fn members(world: &World, at: &str) -> Vec<Member> {
-    world
-        .gateway(at)
-        .expect("a running node")
-        .members
-        .send(GetMembers)
-        .await
-        .expect("members")
-        .members
+    clients::members(world, at).await.expect("members")
 }
 
 async fn id_of(world: &World, at: &str, name: &str) -> u64 {
@@ -119,7 +97,6 @@ fn a_removed_node_stops_serving_says_why_and_can_come_back() {
 
         // It still knows after a restart.
         world.crash(out);
-        world.forget_last_words(out);
         world.start(out, &[&leads]).await;
         assert!(put(&world, out, "k", b"after", None).await.is_err());
 
@@ -161,7 +138,6 @@ fn a_node_that_lost_its_disk_comes_back_as_a_new_incarnation_by_snapshot() {
         let lost = ["n1", "n2", "n3"].into_iter().find(|name| *name != leads).unwrap();
         let former = id_of(&world, &leads, lost).await;
         world.crash(lost);
-        world.forget_last_words(lost);
         // Enough that the log is purged, so that the newcomer needs a snapshot.
         for number in 0..200u32 {
             put(&world, &leads, &format!("k{number}"), &[7; 1_000], None).await.expect("a write");
@@ -178,7 +154,6 @@ fn a_node_that_lost_its_disk_comes_back_as_a_new_incarnation_by_snapshot() {
         }
         // What came by snapshot survives a crash of the newcomer.
         world.crash(lost);
-        world.forget_last_words(lost);
         world.start(lost, &[&leads]).await;
         wait_for_voters(&world, &["n1", "n2", "n3"], 3).await;
         assert!(clients::get(&world, lost, "k0").await.expect("a read").is_some());
@@ -241,7 +216,6 @@ fn a_node_that_is_joined_while_it_starts_keeps_what_it_acknowledges() {
             }
             for name in ["n1", "n2", "n3"] {
                 world.crash(name);
-                world.forget_last_words(name);
             }
             for name in ["n1", "n2", "n3"] {
                 world.start(name, &[]).await;
@@ -265,7 +239,6 @@ fn a_restarted_node_with_data_refuses_to_join_another_cluster_from_its_first_mom
         wait_for_voters(&world, &["n2"], 1).await;
         put(&world, "n2", "precious", b"data", None).await.expect("a write");
         world.crash("n2");
-        world.forget_last_words("n2");
         world.start("n2", &[]).await;
         for _ in 0..50 {
             join(&world, "n1", "n2").await.expect_err("n2 holds data");

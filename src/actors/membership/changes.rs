@@ -9,6 +9,7 @@ use super::{CHANGE_LIMIT, Parts};
 use crate::actors::messages::{Join, Member, Remove, RequestError, Transfer};
 use crate::actors::raft::admin::{Admin, MemberChange};
 use crate::actors::raft::rpc::Request;
+use crate::plants::{Plant, planted};
 
 /// A learner that lacks no more entries than this is made a voter: a moment of replication.
 const PROMOTE_LAG: u64 = 64;
@@ -17,7 +18,9 @@ impl Parts {
     /// Makes learners voters that have caught up.
     pub(super) async fn promote(&self) {
         let mut ready = self.admin.candidates();
-        ready.retain(|learner| learner.lag.is_some_and(|lag| lag <= PROMOTE_LAG));
+        ready.retain(|learner| {
+            planted(Plant::LearnerStageSkipped) || learner.lag.is_some_and(|lag| lag <= PROMOTE_LAG)
+        });
         if ready.is_empty() {
             return;
         }

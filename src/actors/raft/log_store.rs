@@ -19,6 +19,7 @@ use super::types::{Entry, TypeConfig, Vote, log_id, raft_log_id};
 use crate::actors::log::LogActor;
 use crate::actors::messages::inside::Persist;
 use crate::codec;
+use crate::plants::{Plant, planted};
 use crate::storage::log::{Log, LogEntry};
 
 /// Bytes of entries read for one request to a peer or one step of applying. One larger entry is
@@ -149,6 +150,9 @@ impl RaftLogStorage<TypeConfig> for LogStore {
     }
 
     async fn save_vote(&mut self, vote: &Vote) -> Result<(), io::Error> {
+        if planted(Plant::VoteNotPersisted) {
+            return Ok(());
+        }
         let bytes = Bytes::from(codec::encode(vote).map_err(other)?);
         self.log.save_vote(bytes).map_err(other)?;
         self.persist().await
@@ -171,6 +175,11 @@ impl RaftLogStorage<TypeConfig> for LogStore {
             })
             .collect();
         self.log.append(encoded?).map_err(other)?;
+        if planted(Plant::AckBeforeFlush) {
+            callback.io_completed(Ok(()));
+            self.actor.do_send(Persist { done: Box::new(|_| {}) });
+            return Ok(());
+        }
         self.actor.do_send(Persist { done: Box::new(move |result| callback.io_completed(result)) });
         Ok(())
     }

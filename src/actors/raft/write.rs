@@ -14,7 +14,8 @@ use super::peers::{Lane, PeerError};
 use super::rpc::{Request, Response};
 use super::types::{PeerNode, Raft};
 use crate::actors::messages::{RequestError, Write};
-use crate::types::{Command, NodeId, Outcome};
+use crate::plants::{Plant, planted};
+use crate::types::{Command, Condition, NodeId, Operation, Outcome};
 
 /// What became of one attempt.
 pub enum Attempt {
@@ -91,7 +92,10 @@ pub async fn propose(context: &Context, raft: &Raft, write: &Write, deadline: In
     let command = Command {
         time_ms: context.clock.unix_ms(),
         request_id: write.request_id.clone(),
-        operation: write.operation.clone(),
+        operation: match planted(Plant::ConditionCheckedAtPropose) {
+            true => decided_here(context, &write.operation),
+            false => write.operation.clone(),
+        },
     };
     let proposed = Instant::now();
     match timeout_at(deadline, raft.client_write(command)).await {
@@ -106,6 +110,19 @@ pub async fn propose(context: &Context, raft: &Raft, write: &Write, deadline: In
         Ok(Err(RaftError::Fatal(error))) => Attempt::Unknown { reason: error.to_string() },
         Err(_) => Attempt::Unknown { reason: "no quorum acknowledged it in time".into() },
     }
+}
+
+/// A planted bug: what holds of the key when the write is proposed is taken for what will hold when it is applied.
+fn decided_here(context: &Context, operation: &Operation) -> Operation {
+    let mut decided = operation.clone();
+    if let Operation::Put { key, condition, .. } | Operation::Delete { key, condition } =
+        &mut decided
+        && let Ok(present) = context.reader.snapshot().get(key)
+        && condition.holds(present.map(|record| record.mod_revision))
+    {
+        *condition = Condition::None;
+    }
+    decided
 }
 
 async fn pass_on(

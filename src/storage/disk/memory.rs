@@ -130,11 +130,24 @@ impl MemDisk {
         for inode in state.names.live().values() {
             image(inode).crash(&mut cut);
         }
-        state.calls = 0;
+        state.restart();
+        MemDisk { state: self.state.clone(), power_on: state.power_on }
+    }
+
+    /// Fences the old handles as [`MemDisk::crash`] does and changes nothing else: the process died, the
+    /// system and what it holds of the unsynced did not. Planned faults are forgotten.
+    #[must_use = "handles of before are fenced"]
+    pub fn outlive(&self) -> MemDisk {
+        let mut state = self.lock();
+        state.restart();
+        MemDisk { state: self.state.clone(), power_on: state.power_on }
+    }
+
+    /// Forgets the faults that are planned and have not happened, a power cut among them.
+    pub fn clear_faults(&self) {
+        let mut state = self.lock();
         state.power_off_at = None;
         state.faults = Faults::default();
-        state.power_on += 1;
-        MemDisk { state: self.state.clone(), power_on: state.power_on }
     }
 
     /// How many calls this disk and its files answered since the power came on.
@@ -339,6 +352,14 @@ impl DiskFile for MemFile {
 }
 
 impl State {
+    /// A new power-on: handles of before are fenced, nothing is planned.
+    fn restart(&mut self) {
+        self.calls = 0;
+        self.power_off_at = None;
+        self.faults = Faults::default();
+        self.power_on += 1;
+    }
+
     fn named(&self, name: &str) -> io::Result<Inode> {
         let missing = || io::Error::new(io::ErrorKind::NotFound, format!("{name}: no such file"));
         self.names.live().get(name).cloned().ok_or_else(missing)

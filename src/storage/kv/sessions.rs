@@ -9,6 +9,7 @@
 
 use super::bad;
 use super::layout::{self, Session};
+use crate::plants::{Plant, planted};
 use crate::storage::TreeId;
 use crate::storage::cursor::Bounds;
 use crate::storage::error::StorageError;
@@ -31,6 +32,9 @@ pub(super) fn replay(
     txn: &WriteTxn<'_>,
     request_id: &RequestId,
 ) -> Result<Option<Outcome>, StorageError> {
+    if planted(Plant::RetryAppliedAgain) {
+        return Ok(None);
+    }
     Ok(load(txn, &request_id.client)?.and_then(|session| {
         match request_id.sequence.cmp(&session.sequence) {
             std::cmp::Ordering::Greater => None,

@@ -1,0 +1,216 @@
+//! Who runs the machines: restarts nodes that died, replaces machines whose disk is damaged, and holds it
+//! against the database when a node gives up or refuses its disk although nothing was done to it.
+//!
+//! Replacing means what docs/ARCHITECTURE.md asks of a person: an empty disk, under the old name. The node comes
+//! back as a new incarnation and joins by its seeds.
+//!
+//! At most one machine of a run is ever damaged, since a cluster of three survives no more than that.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::rc::Rc;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::report::Findings;
+use super::surroundings::options;
+use super::world::World;
+
+/// How long a node that gave up stays down.
+const RESTART_AFTER: Duration = Duration::from_millis(300);
+
+/// How often a start is tried before a machine is taken for lost.
+const STARTS: u32 = 20;
+
+/// What the operator knows of a machine.
+#[derive(Default)]
+struct Post {
+    /// When the node is to be started, while it does not run.
+    due: Option<Instant>,
+    /// What its disk holds was damaged: it is right to refuse it.
+    is_hurt: bool,
+    /// Calls of its disk were made to fail: it is right to give up.
+    is_faulty: bool,
+    /// Its disk has no room, and may need some to start.
+    is_full: bool,
+    /// The next start loses its power after so many calls of the disk.
+    cut_after: Option<u64>,
+    /// Starts that failed in a row.
+    failed_starts: u32,
+}
+
+/// See the module.
+#[derive(Clone)]
+pub struct Operator {
+    pub world: World,
+    pub findings: Findings,
+    posts: Rc<RefCell<BTreeMap<String, Post>>>,
+    /// The machines, in order; clients know them by this list.
+    pub names: Rc<RefCell<Vec<String>>>,
+    /// When the last machine was replaced.
+    replaced_at: Rc<RefCell<Option<Instant>>>,
+}
+
+impl Operator {
+    pub fn new(world: &World, findings: &Findings) -> Operator {
+        Operator {
+            world: world.clone(),
+            findings: findings.clone(),
+            posts: Rc::default(),
+            names: Rc::default(),
+            replaced_at: Rc::default(),
+        }
+    }
+
+    pub fn names(&self) -> Vec<String> {
+        self.names.borrow().clone()
+    }
+
+    pub fn replaced_at(&self) -> Option<Instant> {
+        *self.replaced_at.borrow()
+    }
+
+    /// Sets a machine up and starts its node.
+    pub async fn set_up(&self, name: &str) {
+        self.posts.borrow_mut().insert(name.to_string(), Post::default());
+        self.start(name).await;
+        self.names.borrow_mut().push(name.to_string());
+    }
+
+    fn with<T>(&self, name: &str, change: impl FnOnce(&mut Post) -> T) -> T {
+        change(self.posts.borrow_mut().get_mut(name).expect("a machine that was set up"))
+    }
+
+    pub fn note_hurt(&self, name: &str) {
+        self.with(name, |post| post.is_hurt = true);
+    }
+
+    pub fn note_faulty(&self, name: &str) {
+        self.with(name, |post| post.is_faulty = true);
+    }
+
+    pub fn note_room(&self, name: &str, is_full: bool) {
+        self.with(name, |post| post.is_full = is_full);
+    }
+
+    /// Cuts a machine's power, or kills its node, and starts it again after a while.
+    pub fn take_down(&self, name: &str, is_power_cut: bool, restart_after: Duration) {
+        match is_power_cut {
+            true => self.world.crash(name),
+            false => self.world.kill(name),
+        }
+        let due = Some(Instant::now() + restart_after);
+        self.with(name, |post| *post = Post { due, is_faulty: false, cut_after: None, ..*post });
+    }
+
+    /// Has the power go again while the node recovers, after so many calls of the disk.
+    pub fn cut_recovery(&self, name: &str, calls: u64) {
+        self.with(name, |post| post.cut_after = Some(calls));
+    }
+
+    /// Takes a machine's disk away and starts it with an empty one.
+    pub async fn replace(&self, name: &str) {
+        self.world.crash(name);
+        self.world.lose_disk(name);
+        self.findings.fault("machine_replaced");
+        *self.replaced_at.borrow_mut() = Some(Instant::now());
+        self.with(name, |post| *post = Post::default());
+        Box::pin(self.start(name)).await;
+    }
+
+    /// Looks after all machines once.
+    pub async fn tend(&self) {
+        for name in self.names() {
+            let gave_up = self.world.gave_up(&name);
+            let complains = self.findings.complains(&name, self.world.starts(&name));
+            let (is_hurt, is_faulty) = self.with(&name, |post| (post.is_hurt, post.is_faulty));
+            match &gave_up {
+                Some(reason) => self.world.note(format_args!("{name} gave up: {reason}")),
+                None if complains => self.world.note(format_args!("{name} refuses reads")),
+                None => {
+                    self.start_if_due(&name).await;
+                    continue;
+                }
+            }
+            if !is_hurt && !is_faulty {
+                let reason = gave_up.as_deref().unwrap_or("a read was refused");
+                let what = format!("{name} gave up and nothing was done to it: {reason}");
+                self.findings.violation(&self.world, what);
+            }
+            if is_hurt && !is_faulty && gave_up.is_none() {
+                self.replace(&name).await;
+            } else {
+                // A power cut also if only a call failed: what was not synced may be gone.
+                let is_power_cut = is_faulty && self.world.chance.below(2) == 0;
+                self.take_down(&name, is_power_cut, RESTART_AFTER);
+            }
+        }
+    }
+
+    async fn start_if_due(&self, name: &str) {
+        let due = self.with(name, |post| post.due);
+        if due.is_some_and(|due| due <= Instant::now()) && !self.world.runs(name) {
+            self.start(name).await;
+        }
+    }
+
+    /// Starts all nodes that are down.
+    pub async fn start_all(&self) {
+        for name in self.names() {
+            self.with(&name, |post| post.cut_after = None);
+            if !self.world.runs(&name) {
+                self.start(&name).await;
+            }
+        }
+    }
+
+    async fn start(&self, name: &str) {
+        let names = self.names();
+        let seeds: Vec<&str> =
+            names.iter().map(String::as_str).filter(|other| *other != name).collect();
+        let cut_after = self.with(name, |post| post.cut_after.take());
+        if let Some(calls) = cut_after
+            && let Some(disk) = self.world.disk(name)
+        {
+            disk.cut_power_after(calls);
+            self.note_faulty(name);
+        }
+        let Err(error) = self.world.try_start(name, options(name, &seeds)).await else {
+            self.with(name, |post| *post = Post { due: None, failed_starts: 0, ..*post });
+            return;
+        };
+        self.world.note(format_args!("{name} does not start: {error}"));
+        let (is_hurt, is_faulty, is_full, failed) = self.with(name, |post| {
+            post.failed_starts += 1;
+            (post.is_hurt, post.is_faulty, post.is_full, post.failed_starts)
+        });
+        if is_full {
+            self.world.leave_room(name, None);
+            self.note_room(name, false);
+        } else if !is_faulty && is_hurt {
+            return Box::pin(self.replace(name)).await;
+        } else if !is_faulty || failed > STARTS {
+            let what = format!("{name} does not start and nothing was done to it: {error}");
+            self.findings.violation(&self.world, what);
+            return Box::pin(self.replace(name)).await;
+        }
+        self.take_down(name, is_faulty, RESTART_AFTER);
+    }
+
+    /// Everything that was done to the machines ends: full disks get room, no further call fails.
+    pub fn end_faults(&self) {
+        for name in self.names() {
+            self.world.hold(&name, false);
+            self.world.network.hold(&name, false);
+            if self.with(&name, |post| std::mem::take(&mut post.is_full)) {
+                self.world.leave_room(&name, None);
+            }
+            if let Some(disk) = self.world.disk(&name) {
+                disk.clear_faults();
+            }
+        }
+        self.world.network.heal();
+        self.world.note("all faults end");
+    }
+}

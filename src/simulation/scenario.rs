@@ -1,0 +1,200 @@
+//! A seed from the founding of its cluster to the verdict.
+//!
+//! Three or five nodes found a cluster; clients load it while things go wrong; then all faults end, and within
+//! [`CONVERGENCE_LIMIT`] of simulated time every node has to be a voter, ready, and level with the leader. After
+//! the last answers everything is read from every node, the nodes' states are compared byte for byte (records,
+//! sessions, membership, history), and each key's history is judged.
+
+use std::time::Duration;
+
+use sha2::{Digest, Sha256};
+use tokio::time::{Instant, sleep};
+
+use super::client::{are_well, join, status};
+use super::faults::{Faults, Plan};
+use super::operator::Operator;
+use super::report::{Findings, SeedReport};
+use super::sentinel::Sentinel;
+use super::workload::{Load, Workload};
+use super::world::{Listener, World};
+use crate::env::Chance;
+use crate::storage::backup::Export;
+
+/// Within this time after the last fault a cluster is well again.
+const CONVERGENCE_LIMIT: Duration = Duration::from_secs(10);
+
+/// Load that goes on after the last fault.
+const LOAD_AFTER: Duration = Duration::from_millis(500);
+
+/// A founding takes a few elections; one that takes longer is a failure.
+const FOUNDING_LIMIT: Duration = Duration::from_secs(30);
+
+const LOOK_EVERY: Duration = Duration::from_millis(50);
+
+/// Runs a seed. The trace, told to `listener` line by line, has everything that happened.
+pub fn run(seed: u64, listener: Listener) -> SeedReport {
+    let (mut report, trace) = World::run_before(listener, seed, |world| async move {
+        let findings = Findings::default();
+        scenario(&world, &findings).await;
+        findings.into_report(seed, world.elapsed().as_millis() as u64)
+    });
+    let digest = Sha256::digest(trace.as_bytes());
+    report.digest = digest.iter().take(8).map(|byte| format!("{byte:02x}")).collect();
+    report
+}
+
+async fn scenario(world: &World, findings: &Findings) {
+    let machines = if world.chance.below(4) == 0 { 5 } else { 3 };
+    let plan = Plan::draw(&*world.chance, machines);
+    let load = draw_load(&*world.chance);
+    world.note(format_args!("{machines} machines, {load:?}, faults: {}", plan.describe()));
+    let operator = Operator::new(world, findings);
+    for number in 1..=machines {
+        operator.set_up(&format!("n{number}")).await;
+    }
+    if !converge(&operator, FOUNDING_LIMIT).await {
+        return findings.violation(world, "no cluster was founded");
+    }
+    let workload = Workload::new(world, findings, load, operator.names.clone());
+    let sentinel = Sentinel::new(&operator);
+    let faults = async {
+        Faults::new(&operator, plan).run().await;
+        sleep(LOAD_AFTER).await;
+        workload.stop();
+        converge(&operator, CONVERGENCE_LIMIT).await
+    };
+    let watched = sentinel.watch_while(futures_util::future::join(faults, workload.run()));
+    let (is_well, ()) = watched.await;
+    if !is_well {
+        let what = format!("not well within {CONVERGENCE_LIMIT:?} of the last fault");
+        return findings.violation(world, format!("{what}: {}", tell(&operator).await));
+    }
+    verify(&operator, &workload).await;
+    workload.judge();
+}
+
+fn draw_load(chance: &dyn Chance) -> Load {
+    Load {
+        clients: 2 + chance.below(7) as usize,
+        keys: 2 + chance.below(5) as usize,
+        pause: Duration::from_millis(10 + chance.below(120)),
+    }
+}
+
+/// Waits until all nodes are well, and sees to them meanwhile. A machine that is replaced gets the time anew.
+async fn converge(operator: &Operator, limit: Duration) -> bool {
+    let begun = Instant::now();
+    loop {
+        operator.tend().await;
+        let names = operator.names();
+        let names: Vec<&str> = names.iter().map(String::as_str).collect();
+        if are_well(&operator.world, &names, names.len()).await && are_level(operator) {
+            operator.world.note("all are well");
+            return true;
+        }
+        let since = operator.replaced_at().map_or(begun, |at| at.max(begun));
+        if since.elapsed() > limit {
+            return false;
+        }
+        readmit(operator).await;
+        sleep(LOOK_EVERY).await;
+    }
+}
+
+/// Has a node that was removed join again.
+async fn readmit(operator: &Operator) {
+    let world = &operator.world;
+    for name in operator.names() {
+        let Some(status) = status(world, &name).await else { continue };
+        if !status.not_ready.iter().any(|reason| reason.contains("removed")) {
+            continue;
+        }
+        let others = operator.names();
+        for at in others.iter().filter(|at| **at != name) {
+            if join(world, at, &name).await.is_ok() {
+                world.note(format_args!("{name} joined again"));
+                break;
+            }
+        }
+    }
+}
+
+/// Whether all nodes have applied the same entries.
+fn are_level(operator: &Operator) -> bool {
+    let names = operator.names();
+    let applied = |name: &String| operator.world.state(name).map(|state| state.applied());
+    let first = applied(&names[0]);
+    first.is_some() && names.iter().all(|name| applied(name) == first)
+}
+
+/// How each node stands, for a message.
+async fn tell(operator: &Operator) -> String {
+    let mut lines = Vec::new();
+    for name in operator.names() {
+        lines.push(match status(&operator.world, &name).await {
+            None => format!("{name} does not answer"),
+            Some(status) => format!(
+                "{name}: {:?} in term {}, leader {}, applied {} of {}, {} members, {}",
+                status.role,
+                status.term,
+                status.leader.map_or("unknown".into(), |leader| leader.name),
+                status.applied_index,
+                status.commit_index,
+                status.member_count,
+                status.not_ready.join(", ")
+            ),
+        });
+    }
+    lines.join("; ")
+}
+
+/// Reads everything from every node and compares their states. A disk that was damaged may show it only now; then
+/// the machine is replaced and all is read again.
+async fn verify(operator: &Operator, workload: &Workload) {
+    let findings = &operator.findings;
+    let world = &operator.world;
+    for _ in 0..3 {
+        let mut all_read = true;
+        for name in operator.names() {
+            all_read &= workload.read_all(&name).await;
+        }
+        if all_read && let Some(hashes) = state_hashes(operator) {
+            world.note(format_args!("states: {hashes:?}"));
+            if hashes.iter().any(|(_, hash)| *hash != hashes[0].1) {
+                findings.violation(world, format!("nodes differ in state: {hashes:?}"));
+            }
+            return;
+        }
+        operator.tend().await;
+        if !converge(operator, CONVERGENCE_LIMIT).await {
+            return findings.violation(world, format!("not well again: {}", tell(operator).await));
+        }
+    }
+    findings.violation(world, "the states of the nodes cannot be read");
+}
+
+/// A hash of each node's whole state; `None` when one cannot be read, or they are not level.
+fn state_hashes(operator: &Operator) -> Option<Vec<(String, String)>> {
+    if !are_level(operator) {
+        return None;
+    }
+    let mut hashes = Vec::new();
+    for name in operator.names() {
+        let mut export = Export::new(operator.world.state(&name)?);
+        let mut hasher = Sha256::new();
+        loop {
+            match export.next_piece() {
+                Ok(Some(piece)) => hasher.update(&piece),
+                Ok(None) => break,
+                Err(error) => {
+                    operator.world.note(format_args!("the state of {name}: {error}"));
+                    operator.findings.complain(&name, operator.world.starts(&name));
+                    return None;
+                }
+            }
+        }
+        let hash = hasher.finalize().iter().take(6).map(|byte| format!("{byte:02x}")).collect();
+        hashes.push((name, hash));
+    }
+    Some(hashes)
+}

@@ -1,0 +1,75 @@
+//! What must hold at every moment of a run, looked at all the time.
+//!
+//! A node counts as a voter only when it has nearly all of the log: else a cluster that loses one node while
+//! another joins has no quorum that knows what was acknowledged.
+
+use std::cell::RefCell;
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use futures_util::future::{Either, select};
+use tokio::time::sleep;
+
+use super::client::members;
+use super::operator::Operator;
+use crate::types::NodeId;
+
+const LOOK_EVERY: Duration = Duration::from_millis(25);
+
+/// Entries that a new voter may lack: what the leader allows (64), and what came while it was made one.
+const MOST_LAG: u64 = 160;
+
+/// See the module.
+pub struct Sentinel<'a> {
+    operator: &'a Operator,
+    voters: RefCell<BTreeSet<NodeId>>,
+}
+
+impl<'a> Sentinel<'a> {
+    pub fn new(operator: &'a Operator) -> Sentinel<'a> {
+        Sentinel { operator, voters: RefCell::default() }
+    }
+
+    /// Looks again and again until `work` is done.
+    pub async fn watch_while<T>(&self, work: impl Future<Output = T>) -> T {
+        let watching = async {
+            self.look(false).await;
+            loop {
+                sleep(LOOK_EVERY).await;
+                self.look(true).await;
+            }
+        };
+        let (work, watching) = (std::pin::pin!(work), std::pin::pin!(watching));
+        match select(work, watching).await {
+            Either::Left((done, _)) => done,
+            Either::Right(((), _)) => unreachable!("the watch does not end"),
+        }
+    }
+
+    async fn look(&self, judges: bool) {
+        let world = &self.operator.world;
+        for name in self.operator.names() {
+            if !world.runs(&name) {
+                continue;
+            }
+            let Some(members) = members(world, &name).await else { continue };
+            for member in members.into_iter().filter(|member| member.voter) {
+                if !self.voters.borrow_mut().insert(member.node_id) || !judges {
+                    continue;
+                }
+                let applied = |name: &str| Some(world.state(name)?.applied()?.index);
+                let (here, there) = (applied(&name), applied(&member.name));
+                if world.runs(&member.name)
+                    && let Some(here) = here
+                    && here > there.unwrap_or(0) + MOST_LAG
+                {
+                    let what = format!(
+                        "{} became a voter with {:?} of {here} entries applied",
+                        member.name, there
+                    );
+                    self.operator.findings.violation(world, what);
+                }
+            }
+        }
+    }
+}

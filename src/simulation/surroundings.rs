@@ -1,0 +1,135 @@
+//! What stands in place of the operating system: chance and clocks from the seed, seeds without HTTP, and the
+//! settings of a simulated node.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use futures_util::future::BoxFuture;
+use rand::rngs::SmallRng;
+use rand::{RngCore, SeedableRng};
+use tokio::time::Instant;
+
+use crate::actors::membership::Seeds;
+use crate::actors::messages::{Gateway, Join};
+use crate::actors::node::{NodeOptions, Threads};
+use crate::actors::peer::handshake::{Card, Secret};
+use crate::actors::raft::context::RaftTiming;
+use crate::env::{Chance, Clock};
+use crate::storage::log::LogOptions;
+use crate::storage::store::StoreOptions;
+
+/// The port every simulated node listens on.
+const PORT: u16 = 7001;
+
+/// When simulated time begins, milliseconds since the Unix epoch.
+const BEGINNING_MS: i64 = 1_700_000_000_000;
+
+/// Chance from a seed, shared by all that draws in a run.
+pub struct SeededChance(Mutex<SmallRng>);
+
+impl SeededChance {
+    pub fn new(seed: u64) -> Arc<SeededChance> {
+        Arc::new(SeededChance(Mutex::new(SmallRng::seed_from_u64(seed))))
+    }
+}
+
+impl Chance for SeededChance {
+    fn next_u64(&self) -> u64 {
+        self.0.lock().expect("no draw panics").next_u64()
+    }
+}
+
+/// Simulated time as one machine's wall clock shows it: it may be wrong, and drift.
+pub struct SimClock {
+    began: Instant,
+    ahead_ms: AtomicI64,
+    drift_ppm: AtomicI64,
+}
+
+impl SimClock {
+    pub fn new(began: Instant) -> SimClock {
+        SimClock { began, ahead_ms: AtomicI64::new(0), drift_ppm: AtomicI64::new(0) }
+    }
+
+    /// Puts the clock forward, or back.
+    pub fn jump(&self, by_ms: i64) {
+        self.ahead_ms.fetch_add(by_ms, Ordering::Relaxed);
+    }
+
+    /// Has the clock gain so many microseconds each second from the beginning of the run on.
+    pub fn drift(&self, ppm: i64) {
+        self.drift_ppm.store(ppm, Ordering::Relaxed);
+    }
+}
+
+impl Clock for SimClock {
+    fn unix_ms(&self) -> u64 {
+        let elapsed_ms = self.began.elapsed().as_millis() as i64;
+        let gained_ms = elapsed_ms * self.drift_ppm.load(Ordering::Relaxed) / 1_000_000;
+        let ms = BEGINNING_MS + elapsed_ms + gained_ms + self.ahead_ms.load(Ordering::Relaxed);
+        ms.max(0) as u64
+    }
+}
+
+/// Where requests enter the nodes that run.
+pub type Gateways = Arc<Mutex<BTreeMap<String, Gateway>>>;
+
+/// Joins through another node's gateway instead of its HTTP port.
+pub struct SimSeeds {
+    pub gateways: Gateways,
+}
+
+impl Seeds for SimSeeds {
+    fn join(&self, seed: &str, own: &Card) -> BoxFuture<'static, Result<(), String>> {
+        let gateway = self.gateways.lock().expect("no holder panics").get(seed).cloned();
+        let join = Join {
+            name: own.name.clone(),
+            raft_addr: own.raft_addr.clone(),
+            http_addr: own.http_addr.clone(),
+            voter: true,
+            timeout: Duration::from_secs(5),
+        };
+        Box::pin(async move {
+            let gateway = gateway.ok_or("it does not run")?;
+            let joined = gateway.join.send(join).await.map_err(|error| error.to_string())?;
+            joined.map_err(|error| error.to_string())
+        })
+    }
+}
+
+/// The settings of the node on a machine.
+pub fn options(machine: &str, seeds: &[&str]) -> NodeOptions {
+    NodeOptions {
+        name: machine.into(),
+        raft_addr: raft_addr(machine),
+        raft_advertise_addr: None,
+        http_advertise_addr: format!("http://{machine}:8081"),
+        founds: seeds.is_empty(),
+        seeds: seeds.iter().map(|seed| seed.to_string()).collect(),
+        secret: Secret::new("simulated"),
+        timing: RaftTiming {
+            heartbeat_interval: Duration::from_millis(100),
+            election_timeout_min: Duration::from_millis(300),
+            election_timeout_max: Duration::from_millis(600),
+            // Small, so that checkpoints, purges and snapshots happen in a short run.
+            checkpoint_entries: 40,
+            checkpoint_bytes: 1 << 20,
+            keep_entries: 10,
+        },
+        store: StoreOptions { cache_bytes: 1 << 20 },
+        log: LogOptions {
+            segment_bytes: 64 << 10,
+            max_payload_bytes: 32 << 10,
+            cache_bytes: 64 << 10,
+            ..LogOptions::default()
+        },
+        threads: Threads::Here,
+    }
+}
+
+/// Where the node on a machine answers its peers.
+pub fn raft_addr(machine: &str) -> String {
+    format!("{machine}:{PORT}")
+}
