@@ -10,6 +10,10 @@ check:
 test:
     cargo test --locked
 
+# Simulated clusters under faults, from so many seeds.
+sim seeds="2000":
+    cargo run --release --locked --bin conure-sim -- --seeds {{seeds}}
+
 # The cluster of docker-compose.yml, through kills and restarts.
 compose:
     cargo build --release --locked

@@ -121,7 +121,7 @@ impl Plan {
         Plan {
             kinds,
             pause: Duration::from_millis(200 + chance.below(1_500)),
-            lasts: Duration::from_millis(6_000 + chance.below(8_000)),
+            lasts: Duration::from_millis(3_000 + chance.below(5_000)),
             victim: chance.below(machines as u64) as usize,
         }
     }
@@ -398,10 +398,13 @@ impl<'a> Faults<'a> {
         let disk = MemDisk::from_contents(self.world().disk(name)?.contents());
         let survey = inspect::survey(&disk).ok()?;
         let segments = survey.segments;
-        let segment = &segments[self.below(segments.len() as u64) as usize];
+        let segment = segments.get(self.below(segments.len() as u64) as usize)?;
         let dump = inspect::dump(&disk, segment.sequence).ok()??;
+        // The proof has to outlive a power cut as well: it lies itself in a record that is proven.
         let synced = dump.records.iter().map(|record| record.synced).max()?;
-        let last = dump.records.iter().rposition(|record| record.number <= synced)?;
+        let durable = dump.records.iter().filter(|record| record.number <= synced);
+        let proven = durable.map(|record| record.synced).max()?;
+        let last = dump.records.iter().rposition(|record| record.number <= proven)?;
         let begin = dump.records[0].offset;
         let end = dump.records[last].offset + 16;
         let file = segment.file.strip_prefix(&disk.locate(""))?.to_string();

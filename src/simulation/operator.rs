@@ -40,6 +40,11 @@ struct Post {
     failed_starts: u32,
 }
 
+/// Whether a node's last words ask for an empty disk. They are made for people, who have nothing else.
+fn is_about_damage(reason: &str) -> bool {
+    reason.contains("damaged")
+}
+
 /// See the module.
 #[derive(Clone)]
 pub struct Operator {
@@ -133,12 +138,13 @@ impl Operator {
                     continue;
                 }
             }
-            if !is_hurt && !is_faulty {
-                let reason = gave_up.as_deref().unwrap_or("a read was refused");
+            let reason = gave_up.as_deref().unwrap_or("a read was refused");
+            let is_damaged = is_about_damage(reason);
+            if !is_hurt && (!is_faulty || is_damaged) {
                 let what = format!("{name} gave up and nothing was done to it: {reason}");
                 self.findings.violation(&self.world, what);
             }
-            if is_hurt && !is_faulty && gave_up.is_none() {
+            if is_damaged || is_hurt && gave_up.is_none() {
                 self.replace(&name).await;
             } else {
                 // A power cut also if only a call failed: what was not synced may be gone.
@@ -185,12 +191,13 @@ impl Operator {
             post.failed_starts += 1;
             (post.is_hurt, post.is_faulty, post.is_full, post.failed_starts)
         });
-        if is_full {
+        let is_damaged = is_about_damage(&error.to_string());
+        if is_damaged && is_hurt {
+            return Box::pin(self.replace(name)).await;
+        } else if is_full && !is_damaged {
             self.world.leave_room(name, None);
             self.note_room(name, false);
-        } else if !is_faulty && is_hurt {
-            return Box::pin(self.replace(name)).await;
-        } else if !is_faulty || failed > STARTS {
+        } else if !is_faulty || is_damaged || failed > STARTS {
             let what = format!("{name} does not start and nothing was done to it: {error}");
             self.findings.violation(&self.world, what);
             return Box::pin(self.replace(name)).await;

@@ -3,7 +3,7 @@
 //! A node counts as a voter only when it has nearly all of the log: else a cluster that loses one node while
 //! another joins has no quorum that knows what was acknowledged.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::BTreeSet;
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ use super::client::members;
 use super::operator::Operator;
 use crate::types::NodeId;
 
-const LOOK_EVERY: Duration = Duration::from_millis(25);
+const LOOK_EVERY: Duration = Duration::from_millis(40);
 
 /// Entries that a new voter may lack: what the leader allows (64), and what came while it was made one.
 const MOST_LAG: u64 = 160;
@@ -23,11 +23,12 @@ const MOST_LAG: u64 = 160;
 pub struct Sentinel<'a> {
     operator: &'a Operator,
     voters: RefCell<BTreeSet<NodeId>>,
+    turn: Cell<usize>,
 }
 
 impl<'a> Sentinel<'a> {
     pub fn new(operator: &'a Operator) -> Sentinel<'a> {
-        Sentinel { operator, voters: RefCell::default() }
+        Sentinel { operator, voters: RefCell::default(), turn: Cell::new(0) }
     }
 
     /// Looks again and again until `work` is done.
@@ -48,17 +49,17 @@ impl<'a> Sentinel<'a> {
 
     async fn look(&self, judges: bool) {
         let world = &self.operator.world;
-        for name in self.operator.names() {
-            if !world.runs(&name) {
-                continue;
-            }
-            let Some(members) = members(world, &name).await else { continue };
+        // One after the other: whoever leads is asked often enough.
+        let names = self.operator.names();
+        self.turn.set(self.turn.get() + 1);
+        let name = &names[self.turn.get() % names.len()];
+        if let Some(members) = members(world, name).await {
             for member in members.into_iter().filter(|member| member.voter) {
                 if !self.voters.borrow_mut().insert(member.node_id) || !judges {
                     continue;
                 }
                 let applied = |name: &str| Some(world.state(name)?.applied()?.index);
-                let (here, there) = (applied(&name), applied(&member.name));
+                let (here, there) = (applied(name), applied(&member.name));
                 if world.runs(&member.name)
                     && let Some(here) = here
                     && here > there.unwrap_or(0) + MOST_LAG

@@ -12,12 +12,13 @@ use openraft::raft::{
     AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, TransferLeaderRequest,
     TransferLeaderResponse, VoteRequest, VoteResponse,
 };
-use openraft::{OptionalSend, RaftNetworkV2};
+use openraft::type_config::TypeConfigExt;
+use openraft::{OptionalSend, RaftNetworkV2, StorageError};
 
 use super::peers::{Lane, PeerError, Peers};
 use super::rpc::{Request, Response};
 use super::state_machine::SnapshotData;
-use super::transfer;
+use super::transfer::{self, SendError};
 use super::types::{PeerNode, TypeConfig, Vote};
 use crate::actors::peer::link::LinkError;
 use crate::types::NodeId;
@@ -169,8 +170,14 @@ impl RaftNetworkV2<TypeConfig> for PeerClient {
         tokio::select! {
             biased;
             closed = cancel => Err(closed.into()),
-            sent = sending => sent.map_err(|error| {
-                self.rpc_error(error, RPCTypes::InstallSnapshot, option.soft_ttl()).into()
+            sent = sending => sent.map_err(|error| match error {
+                SendError::Peer(error) => {
+                    self.rpc_error(error, RPCTypes::InstallSnapshot, option.soft_ttl()).into()
+                }
+                // A leader that cannot read its state would keep whoever needs it from ever catching up.
+                SendError::Own(error) => {
+                    StorageError::read_snapshot(None, TypeConfig::err_from_error(&error)).into()
+                }
             }),
         }
     }

@@ -24,10 +24,18 @@ use crate::actors::messages::inside::{
 use crate::actors::peer::link::Link;
 use crate::actors::storage::StorageActor;
 use crate::storage::backup::Export;
+use crate::storage::error::StorageError;
 use crate::storage::kv::KvSnapshot;
 
-fn failed(error: impl std::fmt::Display) -> PeerError {
-    PeerError::Failed(RequestError::Storage { detail: error.to_string() })
+/// Why a snapshot was not sent.
+#[derive(Debug, thiserror::Error)]
+pub enum SendError {
+    /// The receiver, or the way to it.
+    #[error(transparent)]
+    Peer(#[from] PeerError),
+    /// This node cannot read its own state.
+    #[error(transparent)]
+    Own(#[from] StorageError),
 }
 
 /// Sends a snapshot; `timeout` bounds each piece.
@@ -36,17 +44,18 @@ pub async fn send(
     vote: Vote,
     snapshot: SnapshotOf<TypeConfig, SnapshotData>,
     timeout: Duration,
-) -> Result<SnapshotResponse<TypeConfig>, PeerError> {
+) -> Result<SnapshotResponse<TypeConfig>, SendError> {
     let SnapshotData::Pinned(pinned) = snapshot.snapshot else {
-        return Err(failed("a received snapshot is not sent on before it is installed"));
+        let detail = "a received snapshot is not sent on before it is installed".into();
+        return Err(PeerError::Failed(RequestError::Storage { detail }).into());
     };
     let Response::SnapshotBegun { transfer } = ask(&link, &Request::SnapshotBegin, timeout).await?
     else {
-        return Err(PeerError::Mismatch);
+        return Err(PeerError::Mismatch.into());
     };
     let mut export = Export::new(*pinned);
     let mut sequence = 0;
-    while let Some(piece) = export.next_piece().map_err(failed)? {
+    while let Some(piece) = export.next_piece()? {
         let request = Request::SnapshotPiece { transfer, sequence, piece: Bytes::from(piece) };
         ask(&link, &request, timeout).await?;
         sequence += 1;
@@ -55,7 +64,7 @@ pub async fn send(
     let end = Request::SnapshotEnd { transfer, vote, meta: snapshot.meta };
     match ask(&link, &end, timeout).await? {
         Response::SnapshotEnd(response) => Ok(response),
-        _ => Err(PeerError::Mismatch),
+        _ => Err(PeerError::Mismatch.into()),
     }
 }
 

@@ -1,16 +1,12 @@
 //! Bugs on purpose: each is planted alone, and has to be found within the seeds of a normal run.
 
-use std::io;
-
-use crate::cli::PlantedArgs;
-
 #[cfg(feature = "planted-bugs")]
 pub use built::{plant_by_name, run};
 
 /// This build has no bugs to plant.
 #[cfg(not(feature = "planted-bugs"))]
-pub fn run(_: &PlantedArgs) -> io::Result<bool> {
-    Err(io::Error::other(
+pub fn run(_: &crate::cli::PlantedArgs) -> std::io::Result<bool> {
+    Err(std::io::Error::other(
         "this build has no planted bugs; the one that has: \
          cargo run --release --features planted-bugs --bin conure-sim -- planted",
     ))

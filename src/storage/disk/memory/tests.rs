@@ -184,3 +184,26 @@ fn a_file_that_was_renamed_in_a_fork_is_still_one_file() {
     let left = fork.crash(PowerCut::KeepAll).contents();
     assert_eq!(left, [("b".to_owned(), vec![2; 2048])].into());
 }
+
+#[test]
+fn a_killed_process_leaves_the_unsynced_to_the_system_and_its_handles_are_fenced() {
+    let (disk, file) = disk_of_ones();
+    disk.fail(Calls::Write, 1, Fault::Error(io::ErrorKind::Other));
+    file.write_at(0, &[2; 512]).unwrap();
+    let after = disk.outlive();
+    assert!(file.write_at(0, &[3]).is_err() && disk.open("a").is_err(), "it is of a dead process");
+    assert_eq!((read(&after, "a")[0], after.faults_left()), (2, 0));
+    // Still unsynced: a power cut may take it.
+    assert_eq!(read(&after.crash(PowerCut::KeepNone), "a"), [1; 2048]);
+}
+
+#[test]
+fn planned_faults_can_be_taken_back() {
+    let (disk, file) = disk_of_ones();
+    disk.fail(Calls::Sync, 0, Fault::SyncForgets);
+    disk.cut_power_after(1);
+    disk.clear_faults();
+    file.write_at(0, &[2]).unwrap();
+    file.sync_data().unwrap();
+    assert_eq!(disk.faults_left(), 0);
+}
