@@ -4,6 +4,8 @@ use std::num::NonZero;
 
 use clap::{Args, Parser, Subcommand};
 
+use crate::crash::{CrashArgs, FlipsArgs};
+
 /// Runs simulated ConureDB clusters under faults, from seeds.
 ///
 /// docs/TESTING.md tells what goes wrong in them and what is checked.
@@ -22,6 +24,10 @@ pub enum Command {
     Planted(PlantedArgs),
     /// Runs each seed twice, in processes of their own, and compares the traces
     Repeat(RepeatArgs),
+    /// Cuts the power at every write and fsync of recorded workloads, and opens what is left
+    Crash(CrashArgs),
+    /// Flips single bits of a node's files at rest: each must be refused, or not matter
+    Flips(FlipsArgs),
     /// Runs seeds and prints a line of JSON for each: a part of the others
     #[command(hide = true)]
     Worker(WorkerArgs),

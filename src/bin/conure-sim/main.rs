@@ -5,6 +5,7 @@
 //! pool     seeds on worker processes, restarted where one dies       worker   such a process
 //! seeds    `--seeds N`: many seeds, their sums, and which failed     one      `--seed N`: one, with its trace
 //! repeat   each seed twice, in processes of their own                planted  bugs on purpose, each to be found
+//! crash    power cuts at every call of recorded workloads, and single bits flipped at rest
 //! ```
 //!
 //! A seed runs on one thread; several run beside each other in processes, since a panic ends a process of the
@@ -15,6 +16,7 @@
 #![allow(clippy::disallowed_methods)] // a binary is the outermost layer
 
 mod cli;
+mod crash;
 mod one;
 mod planted;
 mod pool;
@@ -36,6 +38,8 @@ fn main() -> ExitCode {
     let ended = match (cli.command, cli.run.seed) {
         (Some(Command::Planted(args)), _) => planted::run(&args),
         (Some(Command::Repeat(args)), _) => repeat::run(&args),
+        (Some(Command::Crash(args)), _) => return crash::run(&args),
+        (Some(Command::Flips(args)), _) => return crash::flip(&args),
         (Some(Command::Worker(args)), _) => Ok(worker::run(&args)),
         (None, Some(seed)) => Ok(one::run(seed, cli.run.trace)),
         (None, None) => seeds::run(&cli.run),
