@@ -38,8 +38,8 @@ use bytes::Bytes;
 
 use self::batch::Batch;
 use self::change::ChangeBuffer;
-pub use self::change::ChangeKind;
-pub use self::changes::{Change, Changes};
+pub use self::change::{ChangeId, ChangeKind};
+pub use self::changes::{Change, ChangeStep, Changes};
 pub use self::history::Retention;
 pub use self::layout::BadBytes;
 use self::layout::KvFacts;
@@ -231,13 +231,17 @@ impl Kv {
         };
         self.disk.remove(FILE).map_err(io("remove the file"))?;
         self.disk.sync_dir().map_err(io("sync its directory"))?;
-        self.reopen()
+        self.open_anew(true)
     }
 
     /// Opens what now has the name of the store; readers move over, old snapshots stay readable.
     pub(crate) fn reopen(&mut self) -> Result<(), StorageError> {
+        self.open_anew(false)
+    }
+
+    fn open_anew(&mut self, is_new_life: bool) -> Result<(), StorageError> {
         self.store = Store::open(&self.disk, FILE, self.options.clone())?;
-        self.reader.replace(self.store.reader());
+        self.reader.replace(self.store.reader(), is_new_life);
         let present = KvSnapshot::new(self.store.snapshot());
         self.durable = present.applied().map(|_| present);
         self.writing = None;

@@ -53,6 +53,11 @@ impl ChangeId {
         ChangeId { revision: stored.record.mod_revision, ordinal: stored.ordinal }
     }
 
+    /// The next one of the same revision, if there is one.
+    pub fn next(self) -> ChangeId {
+        ChangeId { ordinal: self.ordinal.saturating_add(1), ..self }
+    }
+
     pub fn encode(self) -> [u8; ChangeId::ENCODED_BYTES] {
         let mut key = [0; ChangeId::ENCODED_BYTES];
         key[..8].copy_from_slice(&self.revision.to_be_bytes());

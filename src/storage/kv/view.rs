@@ -20,21 +20,36 @@ use crate::types::{Key, KeyRange, LogId, Record, Revision};
 /// installed it reads the new store.
 #[derive(Clone)]
 pub struct KvReader {
-    current: Arc<ArcSwap<Reader>>,
+    current: Arc<ArcSwap<Current>>,
+}
+
+/// The store that is read now, and how many were thrown away before it. An installed snapshot goes on with the
+/// same history; a wipe ends it.
+struct Current {
+    reader: Reader,
+    life: u64,
 }
 
 impl KvReader {
     pub(super) fn new(reader: Reader) -> KvReader {
-        KvReader { current: Arc::new(ArcSwap::from_pointee(reader)) }
+        KvReader { current: Arc::new(ArcSwap::from_pointee(Current { reader, life: 0 })) }
     }
 
-    pub(super) fn replace(&self, reader: Reader) {
-        self.current.store(Arc::new(reader));
+    pub(super) fn replace(&self, reader: Reader, is_new_life: bool) {
+        let life = self.current.load().life + u64::from(is_new_life);
+        self.current.store(Arc::new(Current { reader, life }));
     }
 
     /// Pins the newest committed state.
     pub fn snapshot(&self) -> KvSnapshot {
-        KvSnapshot::new(self.current.load().snapshot())
+        KvSnapshot::new(self.current.load().reader.snapshot())
+    }
+
+    /// Pins the newest committed state, and says in which life of the store: revisions of two lives have
+    /// nothing to do with each other.
+    pub fn snapshot_in_life(&self) -> (u64, KvSnapshot) {
+        let current = self.current.load();
+        (current.life, KvSnapshot::new(current.reader.snapshot()))
     }
 }
 

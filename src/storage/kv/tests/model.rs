@@ -8,7 +8,9 @@ use proptest::prelude::*;
 use super::*;
 use crate::storage::TreeId;
 use crate::storage::kv::change::{ChangeEntry, decode_change};
-use crate::storage::kv::{CHANGES, Change, ChangeKind, KV, PastError, Version};
+use crate::storage::kv::{
+    CHANGES, Change, ChangeId, ChangeKind, ChangeStep, KV, PastError, Version,
+};
 
 type State = BTreeMap<Vec<u8>, Record>;
 
@@ -173,7 +175,38 @@ impl Model {
                 false => expected.map(|change| Change { previous: None, ..change }).collect(),
             };
             assert_eq!(found, expected, "from {from}");
+            self.check_wanted(state, from);
         }
+    }
+
+    /// A walk over some keys that is broken off after every few steps, and goes on from there.
+    fn check_wanted(&self, state: &KvSnapshot, from: Revision) {
+        let wanted =
+            |key: &[u8]| key.iter().map(|byte| u64::from(*byte)).sum::<u64>() % 3 != from % 3;
+        let expected = self.kept.iter().filter(|it| it.revision >= from);
+        let expected: Vec<Change> =
+            expected.filter(|it| wanted(it.key.as_bytes())).cloned().collect();
+        let (mut found, mut at) = (Vec::new(), ChangeId { revision: from.max(1), ordinal: 0 });
+        for steps in (1..4).cycle() {
+            let mut walk = state.changes_from(at, true).unwrap();
+            let taken: Vec<ChangeStep> =
+                (0..steps).map(|_| walk.next_wanted(wanted).unwrap()).collect();
+            let is_over = taken.iter().any(|step| matches!(step, ChangeStep::End));
+            found.extend(taken.into_iter().filter_map(|step| match step {
+                ChangeStep::Change(change) => Some(change),
+                ChangeStep::Nothing | ChangeStep::End => None,
+            }));
+            let through = walk.through(wanted).unwrap();
+            at = walk.at();
+            let is_through = |change: &&Change| change.revision <= through;
+            let told = expected.iter().filter(is_through).count();
+            assert_eq!(found.iter().filter(is_through).count(), told, "through with {through}");
+            if is_over {
+                break;
+            }
+        }
+        assert_eq!(found, expected, "from {from}");
+        assert_eq!(at, ChangeId { revision: state.revision() + 1, ordinal: 0 });
     }
 
     fn check_sizes(&self, state: &KvSnapshot) {
