@@ -147,6 +147,8 @@ pub struct StorageSettings {
     pub cache_bytes: usize,
     /// Length of a preallocated file of the log.
     pub log_segment_bytes: u64,
+    /// How fast pages and records that nobody reads are verified; 0 turns it off.
+    pub scrub_bytes_per_second: u64,
 }
 
 impl Default for Config {
@@ -191,6 +193,7 @@ impl Default for Config {
             storage: StorageSettings {
                 cache_bytes: 256 * 1024 * 1024,
                 log_segment_bytes: 16 * 1024 * 1024,
+                scrub_bytes_per_second: 4 * 1024 * 1024,
             },
             origins: BTreeMap::new(),
         }

@@ -112,6 +112,13 @@ pub struct Metrics {
     pub log_bytes: Level,
     /// 1 while the disk is full, so that puts are refused, else 0.
     pub storage_full: Level,
+
+    /// Bytes that the scrub read.
+    pub scrub_bytes: Count,
+    /// Passes of the scrub over store and log.
+    pub scrub_passes: Count,
+    /// Damages that the last pass found, or the one under way if it has found more.
+    pub scrub_damaged: Level,
 }
 
 impl Metrics {
@@ -159,6 +166,9 @@ impl Metrics {
             db_file_bytes: level(add, "db_file_bytes", "Size of the database file"),
             db_live_bytes: level(add, "db_live_bytes", "Bytes of it that the last state uses"),
             log_bytes: level(add, "log_bytes", "Size of the Raft log"),
+            scrub_bytes: count(add, "scrub_bytes", "Bytes read again and verified"),
+            scrub_passes: count(add, "scrub_passes", "Passes of the scrub over store and log"),
+            scrub_damaged: level(add, "scrub_damaged", "Damages that the last pass found"),
             storage_full: level(add, "storage_full", "1 while the disk is full, else 0"),
             registry,
             requests,

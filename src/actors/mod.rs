@@ -4,6 +4,7 @@
 //! * [`messages`]: all that crosses an actor boundary; `messages::inside` is for this floor alone;
 //! * [`node`]: how the actors are wired, started and closed;
 //! * [`storage`], [`log`]: the writers of the two files; [`space`]: what they do when the disk is full;
+//! * [`scrub`]: reads again what nobody reads;
 //! * [`peer`]: connections between nodes;
 //! * [`raft`]: consensus, and the life of requests;
 //! * [`membership`]: who belongs to the cluster;
@@ -20,6 +21,7 @@ pub mod messages;
 pub mod node;
 pub mod peer;
 pub mod raft;
+pub mod scrub;
 pub mod space;
 pub mod storage;
 

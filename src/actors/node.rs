@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! start:  identity ▸ log ▸ store ▸ Raft ▸ membership ▸ peers are answered ▸ (HTTP, by the binary)
-//! close:  (HTTP drains) ▸ membership ▸ Raft hands over and stops ▸ checkpoint ▸ last flush of the log
+//! close:  (HTTP drains) ▸ scrub ▸ membership ▸ Raft hands over and stops ▸ checkpoint ▸ last flush of the log
 //! ```
 //!
 //! Everything that differs between a real node and a simulated one comes in through
@@ -32,6 +32,7 @@ use super::raft::admin::Admin;
 use super::raft::context::{self, RaftTiming};
 use super::raft::peers::Peers;
 use super::raft::serve::Desk;
+use super::scrub::{CurrentLog, ScrubActor};
 use super::space::Space;
 use super::storage::{CheckpointActor, StorageActor};
 use crate::env::{Chance, Clock};
@@ -121,6 +122,10 @@ pub struct Node {
     membership: Addr<MembershipActor>,
     arbiters: Vec<Arbiter>,
     tasks: TaskOwner,
+    scrub: Option<Addr<ScrubActor>>,
+    log_in_use: CurrentLog,
+    metrics: Arc<Metrics>,
+    threads: Threads,
 }
 
 impl Node {
@@ -235,6 +240,10 @@ impl Node {
         )
         .start();
 
+        let log_in_use: CurrentLog = {
+            let context = context.clone();
+            Arc::new(move || context.log.load_full())
+        };
         let desk = Desk {
             context,
             read_index: raft.clone().recipient(),
@@ -272,7 +281,22 @@ impl Node {
             membership,
             arbiters,
             tasks,
+            scrub: None,
+            log_in_use,
+            metrics: around.metrics,
+            threads: options.threads,
         })
+    }
+
+    /// Begins to verify what nobody reads, at most so many bytes a second; 0 means not at all.
+    pub fn start_scrub(&mut self, bytes_per_second: u64) {
+        if bytes_per_second > 0 && self.scrub.is_none() {
+            let (storage, log) = (self.storage.clone(), self.log_in_use.clone());
+            let metrics = self.metrics.clone();
+            self.scrub = Some(place(self.threads, &mut self.arbiters, move |_| {
+                ScrubActor::new(bytes_per_second, storage, log, metrics)
+            }));
+        }
     }
 
     /// Where requests enter.
@@ -292,6 +316,9 @@ impl Node {
 
     /// Closes in order and waits: leadership is handed over, a checkpoint written, the log flushed.
     pub async fn close(self) {
+        if let Some(scrub) = self.scrub {
+            let _ = scrub.send(Close).await;
+        }
         let _ = self.membership.send(Close).await;
         let _ = self.raft.send(Close).await;
         let _ = self.storage.send(Close).await;

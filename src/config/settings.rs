@@ -229,4 +229,10 @@ pub static SETTINGS: &[Setting] = &[
         |raw| value::size(raw, MIB..=GIB),
         "a size from 1MiB to 1GiB, such as 16MiB"
     ),
+    setting!(
+        "storage.scrub_bytes_per_second",
+        storage.scrub_bytes_per_second,
+        |raw| value::size(raw, 0..=GIB),
+        "a size up to 1GiB, such as 4MiB, or 0 for none"
+    ),
 ];

@@ -34,7 +34,7 @@
 //! Read `record.rs` (the bytes of a record), `segment.rs` (files) and `spares.rs` (where they come
 //! from) first; `view.rs` is the log in memory, `writer.rs` brings it to the disk, `reader.rs` fetches what the cache has not, and
 //! `recovery.rs` opens a log after a crash and decides what is torn and what is damaged; `inspect.rs`
-//! decides the same without changing anything.
+//! decides the same without changing anything; `scrub.rs` reads again what nobody reads.
 //!
 //! # Speed
 //!
@@ -59,6 +59,7 @@ pub mod inspect;
 mod reader;
 mod record;
 mod recovery;
+pub mod scrub;
 mod segment;
 mod spares;
 mod state;

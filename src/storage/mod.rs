@@ -18,6 +18,7 @@
 //! compact    packs leaves and empties the tail, a step at a time
 //! checkpoint the order of writes and fsyncs                 open      finding the durable root
 //! walk       every page read, checked and accounted for   check      the same of an open store
+//! scrub      every page read again, a piece at a time, while the store is in use
 //! inspect    a data directory that no node runs on
 //! error      what a caller can do about it
 //! ```
@@ -51,6 +52,7 @@ mod page;
 mod pager;
 mod reshape;
 mod root;
+pub mod scrub;
 pub mod snapshot;
 mod split;
 pub mod store;

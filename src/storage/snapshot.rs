@@ -126,6 +126,15 @@ impl Snapshot {
         Range::new(self.clone(), self.root.tree(tree).root, bounds.into())
     }
 
+    /// For whoever reads its pages past the cache.
+    pub(super) fn pager(&self) -> &Pager {
+        &self.pager
+    }
+
+    pub(super) fn tree_root(&self, tree: TreeId) -> Option<PageRef> {
+        self.root.tree(tree).root
+    }
+
     /// How many entries the tree holds.
     pub fn len(&self, tree: TreeId) -> u64 {
         self.root.tree(tree).len

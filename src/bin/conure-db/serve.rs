@@ -125,7 +125,8 @@ async fn serve(config: Config, raft_runtime: Handle) -> Result<(), String> {
             std::process::exit(1);
         }),
     };
-    let node = Node::start(node_options(&config), around).await.map_err(|error| say(&error))?;
+    let mut node = Node::start(node_options(&config), around).await.map_err(|error| say(&error))?;
+    node.start_scrub(config.storage.scrub_bytes_per_second);
 
     let state = http::State::new(node.gateway(), metrics, http_options(&config));
     let server = http::server(state, vec![listener], HTTP_WORKERS).map_err(|error| say(&error))?;

@@ -12,6 +12,7 @@ use super::past::Place;
 use super::{AppliedState, CHANGES, KV, MEMBERSHIP, SYSTEM, bad};
 use crate::storage::cursor::{Bounds, Lent, Range};
 use crate::storage::error::StorageError;
+use crate::storage::scrub::{Scrub, Scrubbed};
 use crate::storage::snapshot::{Reader, Snapshot};
 use crate::storage::{Facts, TreeId};
 use crate::types::{Key, KeyRange, LogId, Record, Revision};
@@ -90,6 +91,11 @@ impl KvSnapshot {
     /// The record of `key`.
     pub fn get(&self, key: &Key) -> Result<Option<Record>, StorageError> {
         Ok(self.stored(key.as_bytes())?.and_then(StoredRecord::live))
+    }
+
+    /// A step of a scrub. The state is that of a checkpoint, so that all of it is on the disk.
+    pub fn scrub(&self, scrub: &mut Scrub, most_bytes: u64) -> Scrubbed {
+        scrub.step(&self.snapshot, most_bytes)
     }
 
     /// The records of a range, in key order or backwards. `keys_only`: without their values, which

@@ -5,6 +5,7 @@ mod crash;
 mod damage;
 mod faults;
 mod model;
+mod scrub;
 
 use std::io;
 use std::sync::Arc;

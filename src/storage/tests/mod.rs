@@ -6,6 +6,7 @@ mod append;
 mod compact;
 mod crash;
 mod model;
+mod scrub;
 mod space;
 mod trees;
 mod trim;
