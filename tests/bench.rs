@@ -1,8 +1,13 @@
 //! `conure-bench` as programs use it: through the real binary, with few keys.
+#![allow(clippy::disallowed_methods)] // real processes and their files are the point
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::process::{Command, Output};
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
 
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
 /// The names that the form promises, and that it has beside them.
@@ -94,6 +99,75 @@ fn only_the_works_asked_for_are_done_and_a_table_shows_them() {
 #[test]
 fn a_peer_that_is_not_built_in_is_refused_with_the_remedy() {
     let output = bench(&["--peers", "lmdb,redb,fjall"]);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(text(&output.stderr).contains("--features bench-peers"), "{}", text(&output.stderr));
+}
+
+fn cluster(dir: &Path, arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_conure-bench"));
+    command.args(["cluster", "--keys=200", "--clients=8", "--rounds=1", "--dir"]).arg(dir);
+    command.args(arguments);
+    command
+}
+
+/// Processes that were started with something below this directory.
+fn processes_in(dir: &Path) -> usize {
+    let dir = dir.to_str().expect("text").as_bytes();
+    let processes = fs::read_dir("/proc").expect("a list of processes");
+    let lines = processes.filter_map(|entry| fs::read(entry.ok()?.path().join("cmdline")).ok());
+    lines.filter(|line| line.windows(dir.len()).any(|part| part == dir)).count()
+}
+
+#[test]
+fn a_cluster_is_started_measured_verified_and_removed() {
+    for op in ["put", "get", "get-stale", "mixed"] {
+        let dir = tempfile::tempdir().unwrap();
+        let arguments = ["--op", op, "--ops=500", "--spread=all", "--dist=zipf", "--json"];
+        let output = cluster(dir.path(), &arguments).output().expect("the program was built");
+        assert!(output.status.success(), "{op}: {}", text(&output.stderr));
+        let last = text(&output.stdout).lines().last().expect("a last line");
+        let report: BTreeMap<String, Value> = serde_json::from_str(last).expect("an object");
+        assert_eq!(report.keys().collect::<Vec<_>>(), ["ratios", "results"]);
+        assert_eq!(report["ratios"], serde_json::json!({}), "nothing to compare with");
+        let row = &report["results"][0];
+        assert_eq!((row["system"].as_str(), row["op"].as_str()), (Some("conure"), Some(op)));
+        for field in ["throughput_per_s", "p50_us", "p99_us", "client_cpu_us_per_op", "rss_bytes"] {
+            assert!(row[field].as_f64().is_some_and(|value| value > 0.0), "{op} {field}: {row}");
+        }
+        assert!(row["p50_us"].as_f64() <= row["p99_us"].as_f64(), "{op}: {row}");
+        assert_eq!(dir.path().read_dir().unwrap().count(), 0, "{op}: files are left behind");
+        assert_eq!(processes_in(dir.path()), 0, "{op}: nodes are left behind");
+    }
+}
+
+#[test]
+fn ctrl_c_leaves_neither_nodes_nor_files() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut command = cluster(dir.path(), &["--op=get", "--keys=20000", "--seconds=600"]);
+    let mut child = command.stderr(Stdio::piped()).spawn().expect("the program was built");
+    let said = BufReader::new(child.stderr.take().expect("a pipe"));
+    let loading = said.lines().map_while(Result::ok).find(|line| line.contains("loading"));
+    assert!(loading.is_some(), "it ended before it did anything");
+    assert!(processes_in(dir.path()) >= 3, "the nodes run");
+    kill_process(Pid::from_child(&child), Signal::INT).expect("a signal to a child of ours");
+    assert_eq!(child.wait().expect("a child of ours").code(), Some(1));
+    assert_eq!(dir.path().read_dir().unwrap().count(), 0, "files are left behind");
+    assert_eq!(processes_in(dir.path()), 0, "nodes are left behind");
+}
+
+#[test]
+fn more_clients_than_keys_are_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let output = cluster(dir.path(), &["--clients=300"]).output().expect("the program was built");
+    assert_eq!(output.status.code(), Some(2));
+    assert!(text(&output.stderr).contains("--keys"), "{}", text(&output.stderr));
+}
+
+#[cfg(not(feature = "bench-peers"))]
+#[test]
+fn etcd_without_its_client_is_refused_with_the_remedy() {
+    let dir = tempfile::tempdir().unwrap();
+    let output = cluster(dir.path(), &["--vs=etcd"]).output().expect("the program was built");
     assert_eq!(output.status.code(), Some(2));
     assert!(text(&output.stderr).contains("--features bench-peers"), "{}", text(&output.stderr));
 }

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use crate::cluster::args::ClusterArgs;
 use crate::engines::Kind;
 use crate::storage::works::Work;
 
@@ -19,6 +20,8 @@ pub struct Cli {
 pub enum Command {
     /// The storage engine, beside others on the same keys
     Storage(StorageArgs),
+    /// A whole cluster under closed-loop clients, beside another one
+    Cluster(ClusterArgs),
     /// Loads an engine, says so, and waits to be killed: a part of `storage`
     #[command(hide = true)]
     Fill(FillArgs),

@@ -43,13 +43,44 @@ fn mix(mut z: u64) -> u64 {
     z ^ (z >> 31)
 }
 
+/// The values of numbered keys.
+pub struct Values {
+    pool: Bytes,
+    value_bytes: usize,
+    seed: u64,
+}
+
+impl Values {
+    pub fn new(value_bytes: usize, seed: u64) -> Values {
+        Values::drawn_by(Rng::new(seed, 0), value_bytes, seed)
+    }
+
+    fn drawn_by(mut rng: Rng, value_bytes: usize, seed: u64) -> Values {
+        let mut pool = BytesMut::new();
+        while pool.len() < POOL_BYTES.max(4 * value_bytes) {
+            pool.extend_from_slice(&rng.next().to_le_bytes());
+        }
+        Values { pool: pool.freeze(), value_bytes, seed }
+    }
+
+    /// The value of this key in its `generation`.
+    pub fn value(&self, number: usize, generation: u32) -> Bytes {
+        let drawn = mix(self.seed ^ mix((number as u64) << 32 | u64::from(generation)));
+        self.slice_of_pool(drawn, self.value_bytes)
+    }
+
+    fn slice_of_pool(&self, drawn: u64, len: usize) -> Bytes {
+        let start = (drawn % (self.pool.len() - len) as u64) as usize;
+        self.pool.slice(start..start + len)
+    }
+}
+
 /// The keys by number, and the values.
 pub struct Data {
     keys: Bytes,
     /// Where each key ends in `keys`.
     ends: Vec<usize>,
-    pool: Bytes,
-    value_bytes: usize,
+    values: Values,
     pub seed: u64,
 }
 
@@ -68,12 +99,8 @@ impl Data {
             }
             ends.push(keys.len());
         }
-        let value_bytes = args.value_bytes as usize;
-        let mut pool = BytesMut::new();
-        while pool.len() < POOL_BYTES.max(4 * value_bytes) {
-            pool.extend_from_slice(&rng.next().to_le_bytes());
-        }
-        Data { keys: keys.freeze(), ends, pool: pool.freeze(), value_bytes, seed: args.seed }
+        let values = Values::drawn_by(rng, args.value_bytes as usize, args.seed);
+        Data { keys: keys.freeze(), ends, values, seed: args.seed }
     }
 
     pub fn len(&self) -> usize {
@@ -81,7 +108,7 @@ impl Data {
     }
 
     pub fn value_bytes(&self) -> usize {
-        self.value_bytes
+        self.values.value_bytes
     }
 
     fn key_range(&self, number: usize) -> std::ops::Range<usize> {
@@ -98,18 +125,12 @@ impl Data {
 
     /// The value of this key in its `generation`.
     pub fn value(&self, number: usize, generation: u32) -> Bytes {
-        let drawn = mix(self.seed ^ mix((number as u64) << 32 | u64::from(generation)));
-        self.slice_of_pool(drawn, self.value_bytes)
+        self.values.value(number, generation)
     }
 
     /// Bytes that are no value, of a length below that of the pool.
     pub fn random_bytes(&self, number: usize, len: usize) -> Bytes {
-        self.slice_of_pool(mix(number as u64), len)
-    }
-
-    fn slice_of_pool(&self, drawn: u64, len: usize) -> Bytes {
-        let start = (drawn % (self.pool.len() - len) as u64) as usize;
-        self.pool.slice(start..start + len)
+        self.values.slice_of_pool(mix(number as u64), len)
     }
 
     pub fn pair(&self, number: usize, generation: u32) -> Pair {
@@ -125,7 +146,7 @@ impl Data {
 
     /// Bytes of these keys and their values.
     pub fn payload_bytes(&self, numbers: impl Iterator<Item = usize>) -> u64 {
-        numbers.map(|number| (self.key_range(number).len() + self.value_bytes) as u64).sum()
+        numbers.map(|number| (self.key_range(number).len() + self.value_bytes()) as u64).sum()
     }
 }
 

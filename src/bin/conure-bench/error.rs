@@ -3,6 +3,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use crate::cluster::error::ClusterError;
 use crate::engines::Kind;
 
 /// An error of whichever engine: each has types of its own, and all that is done with one is to print it.
@@ -25,9 +26,20 @@ pub enum BenchError {
          or leave it out of --peers"
     )]
     NotBuilt { engine: Kind },
+    #[error(transparent)]
+    Cluster(ClusterError),
 }
 
 impl BenchError {
+    /// Whether it is for the caller to mend, and nothing was measured.
+    pub fn is_misuse(&self) -> bool {
+        match self {
+            BenchError::NotBuilt { .. } => true,
+            BenchError::Cluster(error) => error.is_misuse(),
+            _ => false,
+        }
+    }
+
     /// For `map_err` on a call of the system.
     pub fn io(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> BenchError {
         let path = path.to_owned();

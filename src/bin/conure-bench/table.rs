@@ -40,7 +40,8 @@ pub fn table(results: &Results) -> String {
     draw(&rows)
 }
 
-fn draw(rows: &[Vec<String>]) -> String {
+/// Rows as a table in Markdown: the first is the head, the first two columns are words, the rest numbers.
+pub fn draw(rows: &[Vec<String>]) -> String {
     let width = |cell: &String| cell.chars().count();
     let widths: Vec<usize> = (0..rows[0].len())
         .map(|column| rows.iter().map(|row| width(&row[column])).max().unwrap_or(0).max(2))

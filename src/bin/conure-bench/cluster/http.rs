@@ -1,0 +1,124 @@
+//! A client for ConureDB that costs little: one connection, one request at a time, one write and usually one
+//! read for each, and nothing kept but two buffers.
+//!
+//! It takes what conure-bench needs of HTTP/1.1 and no more: answers with a Content-Length.
+
+use std::io;
+
+use bytes::{Buf, Bytes, BytesMut};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+use super::error::ClientError;
+
+/// Header fields of an answer: a few more than a node sends.
+const MOST_FIELDS: usize = 32;
+
+/// An answer.
+pub struct Answer {
+    pub status: u16,
+    pub body: Bytes,
+}
+
+/// See the module.
+pub struct HttpClient {
+    address: String,
+    stream: TcpStream,
+    out: Vec<u8>,
+    buffer: BytesMut,
+}
+
+impl HttpClient {
+    /// Connects to `host:port`.
+    pub async fn connect(address: &str) -> Result<HttpClient, ClientError> {
+        let failed = |source| ClientError::Io { address: address.to_owned(), source };
+        let stream = TcpStream::connect(address).await.map_err(failed)?;
+        stream.set_nodelay(true).map_err(failed)?;
+        let (out, buffer) = (Vec::with_capacity(1024), BytesMut::with_capacity(8 * 1024));
+        Ok(HttpClient { address: address.to_owned(), stream, out, buffer })
+    }
+
+    pub async fn put(&mut self, key: &str, value: &[u8]) -> Result<(), ClientError> {
+        let answer = self.ask("PUT", format_args!("/kv/{key}"), Some(value)).await?;
+        match answer.status {
+            200 => Ok(()),
+            _ => Err(self.refused(answer)),
+        }
+    }
+
+    pub async fn get(&mut self, key: &str, stale: bool) -> Result<Option<Bytes>, ClientError> {
+        let stale = if stale { "?stale=true" } else { "" };
+        let answer = self.ask("GET", format_args!("/kv/{key}{stale}"), None).await?;
+        match answer.status {
+            200 => Ok(Some(answer.body)),
+            404 => Ok(None),
+            _ => Err(self.refused(answer)),
+        }
+    }
+
+    /// Gets any resource of the node.
+    pub async fn page(&mut self, target: &str) -> Result<Answer, ClientError> {
+        self.ask("GET", format_args!("{target}"), None).await
+    }
+
+    fn refused(&self, answer: Answer) -> ClientError {
+        ClientError::Refused {
+            address: self.address.clone(),
+            status: answer.status,
+            said: String::from_utf8_lossy(&answer.body).into_owned(),
+        }
+    }
+
+    fn failed(&self, source: io::Error) -> ClientError {
+        ClientError::Io { address: self.address.clone(), source }
+    }
+
+    async fn ask(
+        &mut self,
+        method: &str,
+        target: std::fmt::Arguments<'_>,
+        body: Option<&[u8]>,
+    ) -> Result<Answer, ClientError> {
+        use std::io::Write;
+
+        self.out.clear();
+        let written = write!(self.out, "{method} {target} HTTP/1.1\r\nHost: bench\r\n");
+        let written = written.and_then(|()| match body {
+            Some(body) => write!(self.out, "Content-Length: {}\r\n\r\n", body.len()),
+            None => write!(self.out, "\r\n"),
+        });
+        written.map_err(|source| self.failed(source))?;
+        self.out.extend_from_slice(body.unwrap_or_default());
+        let sent = self.stream.write_all(&self.out).await;
+        sent.map_err(|source| self.failed(source))?;
+        loop {
+            if let Some((status, head_bytes, body_bytes)) = self.head()?
+                && self.buffer.len() >= head_bytes + body_bytes
+            {
+                self.buffer.advance(head_bytes);
+                return Ok(Answer { status, body: self.buffer.split_to(body_bytes).freeze() });
+            }
+            match self.stream.read_buf(&mut self.buffer).await {
+                Ok(0) => return Err(ClientError::CutOff { address: self.address.clone() }),
+                Ok(_) => {}
+                Err(source) => return Err(self.failed(source)),
+            }
+        }
+    }
+
+    /// Status, length of the head and length of the body, once the whole head is there.
+    fn head(&self) -> Result<Option<(u16, usize, usize)>, ClientError> {
+        let mut fields = [httparse::EMPTY_HEADER; MOST_FIELDS];
+        let mut response = httparse::Response::new(&mut fields);
+        let parsed = response.parse(&self.buffer);
+        let parsed = parsed
+            .map_err(|source| ClientError::NotHttp { address: self.address.clone(), source })?;
+        let httparse::Status::Complete(head_bytes) = parsed else { return Ok(None) };
+        let length = response
+            .headers
+            .iter()
+            .find(|field| field.name.eq_ignore_ascii_case("content-length"))
+            .and_then(|field| std::str::from_utf8(field.value).ok()?.trim().parse().ok());
+        Ok(Some((response.code.unwrap_or(0), head_bytes, length.unwrap_or(0))))
+    }
+}

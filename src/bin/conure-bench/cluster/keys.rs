@@ -1,0 +1,136 @@
+//! Which keys the clients ask for, and what was written under them.
+//!
+//! Each key is written by one client only, which knows its last value: so every answer can be compared byte for byte,
+//! during a round and after it.
+
+use std::cell::RefCell;
+
+use bytes::Bytes;
+
+use super::args::Dist;
+use crate::data::{Rng, Values};
+
+/// All keys of a system, and how often each was written.
+pub struct Keys {
+    values: Values,
+    /// By key; 0 for a key that was never written.
+    generations: RefCell<Vec<u32>>,
+}
+
+impl Keys {
+    pub fn new(count: u32, value_bytes: u32, seed: u64) -> Keys {
+        Keys {
+            values: Values::new(value_bytes as usize, seed),
+            generations: RefCell::new(vec![0; count as usize]),
+        }
+    }
+
+    pub fn len(&self) -> usize {
+        self.generations.borrow().len()
+    }
+
+    pub fn name(number: usize) -> String {
+        format!("bench-{number:010}")
+    }
+
+    /// What the next write of a key stores.
+    pub fn next_value(&self, number: usize) -> Bytes {
+        self.values.value(number, self.generations.borrow()[number] + 1)
+    }
+
+    /// That write was acknowledged.
+    pub fn note_written(&self, number: usize) {
+        self.generations.borrow_mut()[number] += 1;
+    }
+
+    /// Compares what was read with what was written last.
+    pub fn check(&self, number: usize, found: Option<&Bytes>) -> Result<(), String> {
+        let generation = self.generations.borrow()[number];
+        let expected = (generation > 0).then(|| self.values.value(number, generation));
+        match (found, expected) {
+            (None, None) => Ok(()),
+            (Some(found), Some(expected)) if *found == expected => Ok(()),
+            (None, Some(_)) => Err(format!("nothing, after {generation} acknowledged writes")),
+            (Some(found), _) => Err(format!(
+                "{} bytes that are not those of its write number {generation}",
+                found.len()
+            )),
+        }
+    }
+}
+
+/// Draws the numbers of keys for one of `clients` clients: those that are its own.
+pub struct Draw {
+    rng: Rng,
+    dist: Dist,
+    keys: usize,
+    client: usize,
+    clients: usize,
+}
+
+impl Draw {
+    pub fn new(rng: Rng, dist: Dist, keys: usize, client: usize, clients: usize) -> Draw {
+        Draw { rng, dist, keys, client, clients }
+    }
+
+    pub fn next(&mut self) -> usize {
+        // Keys of a client: client, client + clients, client + 2 * clients …
+        let own = (self.keys - self.client).div_ceil(self.clients);
+        let rank = match self.dist {
+            Dist::Uniform => self.rng.below(own),
+            Dist::Zipf => {
+                // The inverse of the continuous distribution with density 1/x from 1 to own + 1.
+                let uniform = self.rng.next() as f64 / u64::MAX as f64;
+                let rank = ((own + 1) as f64).powf(uniform) - 1.0;
+                (rank as usize).min(own - 1)
+            }
+        };
+        rank * self.clients + self.client
+    }
+
+    /// An even choice of two.
+    pub fn coin(&mut self) -> bool {
+        self.rng.next().is_multiple_of(2)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn clients_draw_all_keys_and_none_draws_those_of_another() {
+        let drawn = |client| {
+            let mut draw = Draw::new(Rng::new(1, client as u64), Dist::Uniform, 10, client, 3);
+            (0..1_000).map(|_| draw.next()).collect::<std::collections::BTreeSet<_>>()
+        };
+        assert_eq!(drawn(0), [0, 3, 6, 9].into());
+        assert_eq!(drawn(1), [1, 4, 7].into());
+        assert_eq!(drawn(2), [2, 5, 8].into());
+    }
+
+    #[test]
+    fn zipf_asks_for_the_first_ranks_most() {
+        let mut draw = Draw::new(Rng::new(7, 0), Dist::Zipf, 1_000, 0, 1);
+        let mut counts = [0u32; 1_000];
+        (0..100_000).for_each(|_| counts[draw.next()] += 1);
+        // ln 2 / ln 1001 and ln (11 / 10) / ln 1001 of 100,000.
+        assert!((9_500..10_600).contains(&counts[0]), "{}", counts[0]);
+        assert!((1_200..1_600).contains(&counts[9]), "{}", counts[9]);
+    }
+
+    #[test]
+    fn a_lost_an_old_and_a_foreign_value_are_told_from_the_last_one() {
+        let keys = Keys::new(2, 32, 1);
+        keys.check(0, None).unwrap();
+        let first = keys.next_value(0);
+        keys.check(0, Some(&first)).unwrap_err();
+        keys.note_written(0);
+        keys.check(0, Some(&first)).unwrap();
+        keys.check(0, None).unwrap_err();
+        let second = keys.next_value(0);
+        keys.note_written(0);
+        keys.check(0, Some(&first)).unwrap_err();
+        keys.check(0, Some(&second)).unwrap();
+    }
+}
