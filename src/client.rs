@@ -4,6 +4,7 @@
 //! put, get, scan …   kv.rs        what the store does, typed
 //! items, history     items.rs     all of a range, page by page
 //!                    past.rs      what became of a key
+//! txn                txn.rs       several at once
 //! status, join …     cluster.rs   what operators do
 //!      │
 //!   transport.rs     one operation: attempts, retries, redirects
@@ -36,6 +37,7 @@ mod kv;
 mod past;
 mod servers;
 mod transport;
+mod txn;
 mod writers;
 
 pub use cluster::{Health, Join, Member, Members, Ready, Status};
@@ -43,6 +45,7 @@ pub use error::{Applied, ClientError, Problem};
 pub use items::Items;
 pub use kv::{Deleted, DeletedRange, Item, Page, ReadOptions, Scan, Value, Written};
 pub use past::{History, Version, VersionKind};
+pub use txn::{TxnAnswer, TxnDone};
 
 /// Longest reply that is read, by default. It holds a value of the greatest length a server can be set
 /// to (64 MiB) in base64, and pages of scans; a longer page is refused, and asked for in smaller ones.

@@ -117,6 +117,10 @@ pub struct Limits {
     pub max_scan_results: usize,
     /// Most scans whose revision is kept for their next page.
     pub max_pinned_scans: usize,
+    /// Most items of each list of a transaction.
+    pub max_txn_ops: usize,
+    /// Bytes of a transaction's body.
+    pub max_txn_bytes: usize,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -177,6 +181,8 @@ impl Default for Config {
                 max_header_bytes: 32 * 1024,
                 max_scan_results: 10_000,
                 max_pinned_scans: 64,
+                max_txn_ops: 128,
+                max_txn_bytes: 4 << 20,
             },
             timeouts: Timeouts {
                 write: Duration::from_secs(5),

@@ -8,6 +8,7 @@
 //!                       command.rs (by table.rs)   ▼ a Command
 //!                       run.rs                     asks the client, prints (print.rs, files.rs)
 //!                       past.rs                    history and diff, which take more than one question
+//!                       txn.rs                     transactions
 //! ```
 //!
 //! What the three share is all but the reading of words: a command does the same everywhere. They differ
@@ -19,7 +20,7 @@
 //!   the first failure (or stops there, with `--exit-on-error`); the prompt goes on;
 //! * a reader of the output that leaves (`conuresh scan | head`) is a normal end.
 
-use std::io::{self, IsTerminal};
+use std::io::{self, BufRead, IsTerminal};
 use std::process::ExitCode;
 
 use tokio::runtime::Runtime;
@@ -34,6 +35,7 @@ mod past;
 mod print;
 mod run;
 mod table;
+mod txn;
 mod words;
 
 use command::{Command, parse};
@@ -69,8 +71,10 @@ pub fn lines(runtime: &Runtime, client: Client, exit_on_error: bool) -> ExitCode
     let mut session = Session::new(client, Mode::Lines);
     let mut input = io::stdin().lock();
     let mut first_failure = None;
-    for number in 1.. {
-        let line = match files::read_line(&mut input, MAX_LINE_BYTES) {
+    let mut number = 0;
+    loop {
+        number += 1;
+        let line = match read_command(&mut input, &mut number) {
             Ok(None) => break,
             Ok(Some(line)) => line,
             Err(failure) => {
@@ -98,6 +102,19 @@ pub fn lines(runtime: &Runtime, client: Client, exit_on_error: bool) -> ExitCode
         }
     }
     first_failure.unwrap_or(ExitCode::SUCCESS)
+}
+
+/// The next line, with those that follow while it is the beginning of a transaction. `number` counts them.
+fn read_command(input: &mut impl BufRead, number: &mut u64) -> Result<Option<Vec<u8>>, Failure> {
+    let Some(mut command) = files::read_line(input, MAX_LINE_BYTES)? else { return Ok(None) };
+    while words::split(&command).is_ok_and(|words| command::goes_on(&words)) {
+        let left = MAX_LINE_BYTES.saturating_sub(command.len() as u64);
+        let Some(line) = files::read_line(input, left)? else { break };
+        *number += 1;
+        command.push(b'\n');
+        command.extend(line);
+    }
+    Ok(Some(command))
 }
 
 /// Talks with a person.

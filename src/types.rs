@@ -4,10 +4,14 @@
 //! pure function of the log: a command holds everything that could differ between nodes, the
 //! leader's clock included ([`Command::time_ms`]). Nothing here does I/O.
 
+mod txn;
+
 use std::fmt;
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
+
+pub use self::txn::*;
 
 /// Longest key, in bytes. A key of this length still leaves room for three separators in a branch
 /// node of the B-tree, and an HTTP request line can carry it percent-encoded (12 KiB).
@@ -151,6 +155,12 @@ impl KeyRange {
         key >= &self.start[..] && self.end.as_ref().is_none_or(|end| key < &end[..])
     }
 
+    /// The range of one key.
+    pub fn only(key: &Key) -> KeyRange {
+        let successor = [key.as_bytes(), &[0]].concat();
+        KeyRange { start: key.clone().into_bytes(), end: Some(successor.into()) }
+    }
+
     /// The keys that are in both ranges; may be empty.
     pub fn intersect(&self, other: &KeyRange) -> KeyRange {
         let start = self.start.clone().max(other.start.clone());
@@ -220,6 +230,9 @@ impl fmt::Display for Command {
         match &self.operation {
             Operation::Put { key, value, .. } => write!(f, "put {key} ({} bytes)", value.len()),
             Operation::Delete { key, .. } => write!(f, "delete {key}"),
+            Operation::Txn(txn) => {
+                write!(f, "a transaction of {} operations", txn.operations().count())
+            }
             Operation::DeleteRange { range } => {
                 write!(f, "delete {} ..", range.start.escape_ascii())?;
                 range.end.iter().try_for_each(|end| write!(f, " {}", end.escape_ascii()))
@@ -234,6 +247,7 @@ pub enum Operation {
     Put { key: Key, value: Bytes, condition: Condition },
     Delete { key: Key, condition: Condition },
     DeleteRange { range: KeyRange },
+    Txn(Txn),
 }
 
 /// What a [`Command`] did; the same on every node.
@@ -249,12 +263,15 @@ pub enum Outcome {
     /// Nothing was written: the client's `sequence` is below one that was applied already, whose
     /// outcome is no longer kept.
     Superseded { last_sequence: u64 },
+    /// The transaction was carried out, one branch of it or the other. `revision` is that of its writes, or the
+    /// store's present one when there were none.
+    Txn { succeeded: bool, revision: Revision, results: Vec<TxnResult> },
     /// Entries that carry no command (a new leader's blank entry, a membership change).
     None,
 }
 
 /// A stored record: the value and where in the history it stands (the fields of etcd's `KeyValue`).
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Record {
     /// Revision at which the key came to be.
     pub create_revision: Revision,

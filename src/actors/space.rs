@@ -24,7 +24,7 @@ use super::messages::RequestError;
 use crate::metrics::Metrics;
 use crate::storage::disk::Disk;
 use crate::storage::reserve::Reserve;
-use crate::types::Operation;
+use crate::types::{Operation, TxnOp};
 
 /// How much room there is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -93,7 +93,10 @@ impl Space {
             (Room::Reserve, Operation::Delete { .. } | Operation::DeleteRange { .. }) => {
                 return None;
             }
-            (Room::Reserve, Operation::Put { .. }) => {
+            (Room::Reserve, Operation::Txn(txn)) if !txn.operations().any(TxnOp::adds) => {
+                return None;
+            }
+            (Room::Reserve, Operation::Put { .. } | Operation::Txn(_)) => {
                 "reads and deletes go on; delete keys, or free space on the leader's disk"
             }
             (Room::Exhausted, _) => {
@@ -180,21 +183,24 @@ impl Space {
 mod tests {
     use super::*;
     use crate::storage::disk::MemDisk;
-    use crate::types::{Condition, Key, KeyRange};
+    use crate::types::{Condition, Key, KeyRange, Txn};
 
     fn space(disk: &MemDisk) -> Space {
         let metrics = Arc::new(Metrics::new("test"));
         Space::open(Arc::new(disk.clone()), 100, metrics).expect("a disk that works")
     }
 
-    fn refused(space: &Space) -> [bool; 3] {
+    fn refused(space: &Space) -> [bool; 5] {
         let key = || Key::new("k").expect("a key");
         let condition = Condition::default;
         let put = Operation::Put { key: key(), value: "v".into(), condition: condition() };
         let delete = Operation::Delete { key: key(), condition: condition() };
         let range =
             Operation::DeleteRange { range: KeyRange { start: Default::default(), end: None } };
-        [put, delete, range].map(|operation| space.refuses(&operation).is_some())
+        let txn = |op| Operation::Txn(Txn::new(vec![], vec![op], vec![]).expect("one operation"));
+        let puts = txn(TxnOp::Put { key: key(), value: "v".into() });
+        let deletes = txn(TxnOp::Delete { range: KeyRange::only(&key()) });
+        [put, puts, delete, range, deletes].map(|operation| space.refuses(&operation).is_some())
     }
 
     #[test]
@@ -202,17 +208,20 @@ mod tests {
         let disk = MemDisk::new();
         disk.set_capacity(Some(300));
         let space = space(&disk);
-        assert_eq!((space.room(), refused(&space)), (Room::Enough, [false; 3]));
+        assert_eq!((space.room(), refused(&space)), (Room::Enough, [false; 5]));
         let file = disk.open("other").unwrap();
         file.allocate(200).unwrap();
 
         assert!(space.note_full(&"no room"), "the reserve is room");
         assert!(!space.note_full(&"no room"), "but only once");
-        assert_eq!((space.room(), refused(&space)), (Room::Reserve, [true, false, false]));
+        assert_eq!(
+            (space.room(), refused(&space)),
+            (Room::Reserve, [true, true, false, false, false])
+        );
         assert_eq!(space.metrics.storage_full.get(), 1);
         file.allocate(300).unwrap();
         space.note_exhausted(&"no room");
-        assert_eq!((space.room(), refused(&space)), (Room::Exhausted, [true; 3]));
+        assert_eq!((space.room(), refused(&space)), (Room::Exhausted, [true; 5]));
         space.look();
         assert_eq!(space.room(), Room::Exhausted);
         space.note_written();
@@ -224,7 +233,7 @@ mod tests {
         space.metrics.db_file_bytes.set(1);
         space.look();
         assert_eq!(space.room(), Room::Enough, "one byte of the database file can be used again");
-        assert_eq!((space.metrics.storage_full.get(), refused(&space)), (0, [false; 3]));
+        assert_eq!((space.metrics.storage_full.get(), refused(&space)), (0, [false; 5]));
         assert_eq!(disk.free_bytes().unwrap(), 99, "the reserve is held");
     }
 

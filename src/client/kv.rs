@@ -223,7 +223,7 @@ impl Client {
     }
 
     /// Sends a write under a name of its own.
-    async fn write(&self, call: Call) -> Result<Reply, ClientError> {
+    pub(super) async fn write(&self, call: Call) -> Result<Reply, ClientError> {
         let writer = self.shared.writers.begin();
         self.call(&call.header(IDEMPOTENCY_KEY, writer.idempotency_key())).await
     }

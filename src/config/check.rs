@@ -85,6 +85,14 @@ pub fn check(config: &Config, errors: &mut Vec<ConfigError>) {
             "set storage.log_segment_bytes to 1MiB above limits.max_value_bytes or more",
         );
     }
+    if segment_bytes < config.limits.max_txn_bytes as u64 + RECORD_ROOM_BYTES {
+        conflict(
+            &["limits.max_txn_bytes", "storage.log_segment_bytes"],
+            "the log could not hold the longest transaction, whose record stands in one segment"
+                .to_owned(),
+            "set storage.log_segment_bytes to 1MiB above limits.max_txn_bytes or more",
+        );
+    }
     if !segment_bytes.is_multiple_of(SEGMENT_UNIT_BYTES) {
         conflict(
             &["storage.log_segment_bytes"],

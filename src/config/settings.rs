@@ -9,6 +9,7 @@ use config::ValueKind;
 
 use super::Config;
 use super::value::{self, Problem, Yaml};
+use crate::types::MAX_TXN_OPS;
 
 /// One setting.
 pub struct Setting {
@@ -168,6 +169,18 @@ pub static SETTINGS: &[Setting] = &[
         limits.max_pinned_scans,
         |raw| value::size(raw, 1..=MIB),
         "a number from 1, such as 64"
+    ),
+    setting!(
+        "limits.max_txn_ops",
+        limits.max_txn_ops,
+        |raw| value::size(raw, 1..=MAX_TXN_OPS as u64),
+        "a number from 1 to 1024, such as 128"
+    ),
+    setting!(
+        "limits.max_txn_bytes",
+        limits.max_txn_bytes,
+        |raw| value::size(raw, KIB..=64 * MIB),
+        "a size from 1KiB to 64MiB, such as 4MiB"
     ),
     setting!(
         "timeouts.write",

@@ -34,6 +34,7 @@ pub enum Code {
     KeyTooLong,
     BadParameter,
     BadBody,
+    TooManyOps,
     RevisionInFuture,
     KeyNotFound,
     UnknownNode,
@@ -66,6 +67,7 @@ impl Code {
             Code::KeyTooLong => (400, "key_too_long", "The key is too long"),
             Code::BadParameter => (400, "bad_parameter", "A parameter or header is not valid"),
             Code::BadBody => (400, "bad_body", "The body is not valid"),
+            Code::TooManyOps => (400, "too_many_ops", "The transaction has too many operations"),
             Code::RevisionInFuture => {
                 (400, "revision_in_future", "The store has not come to this revision")
             }
@@ -144,7 +146,6 @@ impl Problem {
         Problem::new(Code::BadParameter, format!("{name}: {allowed}"))
     }
 
-    #[cfg(test)]
     pub fn code(&self) -> Code {
         self.code
     }
@@ -152,6 +153,12 @@ impl Problem {
     /// Adds a member to the document.
     pub fn with(mut self, name: &str, value: impl Into<Value>) -> Problem {
         self.members.insert(name.to_owned(), value.into());
+        self
+    }
+
+    /// Says where it was found.
+    pub fn at(mut self, place: &str) -> Problem {
+        self.detail = format!("{place}: {}", self.detail);
         self
     }
 

@@ -131,7 +131,8 @@ pub async fn delete_by(
     }
 }
 
-fn from_write(error: RequestError, request: &HttpRequest, idempotent: bool) -> Problem {
+/// The problem of a write that was not carried out.
+pub fn from_write(error: RequestError, request: &HttpRequest, idempotent: bool) -> Problem {
     let problem = Problem::from_node(error, request);
     if idempotent { problem.idempotent() } else { problem }
 }
@@ -180,7 +181,7 @@ fn value_of(
 }
 
 /// Why a write that went through the log wrote nothing.
-fn not_written(outcome: Outcome) -> Problem {
+pub fn not_written(outcome: Outcome) -> Problem {
     match outcome {
         Outcome::ConditionFailed { current, revision } => {
             Problem::condition_failed(current, revision)

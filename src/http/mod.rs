@@ -11,6 +11,7 @@
 //! | `route`, `target`, `headers` | what a request asks for: the table of routes, keys and parameters from the raw target, conditions |
 //! | `kv`, `item` | one key; a record as JSON |
 //! | `past` | an earlier revision in place of the present one; the history of a key |
+//! | `txn` | transactions |
 //! | `scan`, `page`, `cursor`, `pins` | ranges: what is asked, the walk, the token between pages, the states kept for it |
 //! | `cluster`, `health` | membership, leadership, status; probes and metrics |
 //! | `node` | questions to the node, and what it means when there is no answer |
@@ -46,6 +47,7 @@ mod reply;
 mod route;
 mod scan;
 mod target;
+mod txn;
 
 use std::io;
 use std::net::TcpListener;

@@ -41,6 +41,10 @@ pub struct HttpOptions {
     pub max_connections: usize,
     /// Most items of a page, whatever `limit` asks for.
     pub max_scan_results: usize,
+    /// Most items of each list of a transaction.
+    pub max_txn_ops: usize,
+    /// Longest body of a transaction.
+    pub max_txn_bytes: usize,
     /// Read states pinned between the pages of scans; the one idle longest makes room.
     pub max_pinned_scans: usize,
 
@@ -72,6 +76,8 @@ impl Default for HttpOptions {
             max_connections: 16_384,
             max_scan_results: 10_000,
             max_pinned_scans: 64,
+            max_txn_ops: 128,
+            max_txn_bytes: 4 * 1024 * 1024,
             request_timeout: Duration::from_secs(15),
             write_timeout: Duration::from_secs(5),
             barrier_timeout: Duration::from_secs(3),

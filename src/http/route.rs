@@ -15,7 +15,7 @@ use tokio::time::Instant;
 use super::body::RequestBody;
 use super::error::{Answer, Code, Problem};
 use super::headers::SERVED_BY;
-use super::{State, cluster, health, kv, scan};
+use super::{State, cluster, health, kv, scan, txn};
 use crate::metrics::Metrics;
 
 /// A resource of the contract.
@@ -25,6 +25,7 @@ enum Route<'a> {
     Kv,
     /// `/kv/<key>`: the rest of the raw path is the key.
     KvPath(&'a str),
+    Txn,
     Status,
     RaftConfig,
     RaftStats,
@@ -41,6 +42,7 @@ impl Route<'_> {
     fn of(path: &str) -> Option<Route<'_>> {
         Some(match path {
             "/kv" => Route::Kv,
+            "/txn" => Route::Txn,
             "/status" => Route::Status,
             "/raft/config" => Route::RaftConfig,
             "/raft/stats" => Route::RaftStats,
@@ -59,6 +61,7 @@ impl Route<'_> {
     fn label(self) -> &'static str {
         match self {
             Route::Kv | Route::KvPath(_) => "kv",
+            Route::Txn => "txn",
             Route::Status => "status",
             Route::RaftConfig => "raft_config",
             Route::RaftStats => "raft_stats",
@@ -76,7 +79,7 @@ impl Route<'_> {
     fn allowed(self) -> &'static str {
         match self {
             Route::Kv | Route::KvPath(_) => "GET, HEAD, PUT, DELETE",
-            Route::Join | Route::Remove | Route::Transfer => "POST",
+            Route::Txn | Route::Join | Route::Remove | Route::Transfer => "POST",
             _ => "GET, HEAD",
         }
     }
@@ -135,6 +138,7 @@ async fn answer(
         (Route::KvPath(key), &Method::GET) => kv::get(request, Some(key), state).await,
         (Route::KvPath(key), &Method::PUT) => kv::put(request, Some(key), body, state).await,
         (Route::KvPath(key), &Method::DELETE) => kv::delete(request, Some(key), state).await,
+        (Route::Txn, &Method::POST) => txn::post(request, body, state).await,
         (Route::Status, &Method::GET) => cluster::status(request, state).await,
         (Route::RaftConfig, &Method::GET) => cluster::config(request, state).await,
         (Route::RaftStats, &Method::GET) => cluster::stats(request, state).await,

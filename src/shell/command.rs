@@ -1,5 +1,7 @@
 //! From words to a command, checked as far as it can be without a server.
 
+mod txn;
+
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt;
 use std::path::PathBuf;
@@ -10,7 +12,7 @@ use bytes::Bytes;
 use super::table::{self, Spec};
 use super::words::{Word, escape};
 use crate::client::{Join, ReadOptions, Scan};
-use crate::types::{Condition, Revision};
+use crate::types::{Condition, Revision, Txn};
 
 /// What a scan or a history lists unless told otherwise: a screen or two.
 const DEFAULT_LIMIT: usize = 100;
@@ -52,6 +54,13 @@ pub enum Command {
         from: Revision,
         to: Revision,
     },
+    Txn(Txn),
+    /// Stores a value in place of another, if that is what is there.
+    Swap {
+        key: Vec<u8>,
+        old: Vec<u8>,
+        new: Vec<u8>,
+    },
     Status,
     Members,
     Join(Join),
@@ -81,6 +90,11 @@ pub enum Show {
     Out(PathBuf),
 }
 
+/// Whether the words of a line are the beginning of a command that goes on in the next.
+pub fn goes_on(words: &[Word]) -> bool {
+    txn::goes_on(words)
+}
+
 /// Words that are no command.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum UsageError {
@@ -100,6 +114,9 @@ pub fn parse(words: Vec<Word>) -> Result<Option<Command>, UsageError> {
     let Some(name) = words.next() else { return Ok(None) };
     let name = escape(&name.bytes);
     let spec = table::find(&name).ok_or(UsageError::UnknownCommand(name))?;
+    if spec.name == "txn" {
+        return txn::parse(spec, words).map(Some);
+    }
     let mut given = Given { spec, arguments: Vec::new(), options: Vec::new() };
     let help = given.take(words)?;
     if help {
@@ -208,6 +225,11 @@ impl Given {
                 (None, false) => Command::Delete { condition: self.condition()?, key: self.key()? },
             },
             "scan" => self.scan()?,
+            "cas" => {
+                let new = self.arguments.pop().map(|word| word.bytes).unwrap_or_default();
+                let old = self.arguments.pop().map(|word| word.bytes).unwrap_or_default();
+                Command::Swap { key: self.key()?, old, new }
+            }
             "history" => {
                 Command::History { read: self.read()?, limit: self.limit()?, key: self.key()? }
             }

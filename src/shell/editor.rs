@@ -9,6 +9,7 @@ use reedline::{
     Suggestion, ValidationResult, Validator, default_emacs_keybindings,
 };
 
+use super::command::goes_on;
 use super::exit::Failure;
 use super::words::{SplitError, split};
 use super::{files, print, table};
@@ -162,10 +163,11 @@ impl Highlighter for Commands {
 }
 
 impl Validator for Commands {
-    /// An open quote goes on in the next line.
+    /// An open quote goes on in the next line, and a transaction until it is committed.
     fn validate(&self, line: &str) -> ValidationResult {
         match split(line.as_bytes()) {
             Err(SplitError::OpenQuote(_)) => ValidationResult::Incomplete,
+            Ok(words) if goes_on(&words) => ValidationResult::Incomplete,
             _ => ValidationResult::Complete,
         }
     }
@@ -182,7 +184,7 @@ mod tests {
     #[test]
     fn commands_and_their_options_are_offered() {
         assert_eq!(offers("st"), ["status"]);
-        assert_eq!(offers("help tr"), ["transfer"]);
+        assert_eq!(offers("help t"), ["txn", "transfer"]);
         assert_eq!(offers("get k --m"), ["--meta"]);
         assert_eq!(
             offers("ls --start a --"),
@@ -198,5 +200,6 @@ mod tests {
         assert!(open("put k \"a"));
         assert!(!open("put k \"a\""));
         assert!(!open("put k \\q"));
+        assert!(open("txn if a exists") && !open("txn if a exists\nthen get a\ncommit"));
     }
 }

@@ -16,9 +16,12 @@ Exit codes:
   2  no such command, or wrongly used
   3  no server can be reached
   4  there is no such key or node
-  5  the condition (--if-absent, --if-revision) does not hold
+  5  the condition (--if-absent, --if-revision, cas) does not hold
   6  the outcome of a write is unknown
 ";
+
+/// Longest value that an error tells.
+const SHOWN_VALUE_BYTES: usize = 200;
 
 /// Why a command did not do its work.
 #[derive(Debug, thiserror::Error)]
@@ -29,6 +32,11 @@ pub enum Failure {
     Usage(#[from] UsageError),
     #[error("there is no key {}", quote(.0))]
     NotFound(Vec<u8>),
+    #[error("{0}")]
+    Key(String),
+    /// `None` when it is too long to be told.
+    #[error("the value of {} is {}", quote(.key), shown(.value.as_deref()))]
+    OtherValue { key: Vec<u8>, value: Option<Vec<u8>> },
     #[error(transparent)]
     Client(#[from] ClientError),
     #[error("cannot {doing} {}: {source}", .path.display())]
@@ -53,10 +61,19 @@ pub enum Failure {
     Interrupted { writes: bool },
 }
 
+/// A value in an error: all of a short one.
+fn shown(value: Option<&[u8]>) -> String {
+    match value {
+        Some(value) if value.len() <= SHOWN_VALUE_BYTES => quote(value),
+        _ => "another, longer one".to_owned(),
+    }
+}
+
 impl Failure {
     pub fn exit_code(&self) -> ExitCode {
         ExitCode::from(match self {
-            Failure::Split(_) | Failure::Usage(_) | Failure::StdinTaken => 2,
+            Failure::Split(_) | Failure::Usage(_) | Failure::Key(_) | Failure::StdinTaken => 2,
+            Failure::OtherValue { .. } => 5,
             Failure::NotFound(_) => 4,
             Failure::Client(error) => match error {
                 _ if error.applied() == Applied::Unknown => 6,

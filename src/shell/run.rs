@@ -102,6 +102,8 @@ impl Session {
                 self.say(&format!("OK deleted {}", deleted.deleted))
             }
             Command::Scan { scan, limit } => self.scan(scan, limit).await,
+            Command::Txn(txn) => self.txn(&txn).await,
+            Command::Swap { key, old, new } => self.swap(key, old, new).await,
             Command::History { key, read, limit } => self.history(&key, read, limit).await,
             Command::Diff { prefix, from, to } => self.diff(prefix.into(), from, to).await,
             Command::Status => {

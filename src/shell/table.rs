@@ -105,6 +105,28 @@ pub static COMMANDS: &[Spec] = &[
         ],
     },
     Spec {
+        name: "cas",
+        aliases: &[],
+        usage: "cas KEY OLD NEW",
+        about: "store NEW under a key if its value is OLD (compare and swap)",
+        options: &[],
+        arguments: 3..=3,
+        examples: &["cas state idle busy", "cas counter 41 42"],
+    },
+    Spec {
+        name: "txn",
+        aliases: &[],
+        usage: "txn [if KEY FIELD RELATION VALUE | if KEY exists|absent]… [then|else put|get|delete|scan …]… commit",
+        about: "do all of `then` at once if every `if` holds, else all of `else`; in as many lines as you like",
+        options: &[],
+        arguments: 0..=0,
+        examples: &[
+            "txn if seat/1 absent then put seat/1 me else get seat/1 commit",
+            "txn if a version >= 2 if b value = \"x y\" then delete a then delete --prefix b/ commit",
+            "txn if a mod_revision = 7 then put a 1 then scan a/ commit",
+        ],
+    },
+    Spec {
         name: "history",
         aliases: &[],
         usage: "history KEY",

@@ -318,7 +318,7 @@ impl Workload {
             Outcome::Deleted { count: 0, .. } => Some(Answer::NothingDeleted),
             Outcome::Deleted { revision, .. } => Some(Answer::Deleted { revision }),
             Outcome::ConditionFailed { current, .. } => Some(Answer::Refused { current }),
-            Outcome::Superseded { .. } | Outcome::None => {
+            Outcome::Superseded { .. } | Outcome::Txn { .. } | Outcome::None => {
                 self.findings.violation(&self.world, format!("{key}: the outcome is {outcome:?}"));
                 None
             }

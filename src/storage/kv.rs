@@ -25,10 +25,12 @@ mod change;
 mod changes;
 mod history;
 pub mod layout;
+mod outcome;
 mod past;
 mod sessions;
 #[cfg(test)]
 mod tests;
+mod transact;
 mod versions;
 mod view;
 
@@ -36,7 +38,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use self::batch::Batch;
+use self::batch::{Batch, Progress};
 use self::change::ChangeBuffer;
 pub use self::change::{ChangeId, ChangeKind};
 pub use self::changes::{Change, ChangeStep, Changes};
@@ -159,8 +161,8 @@ impl Kv {
     pub fn apply(&mut self, entries: Vec<Entry>) -> Result<Vec<Outcome>, StorageError> {
         let txn = self.store.begin();
         let facts = KvFacts::decode(txn.facts());
-        let mut batch =
-            Batch { txn, facts, retention: self.retention, change: ChangeBuffer::new() };
+        let (command, change) = (Progress::default(), ChangeBuffer::new());
+        let mut batch = Batch { txn, facts, retention: self.retention, command, change };
         let mut outcomes = Vec::with_capacity(entries.len());
         let mut entries = entries.into_iter();
         while !entries.as_slice().is_empty() {

@@ -19,6 +19,7 @@
 //! lifecycle.rs    SIGTERM, restart, locks, settings
 //! membership.rs   removed, wiped, foreign nodes
 //! leadership.rs   transfer, and a node cut off from its leader
+//! txn.rs          transactions through followers, and retried
 //! full_disk.rs    a disk without room (needs root)
 //! latency.rs      a measurement, printed
 //! ```
@@ -40,3 +41,4 @@ mod original;
 mod past;
 mod real_input;
 mod strangers;
+mod txn;

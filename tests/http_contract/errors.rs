@@ -103,7 +103,8 @@ async fn a_redirect_leads_to_the_same_target_on_the_leader() {
 #[actix_web::test]
 async fn unknown_paths_and_methods_are_told_apart() {
     let server = Server::start();
-    for path in ["/", "/kvx", "/status/", "/txn", "/watch", "/openapi.json", "/backup", "//kv", "*"]
+    for path in
+        ["/", "/kvx", "/status/", "/unknown", "/watch", "/openapi.json", "/backup", "//kv", "*"]
     {
         server.get(path).await.is_problem(404, "not_found");
     }

@@ -145,6 +145,7 @@ impl Store {
         let before = self.map.clone();
         let current = |map: &Map, key: &Key| map.get(key.as_bytes()).map(|r| r.mod_revision);
         let outcome = match operation {
+            Operation::Txn(txn) => self.transact(&txn, next),
             Operation::Put { key, condition, .. } | Operation::Delete { key, condition }
                 if !condition.holds(current(&self.map, &key)) =>
             {
@@ -172,11 +173,57 @@ impl Store {
                 Outcome::Deleted { count, revision: revision + count.min(1) }
             }
         };
-        if let Outcome::Put { revision, .. } | Outcome::Deleted { revision, .. } = &outcome {
+        if let Outcome::Put { revision, .. }
+        | Outcome::Deleted { revision, .. }
+        | Outcome::Txn { revision, .. } = &outcome
+        {
             self.past.resize(*revision as usize, before);
             self.revision = *revision;
         }
         outcome
+    }
+}
+
+impl Store {
+    /// Puts, gets, and deletes without ranges; the real store is tested elsewhere.
+    fn transact(&mut self, txn: &Txn, next: Revision) -> Outcome {
+        let before = self.map.clone();
+        let map = Arc::make_mut(&mut self.map);
+        let succeeded = txn.compare().iter().all(|it| it.holds(map.get(it.key.as_bytes())));
+        let results = txn.branch(succeeded).iter().map(|operation| match operation {
+            TxnOp::Put { key, value } => {
+                let old = map.get(key.as_bytes());
+                let create_revision = old.map_or(next, |old| old.create_revision);
+                let version = old.map_or(1, |old| old.version + 1);
+                let (mod_revision, value) = (next, value.clone());
+                let record =
+                    Record { create_revision, mod_revision, version, expires_at_ms: None, value };
+                map.insert(key.clone().into_bytes(), record);
+                TxnResult::Put { create_revision, version }
+            }
+            TxnOp::Get { key } => {
+                let record = map.get(key.as_bytes()).cloned();
+                let items = record.map(|record| (key.clone(), record)).into_iter().collect();
+                TxnResult::Found { items, has_more: false }
+            }
+            TxnOp::Range { range, limit, .. } => {
+                let within = map.iter().filter(|(key, _)| range.contains(key));
+                let pair = |(key, record): (&Bytes, &Record)| {
+                    (Key::new(key.clone()).unwrap(), record.clone())
+                };
+                let items: Vec<_> = within.clone().take(*limit).map(pair).collect();
+                let has_more = within.count() > *limit;
+                TxnResult::Found { items, has_more }
+            }
+            TxnOp::Delete { range } => {
+                let count = map.len();
+                map.retain(|key, _| !range.contains(key));
+                TxnResult::Deleted { count: (count - map.len()) as u64 }
+            }
+        });
+        let results: Vec<TxnResult> = results.collect();
+        let revision = if before == self.map { self.revision } else { next };
+        Outcome::Txn { succeeded, revision, results }
     }
 }
 

@@ -219,6 +219,8 @@ fn http_options(config: &Config) -> http::HttpOptions {
         max_connections: config.limits.max_connections,
         max_scan_results: config.limits.max_scan_results,
         max_pinned_scans: config.limits.max_pinned_scans,
+        max_txn_ops: config.limits.max_txn_ops,
+        max_txn_bytes: config.limits.max_txn_bytes,
         request_timeout: config.timeouts.request,
         write_timeout: config.timeouts.write,
         barrier_timeout: config.barrier_timeout,

@@ -13,7 +13,7 @@ use std::ops::{Bound, ControlFlow};
 use bytes::Bytes;
 
 use super::change::{ChangeBuffer, ChangeId, ChangeKind, Value, change_len};
-use super::history::{Deleted, Retention};
+use super::history::{Deleted, Kept, Retention};
 use super::layout::{self, BadBytes, KvFacts, StoredRecord};
 use super::{Entry, KV, MEMBERSHIP, Payload, SYSTEM, bad, sessions};
 use crate::storage::cursor::Bounds;
@@ -28,8 +28,20 @@ pub(super) struct Batch<'a> {
     pub(super) txn: WriteTxn<'a>,
     pub(super) facts: KvFacts,
     pub(super) retention: Retention,
+    pub(super) command: Progress,
     /// The change that goes to the log next.
     pub(super) change: ChangeBuffer,
+}
+
+/// What the command that is being applied did so far.
+#[derive(Default)]
+pub(super) struct Progress {
+    /// Whether it has a revision; it takes one with its first write.
+    has_revision: bool,
+    /// The ordinal of its next change.
+    next_ordinal: u32,
+    /// The changes that it made.
+    pub(super) made: Kept,
 }
 
 impl Batch<'_> {
@@ -75,27 +87,61 @@ impl Batch<'_> {
     /// Trims after each command rather than once a commit: commits hold different numbers of
     /// commands on different nodes, and what is left must be the same.
     fn apply_operation(&mut self, operation: &Operation) -> Result<Outcome, StorageError> {
-        let before = self.kept()?;
+        self.command = Progress::default();
         let outcome = match operation {
             Operation::Put { key, value, condition } => self.put(key, value, *condition),
             Operation::Delete { key, condition } => self.delete(key, *condition),
-            Operation::DeleteRange { range } => self.delete_range(range),
+            Operation::DeleteRange { range } => {
+                let count = self.delete_range(range)?;
+                Ok(Outcome::Deleted { count, revision: self.facts.revision })
+            }
+            Operation::Txn(txn) => self.transact(txn),
         }?;
-        self.trim(before)?;
+        self.trim()?;
         Ok(outcome)
     }
 
-    fn stored(&self, key: &[u8]) -> Result<Option<StoredRecord>, StorageError> {
+    /// The id of the next change of the command that is being applied.
+    fn coming_change(&self) -> ChangeId {
+        let Progress { has_revision, next_ordinal, .. } = self.command;
+        let revision = self.facts.revision + u64::from(!has_revision);
+        ChangeId { revision, ordinal: next_ordinal }
+    }
+
+    /// The command takes a revision, if it has none yet.
+    fn take_revision(&mut self) {
+        self.facts.revision += u64::from(!self.command.has_revision);
+        self.command.has_revision = true;
+    }
+
+    /// The command makes its next change.
+    fn take_change(&mut self) -> ChangeId {
+        let id = self.coming_change();
+        self.take_revision();
+        self.command.next_ordinal += 1;
+        id
+    }
+
+    /// What tree 0 has of a key.
+    pub(super) fn stored(&self, key: &[u8]) -> Result<Option<StoredRecord>, StorageError> {
         let stored = self.txn.get_stored(KV, key)?;
         stored.map(|bytes| layout::decode_record(bytes).map_err(bad)).transpose()
     }
 
-    fn put(
+    /// What tree 0 has of a key, without its value.
+    pub(super) fn head(&self, key: &[u8]) -> Result<Option<StoredRecord>, StorageError> {
+        let read = |mut head: &[u8]| layout::decode_record_head(&mut head).map_err(bad);
+        self.txn.read_head(KV, key, read)?.transpose()
+    }
+
+    /// Puts a value, if the condition holds of what the key has.
+    pub(super) fn put(
         &mut self,
         key: &Key,
         value: &Bytes,
         condition: Condition,
     ) -> Result<Outcome, StorageError> {
+        let ChangeId { revision, ordinal } = self.coming_change();
         let Batch { txn, facts, change, .. } = self;
         let mut outcome = Outcome::None;
         txn.replace(KV, key.as_bytes(), value, |present, head| {
@@ -106,7 +152,6 @@ impl Batch<'_> {
                 outcome = Outcome::ConditionFailed { current, revision: facts.revision };
                 return Ok(false);
             }
-            let revision = facts.revision + 1;
             let create_revision = live.map_or(revision, |live| live.record.create_revision);
             let version = live.map_or(1, |live| live.record.version + 1);
             let record = Record {
@@ -116,19 +161,17 @@ impl Batch<'_> {
                 expires_at_ms: None,
                 value: Bytes::new(),
             };
-            let (bytes, len) = layout::encode_record_head(&record.into());
+            let made = StoredRecord { record, ordinal, is_deleted: false };
+            let (bytes, len) = layout::encode_record_head(&made);
             head.extend_from_slice(&bytes[..len]);
-            change.encode(
-                ChangeKind::Put,
-                key.as_bytes(),
-                stored.as_ref().map(|(stored, value)| (stored, value.clone())),
-            );
+            let replaced = stored.as_ref().map(|(stored, value)| (stored, value.clone()));
+            change.encode(ChangeKind::Put, key.as_bytes(), replaced);
             outcome = Outcome::Put { revision, create_revision, version };
             Ok(true)
         })?;
-        if let Outcome::Put { revision, .. } = outcome {
-            self.facts.revision = revision;
-            self.log(ChangeId { revision, ordinal: 0 })?;
+        if let Outcome::Put { .. } = outcome {
+            let id = self.take_change();
+            self.log(id)?;
         }
         Ok(outcome)
     }
@@ -136,34 +179,30 @@ impl Batch<'_> {
     fn delete(&mut self, key: &Key, condition: Condition) -> Result<Outcome, StorageError> {
         let present = self.stored(key.as_bytes())?.filter(|stored| !stored.is_deleted);
         let current = present.as_ref().map(|stored| stored.record.mod_revision);
-        let revision = self.facts.revision;
         if !condition.holds(current) {
-            return Ok(Outcome::ConditionFailed { current, revision });
+            return Ok(Outcome::ConditionFailed { current, revision: self.facts.revision });
         }
-        let Some(present) = present else {
-            return Ok(Outcome::Deleted { count: 0, revision });
-        };
-        self.facts.revision += 1;
-        let id = ChangeId { revision: self.facts.revision, ordinal: 0 };
-        self.bury(id, key.as_bytes(), &present)?;
-        Ok(Outcome::Deleted { count: 1, revision: id.revision })
+        let count = u64::from(present.is_some());
+        if let Some(present) = present {
+            self.bury(key.as_bytes(), &present)?;
+        }
+        Ok(Outcome::Deleted { count, revision: self.facts.revision })
     }
 
-    fn delete_range(&mut self, range: &KeyRange) -> Result<Outcome, StorageError> {
-        let extent = match range.is_empty() {
+    /// Deletes the keys of a range; says how many there were.
+    pub(super) fn delete_range(&mut self, range: &KeyRange) -> Result<u64, StorageError> {
+        let Extent { count, change_bytes } = match range.is_empty() {
             true => Extent::default(),
             false => self.measure(range)?,
         };
-        let Extent { count, change_bytes } = extent;
-        self.facts.revision += u64::from(count > 0);
-        let revision = self.facts.revision;
         if count > self.retention.changes || change_bytes > self.retention.bytes {
+            self.take_revision();
             self.txn.delete_range(KV, range.clone())?;
             self.forget()?;
         } else if count > 0 {
             self.bury_range(range)?;
         }
-        Ok(Outcome::Deleted { count, revision })
+        Ok(count)
     }
 
     /// How many records a range has, and how long their changes would be.
@@ -185,7 +224,6 @@ impl Batch<'_> {
 
     fn bury_range(&mut self, range: &KeyRange) -> Result<(), StorageError> {
         let mut bounds = Bounds::from(range.clone());
-        let mut id = ChangeId { revision: self.facts.revision, ordinal: 0 };
         loop {
             let range = self.txn.range(KV, bounds.clone())?;
             let keys: Vec<Bytes> = range.keys().take(RANGE_BATCH_KEYS).collect::<Result<_, _>>()?;
@@ -194,22 +232,17 @@ impl Batch<'_> {
             for key in &keys {
                 let present = self.stored(key)?.filter(|stored| !stored.is_deleted);
                 if let Some(present) = present {
-                    self.bury(id, key, &present)?;
-                    id.ordinal += 1;
+                    self.bury(key, &present)?;
                 }
             }
         }
     }
 
     /// Puts a tombstone in place of a record.
-    fn bury(
-        &mut self,
-        id: ChangeId,
-        key: &[u8],
-        present: &StoredRecord,
-    ) -> Result<(), StorageError> {
-        let (head, len) =
-            layout::encode_record_head(&StoredRecord::tombstone(id.revision, id.ordinal));
+    fn bury(&mut self, key: &[u8], present: &StoredRecord) -> Result<(), StorageError> {
+        let id = self.take_change();
+        let tombstone = StoredRecord::tombstone(id.revision, id.ordinal);
+        let (head, len) = layout::encode_record_head(&tombstone);
         self.txn.put(KV, key, &head[..len])?;
         let value = Value::Far(present.record.value.clone());
         self.change.encode(ChangeKind::Delete, key, Some((present, value)));
@@ -219,10 +252,7 @@ impl Batch<'_> {
     /// Removes the tombstone that a delete left, if it is still there.
     pub(super) fn clear_away(&mut self, deleted: &Deleted) -> Result<(), StorageError> {
         let Deleted { id, key } = deleted;
-        let found = self
-            .txn
-            .read_head(KV, key, |mut head| layout::decode_record_head(&mut head).map_err(bad))?;
-        let found = found.transpose()?;
+        let found = self.head(key)?;
         let is_its = |it: StoredRecord| it.is_deleted && it.record.mod_revision == id.revision;
         if found.is_some_and(is_its) {
             self.txn.delete(KV, key)?;

@@ -56,8 +56,8 @@ impl Default for Retention {
     }
 }
 
-/// What is kept.
-#[derive(Clone, Copy)]
+/// What is kept, or is to be.
+#[derive(Clone, Copy, Default)]
 pub(super) struct Kept {
     changes: u64,
     bytes: u64,
@@ -91,28 +91,28 @@ impl Retention {
 }
 
 impl Batch<'_> {
-    pub(super) fn kept(&self) -> Result<Kept, StorageError> {
+    fn kept(&self) -> Result<Kept, StorageError> {
         Ok(Kept { changes: self.txn.len(CHANGES)?, bytes: self.facts.change_bytes })
     }
 
     /// Appends the change that was encoded.
     pub(super) fn log(&mut self, id: ChangeId) -> Result<(), StorageError> {
         let (head, body) = (self.change.head(), self.change.body());
-        self.facts.change_bytes += (head.len() + body.len()) as u64;
+        let len_bytes = (head.len() + body.len()) as u64;
+        self.facts.change_bytes += len_bytes;
+        self.command.made.changes += 1;
+        self.command.made.bytes += len_bytes;
         self.txn.put_parts(CHANGES, &id.encode(), head, body)?;
         Ok(())
     }
 
-    /// Removes the oldest changes after a command, `before` which there were so many.
-    pub(super) fn trim(&mut self, before: Kept) -> Result<(), StorageError> {
+    /// Removes the oldest changes after a command.
+    pub(super) fn trim(&mut self) -> Result<(), StorageError> {
         let mut kept = self.kept()?;
         if self.retention.allows(kept, SLACK) {
             return Ok(());
         }
-        let mut budget = self.retention.budget(Kept {
-            changes: kept.changes.saturating_sub(before.changes),
-            bytes: kept.bytes.saturating_sub(before.bytes),
-        });
+        let mut budget = self.retention.budget(self.command.made);
         while budget > 0 && !self.retention.allows(kept, 0) {
             let batch = self.oldest(kept, budget.min(TRIM_BATCH))?;
             budget -= batch.len() as u64;

@@ -1,4 +1,4 @@
-//! Bytes of the state machine's values: records, sessions and the system tree.
+//! Bytes of the state machine's values: the facts, records and the keys of indexes.
 //!
 //! All integers are little-endian unless they are part of a key, where big-endian keeps byte order and
 //! number order the same. Drawn also in docs/FORMAT.md, "state machine".
@@ -15,8 +15,7 @@
 //!   bit 2 the change that made it has an ordinal other than 0
 //! tree 1, system: "membership" → term u64 · index u64 · the membership entry, opaque
 //! tree 2, sessions: client name → session
-//!   sequence u64 · used_at u64 (log index) · outcome
-//!   outcome = kind u8 · a u64 · b u64 · c u64, see `put_outcome`
+//!   sequence u64 · used_at u64 (log index) · outcome, see `outcome`
 //! tree 3, session ages: used_at u64 big-endian · client name → nothing
 //! tree 4, changes: revision u64 big-endian · ordinal u32 big-endian → change, see `change`
 //!   kind u8 (0 put where there was no record, 1 put over a record, 2 delete; 3 is kept for expiry) ·
@@ -28,7 +27,7 @@
 use bytes::{Buf, BufMut, Bytes};
 
 use crate::storage::{FACTS_BYTES, Facts, StoredValue};
-use crate::types::{LogId, Outcome, Record, Revision};
+use crate::types::{LogId, Record, Revision};
 
 /// Bytes of a record that does not expire before its value.
 pub const RECORD_HEAD_BYTES: usize = 25;
@@ -186,64 +185,6 @@ pub fn decode_record_head(bytes: &mut impl Buf) -> Result<StoredRecord, BadBytes
     Ok(StoredRecord { record, ordinal, is_deleted: has(FLAG_DELETED) })
 }
 
-/// What the store remembers of a client's last write.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Session {
-    pub sequence: u64,
-    /// Log index of the write; orders sessions by age.
-    pub used_at: u64,
-    pub outcome: Outcome,
-}
-
-/// Encodes a session.
-pub fn encode_session(session: &Session) -> Vec<u8> {
-    let mut bytes = Vec::with_capacity(41);
-    bytes.put_u64_le(session.sequence);
-    bytes.put_u64_le(session.used_at);
-    put_outcome(&mut bytes, &session.outcome);
-    bytes
-}
-
-/// Decodes a session.
-pub fn decode_session(mut bytes: &[u8]) -> Result<Session, BadBytes> {
-    if bytes.len() != 41 {
-        return Err(BadBytes("a session has the wrong length"));
-    }
-    let (sequence, used_at) = (bytes.get_u64_le(), bytes.get_u64_le());
-    Ok(Session { sequence, used_at, outcome: take_outcome(bytes)? })
-}
-
-fn put_outcome(bytes: &mut Vec<u8>, outcome: &Outcome) {
-    let (kind, fields) = match *outcome {
-        Outcome::None => (0, [0; 3]),
-        Outcome::Put { revision, create_revision, version } => {
-            (1, [revision, create_revision, version])
-        }
-        Outcome::Deleted { count, revision } => (2, [count, revision, 0]),
-        Outcome::ConditionFailed { current: None, revision } => (3, [0, revision, 0]),
-        Outcome::ConditionFailed { current: Some(current), revision } => {
-            (4, [current, revision, 0])
-        }
-        Outcome::Superseded { last_sequence } => (5, [last_sequence, 0, 0]),
-    };
-    bytes.put_u8(kind);
-    fields.into_iter().for_each(|field| bytes.put_u64_le(field));
-}
-
-fn take_outcome(mut bytes: &[u8]) -> Result<Outcome, BadBytes> {
-    let kind = bytes.get_u8();
-    let [a, b, c] = [bytes.get_u64_le(), bytes.get_u64_le(), bytes.get_u64_le()];
-    Ok(match kind {
-        0 => Outcome::None,
-        1 => Outcome::Put { revision: a, create_revision: b, version: c },
-        2 => Outcome::Deleted { count: a, revision: b },
-        3 => Outcome::ConditionFailed { current: None, revision: b },
-        4 => Outcome::ConditionFailed { current: Some(a), revision: b },
-        5 => Outcome::Superseded { last_sequence: a },
-        _ => return Err(BadBytes("a session has an unknown outcome")),
-    })
-}
-
 /// Key of the age index: oldest first.
 pub fn age_key(used_at: u64, client: &str) -> Vec<u8> {
     [&used_at.to_be_bytes()[..], client.as_bytes()].concat()
@@ -276,22 +217,6 @@ pub fn decode_log_id(bytes: &Bytes) -> Result<(LogId, Bytes), BadBytes> {
 mod tests {
     use super::*;
     use proptest::prelude::*;
-
-    fn outcomes() -> impl Strategy<Value = Outcome> {
-        let n = any::<u64>;
-        prop_oneof![
-            Just(Outcome::None),
-            (n(), n(), n()).prop_map(|(revision, create_revision, version)| Outcome::Put {
-                revision,
-                create_revision,
-                version
-            }),
-            (n(), n()).prop_map(|(count, revision)| Outcome::Deleted { count, revision }),
-            (any::<Option<u64>>(), n())
-                .prop_map(|(current, revision)| Outcome::ConditionFailed { current, revision }),
-            n().prop_map(|last_sequence| Outcome::Superseded { last_sequence }),
-        ]
-    }
 
     proptest! {
         #[test]
@@ -329,14 +254,7 @@ mod tests {
         }
 
         #[test]
-        fn sessions_come_back(sequence in any::<u64>(), used_at in any::<u64>(), outcome in outcomes()) {
-            let session = Session { sequence, used_at, outcome };
-            prop_assert_eq!(decode_session(&encode_session(&session)), Ok(session));
-        }
-
-        #[test]
         fn garbage_never_panics(bytes in proptest::collection::vec(any::<u8>(), 0..64)) {
-            let _ = decode_session(&bytes);
             let (head, body) = bytes.split_at(bytes.len() / 2);
             let _ = decode_record(StoredValue {
                 head: Bytes::copy_from_slice(head),

@@ -8,7 +8,8 @@
 //! retry of its last write would then apply again. The age is a log index, so every node forgets the same one.
 
 use super::bad;
-use super::layout::{self, Session};
+use super::layout;
+use super::outcome::{self, Session};
 use crate::plants::{Plant, planted};
 use crate::storage::TreeId;
 use crate::storage::cursor::Bounds;
@@ -24,7 +25,7 @@ pub const MAX_SESSIONS: u64 = 16_384;
 
 fn load(txn: &WriteTxn<'_>, client: &str) -> Result<Option<Session>, StorageError> {
     let stored = txn.get(SESSIONS, client.as_bytes())?;
-    stored.map(|bytes| layout::decode_session(&bytes).map_err(bad)).transpose()
+    stored.map(|bytes| outcome::decode_session(&bytes).map_err(bad)).transpose()
 }
 
 /// The outcome to return without applying, if the request was applied before.
@@ -62,7 +63,7 @@ pub(super) fn remember(
         None => make_room(txn, count)?,
     }
     let session = Session { sequence: request_id.sequence, used_at, outcome: outcome.clone() };
-    txn.put(SESSIONS, client.as_bytes(), &layout::encode_session(&session))?;
+    txn.put(SESSIONS, client.as_bytes(), &outcome::encode_session(&session))?;
     txn.put(AGES, &layout::age_key(used_at, client), &[])?;
     Ok(())
 }

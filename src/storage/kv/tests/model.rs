@@ -36,46 +36,64 @@ impl Model {
         self.past.len() as u64 - 1
     }
 
-    fn apply(&mut self, operation: &Operation) {
-        let mut next = self.present().clone();
+    /// Applies an operation; tells the outcome of a transaction.
+    fn apply(&mut self, operation: &Operation) -> Option<Outcome> {
         let revision = self.revision() + 1;
+        let mut states = vec![self.present().clone()];
+        let mut done = None;
         match operation {
-            Operation::Put { key, value, condition } => {
-                let before = next.get(key.as_bytes());
-                if !condition.holds(before.map(|record| record.mod_revision)) {
-                    return;
+            Operation::Txn(txn) => {
+                let record = |key: &Key| self.present().get(key.as_bytes());
+                let succeeded = txn.compare().iter().all(|it| it.holds(record(&it.key)));
+                let mut results = Vec::new();
+                for operation in txn.branch(succeeded) {
+                    let mut next = states[results.len()].clone();
+                    results.push(txn_operation(operation, &mut next, revision));
+                    states.push(next);
                 }
-                let record = Record {
-                    create_revision: before.map_or(revision, |record| record.create_revision),
-                    mod_revision: revision,
-                    version: before.map_or(1, |record| record.version + 1),
-                    expires_at_ms: None,
-                    value: value.clone(),
-                };
-                next.insert(key.as_bytes().to_vec(), record);
+                done = Some((succeeded, results));
             }
-            Operation::Delete { key, condition } => {
-                let before = next.get(key.as_bytes()).map(|record| record.mod_revision);
-                if !condition.holds(before) || next.remove(key.as_bytes()).is_none() {
-                    return;
-                }
-            }
-            Operation::DeleteRange { range } => {
-                let before = next.len();
-                next.retain(|key, _| !range.contains(key));
-                if next.len() == before {
-                    return;
-                }
-            }
+            single => states.push(self.after(single, revision)),
         }
-        let changes = differences(self.present(), &next, revision);
-        self.past.push(next);
-        if changes.len() as u64 > self.most_kept {
-            self.kept.clear();
-            self.trimmed = revision;
+        self.keep(states, revision);
+        let (succeeded, results) = done?;
+        Some(Outcome::Txn { succeeded, revision: self.revision(), results })
+    }
+
+    /// The state after an operation other than a transaction.
+    fn after(&self, operation: &Operation, revision: Revision) -> State {
+        let mut next = self.present().clone();
+        let revision_of = |key: &Key| self.present().get(key.as_bytes()).map(|it| it.mod_revision);
+        match operation {
+            Operation::Put { key, value, condition } if condition.holds(revision_of(key)) => {
+                put_into(&mut next, key, value, revision);
+            }
+            Operation::Delete { key, condition } if condition.holds(revision_of(key)) => {
+                next.remove(key.as_bytes());
+            }
+            Operation::DeleteRange { range } => next.retain(|key, _| !range.contains(key)),
+            _ => {}
+        }
+        next
+    }
+
+    /// Takes what the operations of one command made, one after the other.
+    fn keep(&mut self, states: Vec<State>, revision: Revision) {
+        let last = states.last().expect("there is one before the first operation").clone();
+        if last == *self.present() {
             return;
         }
-        self.kept.extend(changes);
+        for pair in states.windows(2) {
+            let changes = differences(&pair[0], &pair[1], revision);
+            let deleted = changes.iter().filter(|it| it.kind == ChangeKind::Delete).count();
+            if deleted as u64 > self.most_kept {
+                self.kept.clear();
+                self.trimmed = revision;
+            } else {
+                self.kept.extend(changes);
+            }
+        }
+        self.past.push(last);
         while self.kept.len() as u64 > self.most_kept {
             self.trimmed = self.kept.pop_front().expect("too many are some").revision;
         }
@@ -246,6 +264,51 @@ fn differences(before: &State, after: &State, revision: Revision) -> Vec<Change>
     gone.chain(put).collect()
 }
 
+fn put_into(state: &mut State, key: &Key, value: &Bytes, revision: Revision) -> TxnResult {
+    let before = state.get(key.as_bytes());
+    let record = Record {
+        create_revision: before.map_or(revision, |record| record.create_revision),
+        mod_revision: revision,
+        version: before.map_or(1, |record| record.version + 1),
+        expires_at_ms: None,
+        value: value.clone(),
+    };
+    let result =
+        TxnResult::Put { create_revision: record.create_revision, version: record.version };
+    state.insert(key.as_bytes().to_vec(), record);
+    result
+}
+
+fn txn_operation(operation: &TxnOp, state: &mut State, revision: Revision) -> TxnResult {
+    let found = |range: &KeyRange, limit: usize, reverse: bool, keys_only: bool| {
+        let within = state.iter().filter(|(key, _)| range.contains(key));
+        let mut items: Vec<(Key, Record)> = within
+            .map(|(key, record)| {
+                let value = if keys_only { Bytes::new() } else { record.value.clone() };
+                (Key::new(key.clone()).unwrap(), Record { value, ..record.clone() })
+            })
+            .collect();
+        if reverse {
+            items.reverse();
+        }
+        let has_more = items.len() > limit;
+        items.truncate(limit);
+        TxnResult::Found { items, has_more }
+    };
+    match operation {
+        TxnOp::Put { key, value } => put_into(state, key, value, revision),
+        TxnOp::Get { key } => found(&KeyRange::only(key), 1, false, false),
+        TxnOp::Range { range, limit, reverse, keys_only } => {
+            found(range, *limit, *reverse, *keys_only)
+        }
+        TxnOp::Delete { range } => {
+            let before = state.len();
+            state.retain(|key, _| !range.contains(key));
+            TxnResult::Deleted { count: (before - state.len()) as u64 }
+        }
+    }
+}
+
 fn listed(records: crate::storage::kv::Records) -> State {
     let pairs = records.map(|pair| pair.expect("no I/O fails"));
     pairs.map(|(key, record)| (key.as_bytes().to_vec(), record)).collect()
@@ -263,6 +326,51 @@ enum Step {
     Install,
 }
 
+/// Transactions over the same few keys. What would write a key twice is left out.
+fn transactions() -> impl Strategy<Value = Operation> {
+    let key = || (0..24u8).prop_map(|n| Key::new(vec![n]).expect("one byte"));
+    let range = || {
+        (0..24u8, 0..24u8).prop_map(|(start, end)| KeyRange {
+            start: vec![start].into(),
+            end: Some(vec![end].into()),
+        })
+    };
+    let operand = prop_oneof![
+        any::<bool>().prop_map(Operand::Exists),
+        (0..4u64).prop_map(Operand::Version),
+        (0..40u64).prop_map(Operand::ModRevision),
+        (0..40u64).prop_map(Operand::CreateRevision),
+        proptest::collection::vec(any::<u8>(), 0..2).prop_map(|it| Operand::Value(it.into())),
+    ];
+    let is = (0..6usize).prop_map(|n| Relation::NAMES[n].1);
+    let compare = (key(), is, operand).prop_map(|(key, is, to)| Compare { key, is, to });
+    let operation = prop_oneof![
+        3 => (key(), proptest::collection::vec(any::<u8>(), 0..2_000))
+            .prop_map(|(key, value)| TxnOp::Put { key, value: value.into() }),
+        2 => key().prop_map(|key| TxnOp::Get { key }),
+        1 => (range(), 0..9usize, any::<bool>(), any::<bool>()).prop_map(
+            |(range, limit, reverse, keys_only)| TxnOp::Range { range, limit, reverse, keys_only }
+        ),
+        1 => key().prop_map(|key| TxnOp::Delete { range: KeyRange::only(&key) }),
+        1 => range().prop_map(|range| TxnOp::Delete { range }),
+    ];
+    let branch = || proptest::collection::vec(operation.clone(), 0..6);
+    let parts = (proptest::collection::vec(compare, 0..3), branch(), branch());
+    parts.prop_map(|(compare, success, failure)| {
+        let valid = |operations: Vec<TxnOp>| {
+            let mut kept = Vec::new();
+            for operation in operations {
+                kept.push(operation);
+                if Txn::new(Vec::new(), kept.clone(), Vec::new()).is_err() {
+                    kept.pop();
+                }
+            }
+            kept
+        };
+        Operation::Txn(Txn::new(compare, valid(success), valid(failure)).expect("no key twice"))
+    })
+}
+
 fn operations() -> impl Strategy<Value = Operation> {
     let condition = prop_oneof![
         4 => Just(Condition::None),
@@ -278,6 +386,7 @@ fn operations() -> impl Strategy<Value = Operation> {
     prop_oneof![
         8 => (key(), value, condition)
             .prop_map(|(key, value, condition)| Operation::Put { key, value: value.into(), condition }),
+        4 => transactions(),
         3 => key().prop_map(|key| Operation::Delete { key, condition: Condition::None }),
         1 => (0..24u8, 0..24u8).prop_map(|(start, end)| Operation::DeleteRange {
             range: KeyRange { start: vec![start].into(), end: Some(vec![end].into()) },
@@ -323,11 +432,12 @@ proptest! {
                     kv = target;
                 }
                 Step::Do(operation) => {
-                    model.apply(&operation);
+                    let expected = model.apply(&operation);
                     let id = LogId { term: 1, index: log.len() as u64 };
                     let command = Command { time_ms: 0, request_id: None, operation };
                     log.push(Entry { id, payload: Payload::Command(command) });
-                    kv.apply(log[log.len() - 1..].to_vec()).expect("no I/O fails");
+                    let outcome = kv.apply(log[log.len() - 1..].to_vec()).expect("no I/O fails");
+                    prop_assert!(expected.is_none_or(|expected| outcome == [expected]));
                 }
             }
         }
