@@ -128,7 +128,8 @@ impl Operator {
     pub async fn tend(&self) {
         for name in self.names() {
             let gave_up = self.world.gave_up(&name);
-            let complains = self.findings.complains(&name, self.world.starts(&name));
+            let start = self.world.starts(&name);
+            let complains = self.world.runs(&name) && self.findings.complains(&name, start);
             let (is_hurt, is_faulty) = self.with(&name, |post| (post.is_hurt, post.is_faulty));
             match &gave_up {
                 Some(reason) => self.world.note(format_args!("{name} gave up: {reason}")),
