@@ -121,6 +121,8 @@ pub struct Limits {
     pub max_txn_ops: usize,
     /// Bytes of a transaction's body.
     pub max_txn_bytes: usize,
+    /// Watches beyond this are refused with 429.
+    pub max_watchers: usize,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -183,6 +185,7 @@ impl Default for Config {
                 max_pinned_scans: 64,
                 max_txn_ops: 128,
                 max_txn_bytes: 4 << 20,
+                max_watchers: 4_096,
             },
             timeouts: Timeouts {
                 write: Duration::from_secs(5),

@@ -10,7 +10,7 @@
 //!          simulation                a cluster on memory disks and a memory network, from a seed
 //! floor 3  http                      requests to messages, answers and errors to replies
 //!          client · shell            the other side of the wire; they know floor 0 only
-//! floor 2  actors                    messages · node · storage · log · peer · raft · membership · http
+//! floor 2  actors                    messages · node · storage · log · peer · raft · membership · watch · http
 //! floor 1  storage                   disk · the B-tree file · kv · log · backup · identity; synchronous
 //! floor 0  types · codec · config · env · metrics · plants
 //! ```
@@ -34,6 +34,9 @@
 //! still leads, many reads sharing a round; a follower asks the leader. When this node has applied that far, the read
 //! pins the newest root, in O(1) and without a lock, and reads it on the HTTP worker's own thread. A stale read
 //! skips the question. No read ever waits for the writer.
+//!
+//! A watch reads the same way, again and again: the watch actor pins the newest state after each applied batch and
+//! hands what is new in its change index to those who asked for it ([`actors::watch`]).
 
 pub mod actors;
 pub mod client;

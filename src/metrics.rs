@@ -84,6 +84,13 @@ pub struct Metrics {
     /// Read states that scans keep pinned between two pages.
     pub http_pinned_scans: Level,
 
+    /// Watches that are under way.
+    pub watchers: Level,
+    /// Events that were handed to watchers.
+    pub watch_events: Count,
+    /// Watches that were ended because too much waited for them.
+    pub watchers_cut: Count,
+
     /// A flush of the Raft log to disk.
     pub log_fsync: Timing,
     /// From the proposal of a write to its being applied, on the leader.
@@ -147,6 +154,9 @@ impl Metrics {
             http_in_flight: gauge(add, "http_in_flight", "Requests whose handler runs now"),
             http_body_bytes: gauge(add, "http_body_bytes", "Bytes of bodies held in memory now"),
             http_pinned_scans: level(add, "http_pinned_scans", "Read states pinned by scans"),
+            watchers: level(add, "watchers", "Watches under way"),
+            watch_events: count(add, "watch_events", "Events handed to watchers"),
+            watchers_cut: count(add, "watchers_cut", "Watches ended because they were too slow"),
             log_fsync: timing(add, "log_fsync_duration", "A flush of the Raft log to disk"),
             commit: timing(
                 add,

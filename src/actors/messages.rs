@@ -7,6 +7,7 @@
 
 pub mod inside;
 mod view;
+mod watch;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -16,6 +17,7 @@ use actix::prelude::*;
 use serde::{Deserialize, Serialize};
 
 pub use self::view::{ChangeKind, History, NotKept, Scan, Version, View};
+pub use self::watch::{Batch, Event, Feed, Watch, Watching};
 use crate::types::{ClusterId, NodeId, Operation, Outcome, RequestId, Revision};
 
 /// Where requests from outside enter the node. Cheap to clone, usable from any thread.
@@ -28,6 +30,7 @@ pub struct Gateway {
     pub join: Recipient<Join>,
     pub remove: Recipient<Remove>,
     pub transfer: Recipient<Transfer>,
+    pub watch: Recipient<Watch>,
 }
 
 /// Why a request from outside was not carried out.
@@ -66,6 +69,12 @@ pub enum RequestError {
     /// removal of the last voter).
     #[error("{detail}")]
     Refused { detail: String },
+    /// The past is kept from `oldest` on only, in a store that is at `revision`.
+    #[error("changes are kept from revision {oldest} on; the store is at revision {revision}")]
+    RevisionTrimmed { oldest: Revision, revision: Revision },
+    /// More waited for a watcher than may.
+    #[error("this watcher takes events more slowly than they come, and too many waited for it")]
+    SlowWatcher,
     /// A read of the local state failed (a damaged page); says which file and offset.
     #[error("{detail}")]
     Storage { detail: String },

@@ -8,6 +8,7 @@
 //! * [`peer`]: connections between nodes;
 //! * [`raft`]: consensus, and the life of requests;
 //! * [`membership`]: who belongs to the cluster;
+//! * [`watch`]: tells watchers of applied changes;
 //! * [`http`]: holds the running HTTP server.
 //!
 //! The floor above sees [`messages`] and nothing else.
@@ -24,6 +25,7 @@ pub mod raft;
 pub mod scrub;
 pub mod space;
 pub mod storage;
+pub mod watch;
 
 /// Called with the reason when the node can no longer keep its promises: a failed write or fsync, damage. A
 /// real process ends itself; it never goes on with half of it.

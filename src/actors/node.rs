@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! start:  identity ▸ log ▸ store ▸ Raft ▸ membership ▸ peers are answered ▸ (HTTP, by the binary)
-//! close:  (HTTP drains) ▸ scrub ▸ membership ▸ Raft hands over and stops ▸ checkpoint ▸ last flush of the log
+//! close:  watches end ▸ (HTTP drains) ▸ scrub ▸ membership ▸ Raft hands over and stops ▸ checkpoint ▸ last flush of the log
 //! ```
 //!
 //! Everything that differs between a real node and a simulated one comes in through
@@ -35,6 +35,7 @@ use super::raft::serve::Desk;
 use super::scrub::{CurrentLog, ScrubActor};
 use super::space::Space;
 use super::storage::{CheckpointActor, StorageActor};
+use super::watch::WatchActor;
 use crate::env::{Chance, Clock};
 use crate::metrics::Metrics;
 use crate::storage::disk::Disk;
@@ -120,6 +121,7 @@ pub struct Node {
     storage: Addr<StorageActor>,
     raft: Addr<RaftActor>,
     membership: Addr<MembershipActor>,
+    watch: Addr<WatchActor>,
     arbiters: Vec<Arbiter>,
     tasks: TaskOwner,
     scrub: Option<Addr<ScrubActor>>,
@@ -204,6 +206,13 @@ impl Node {
         };
 
         let own_reader = reader.clone();
+        let watch = {
+            let (reader, applied, metrics) = (reader.clone(), applied.clone(), metrics.clone());
+            place(options.threads, &mut arbiters, move |_| {
+                WatchActor::new(reader, applied, metrics)
+            })
+        };
+
         let context = Arc::new(context::Context {
             timing: options.timing,
             raft: ArcSwapOption::empty(),
@@ -270,6 +279,7 @@ impl Node {
             join: membership.clone().recipient(),
             remove: membership.clone().recipient(),
             transfer: membership.clone().recipient(),
+            watch: watch.clone().recipient(),
         };
         Ok(Node {
             gateway,
@@ -279,6 +289,7 @@ impl Node {
             storage,
             raft,
             membership,
+            watch,
             arbiters,
             tasks,
             scrub: None,
@@ -314,8 +325,14 @@ impl Node {
         &self.raft_addr
     }
 
+    /// Ends every watch. Their requests last as long as they do, so this comes before HTTP drains.
+    pub async fn end_watches(&self) {
+        let _ = self.watch.send(Close).await;
+    }
+
     /// Closes in order and waits: leadership is handed over, a checkpoint written, the log flushed.
     pub async fn close(self) {
+        self.end_watches().await;
         if let Some(scrub) = self.scrub {
             let _ = scrub.send(Close).await;
         }

@@ -183,6 +183,12 @@ pub static SETTINGS: &[Setting] = &[
         "a size from 1KiB to 64MiB, such as 4MiB"
     ),
     setting!(
+        "limits.max_watchers",
+        limits.max_watchers,
+        |raw| value::size(raw, 1..=MIB),
+        "a number from 1, such as 4096"
+    ),
+    setting!(
         "timeouts.write",
         timeouts.write,
         |raw| value::duration(raw, MILLI..=HOUR),

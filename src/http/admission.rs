@@ -36,6 +36,7 @@ pub struct Admission {
     writes: Arc<Semaphore>,
     reads: Arc<Semaphore>,
     admin: Arc<Semaphore>,
+    watchers: Arc<Semaphore>,
     bytes: Arc<Semaphore>,
     metrics: Arc<Metrics>,
 }
@@ -48,6 +49,7 @@ impl Admission {
             writes: permits(options.max_inflight_writes),
             reads: permits(options.max_inflight_reads),
             admin: permits(MAX_INFLIGHT_ADMIN),
+            watchers: permits(options.max_watchers),
             bytes: permits(options.max_body_bytes_in_flight as usize),
             metrics,
         }
@@ -63,6 +65,11 @@ impl Admission {
 
     pub fn admin(&self) -> Result<Permit, Problem> {
         self.permit(&self.admin, "admin")
+    }
+
+    /// A place for as long as a watch lasts.
+    pub fn watcher(&self) -> Result<Permit, Problem> {
+        self.permit(&self.watchers, "watchers")
     }
 
     fn permit(&self, semaphore: &Arc<Semaphore>, limit: &'static str) -> Result<Permit, Problem> {
@@ -121,12 +128,18 @@ impl Hold {
             "this node holds as many bytes of bodies as it may; try again later",
         ))
     }
+
+    /// Gives all bytes back, for the share to cover another body.
+    pub fn release(&mut self) {
+        let held = i64::try_from(self.held_bytes()).unwrap_or(i64::MAX);
+        self.metrics.http_body_bytes.dec_by(held);
+        self.permit = None;
+    }
 }
 
 impl Drop for Hold {
     fn drop(&mut self) {
-        let held = i64::try_from(self.held_bytes()).unwrap_or(i64::MAX);
-        self.metrics.http_body_bytes.dec_by(held);
+        self.release();
     }
 }
 

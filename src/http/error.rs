@@ -47,6 +47,7 @@ pub enum Code {
     Refused,
     Superseded,
     RevisionTrimmed,
+    SlowWatcher,
     ConditionFailed,
     Overloaded,
     NotLeader,
@@ -82,6 +83,7 @@ impl Code {
             Code::Refused => (409, "refused", "The cluster does not allow this"),
             Code::Superseded => (409, "superseded", "A later write of this client was applied"),
             Code::RevisionTrimmed => (410, "revision_trimmed", "The revision is no longer kept"),
+            Code::SlowWatcher => (429, "slow_watcher", "The watcher took its events too slowly"),
             Code::ConditionFailed => (412, "condition_failed", "The condition does not hold"),
             Code::Overloaded => (429, "overloaded", "The node has as much work as it takes"),
             Code::NotLeader => (307, "not_leader", "Another node leads"),
@@ -104,6 +106,7 @@ impl Code {
             self,
             Code::RequestTimeout
                 | Code::Overloaded
+                | Code::SlowWatcher
                 | Code::NotLeader
                 | Code::NoLeader
                 | Code::NotReady
@@ -186,8 +189,8 @@ impl Problem {
         self
     }
 
-    /// The reply: status, headers and document.
-    pub fn into_reply(self) -> Reply {
+    /// The document alone.
+    pub fn into_document(self) -> Value {
         let status = self.code.status();
         let (_, name, title) = self.code.row();
         let mut document = Map::new();
@@ -203,9 +206,16 @@ impl Problem {
         };
         document.insert("applied".to_owned(), applied.into());
         document.extend(self.members);
-        let document = Value::Object(document).to_string();
+        Value::Object(document)
+    }
+
+    /// The reply: status, headers and document.
+    pub fn into_reply(mut self) -> Reply {
+        let status = self.code.status();
+        let headers = std::mem::take(&mut self.headers);
+        let document = self.into_document().to_string();
         let mut reply = Reply::new(status, "application/problem+json", document);
-        for (name, value) in self.headers {
+        for (name, value) in headers {
             reply = reply.header(name, value);
         }
         match status {
@@ -237,7 +247,15 @@ impl Problem {
 
     /// Maps an error of the node; a redirect leads to the request's own target.
     pub fn from_node(error: RequestError, request: &HttpRequest) -> Problem {
-        let target = request.uri().path_and_query().map_or("/", PathAndQuery::as_str);
+        Problem::of(error, request.uri().path_and_query().map_or("/", PathAndQuery::as_str))
+    }
+
+    /// Maps an error that ends a stream, whose request is over.
+    pub fn in_stream(error: RequestError) -> Problem {
+        Problem::of(error, "/")
+    }
+
+    fn of(error: RequestError, target: &str) -> Problem {
         let applied = error.applied();
         let detail = error.to_string();
         let problem = match error {
@@ -256,6 +274,12 @@ impl Problem {
             RequestError::NodeConflict { .. } => Problem::new(Code::NodeConflict, detail),
             RequestError::UnknownNode { .. } => Problem::new(Code::UnknownNode, detail),
             RequestError::Refused { .. } => Problem::new(Code::Refused, detail),
+            RequestError::RevisionTrimmed { oldest, revision } => {
+                Problem::new(Code::RevisionTrimmed, detail)
+                    .with("oldest_revision", oldest)
+                    .with("revision", revision)
+            }
+            RequestError::SlowWatcher => Problem::new(Code::SlowWatcher, detail),
             RequestError::Storage { .. } => Problem::new(Code::StorageFailed, detail),
         };
         match applied {

@@ -49,9 +49,7 @@ impl Serialize for Item<'_> {
         if !self.key_only {
             bytes_entry(&mut map, ["value", "value_base64"], &self.record.value)?;
         }
-        map.serialize_entry("mod_revision", &self.record.mod_revision)?;
-        map.serialize_entry("create_revision", &self.record.create_revision)?;
-        map.serialize_entry("version", &self.record.version)?;
+        revision_entries(&mut map, self.record)?;
         map.end()
     }
 }
@@ -81,6 +79,18 @@ impl Serialize for VersionItem<'_> {
     }
 }
 
+/// A record without its key.
+pub fn record_entries<M: SerializeMap>(map: &mut M, record: &Record) -> Result<(), M::Error> {
+    bytes_entry(map, ["value", "value_base64"], &record.value)?;
+    revision_entries(map, record)
+}
+
+fn revision_entries<M: SerializeMap>(map: &mut M, record: &Record) -> Result<(), M::Error> {
+    map.serialize_entry("mod_revision", &record.mod_revision)?;
+    map.serialize_entry("create_revision", &record.create_revision)?;
+    map.serialize_entry("version", &record.version)
+}
+
 /// A common prefix of keys, to be written as JSON.
 pub struct Prefix<'a>(pub &'a [u8]);
 
@@ -92,7 +102,8 @@ impl Serialize for Prefix<'_> {
     }
 }
 
-fn bytes_entry<M: SerializeMap>(
+/// Bytes under the name that says how they are spelt.
+pub fn bytes_entry<M: SerializeMap>(
     map: &mut M,
     [as_text, as_base64]: [&'static str; 2],
     bytes: &[u8],

@@ -13,6 +13,7 @@
 //! | `past` | an earlier revision in place of the present one; the history of a key |
 //! | `txn` | transactions |
 //! | `scan`, `page`, `cursor`, `pins` | ranges: what is asked, the walk, the token between pages, the states kept for it |
+//! | `watch` | changes as they come: what is asked, the stream, how events are spelt |
 //! | `cluster`, `health` | membership, leadership, status; probes and metrics |
 //! | `node` | questions to the node, and what it means when there is no answer |
 //! | `admission`, `body`, `reply` | bounds: requests and bytes in flight, bodies in, bodies out |
@@ -48,6 +49,7 @@ mod route;
 mod scan;
 mod target;
 mod txn;
+mod watch;
 
 use std::io;
 use std::net::TcpListener;
@@ -62,6 +64,7 @@ use crate::actors::messages::Gateway;
 use crate::metrics::Metrics;
 use admission::Admission;
 use pins::Pins;
+use socket2::SockRef;
 
 pub use options::{FollowerMode, HttpOptions};
 
@@ -132,6 +135,9 @@ pub fn server(state: State, listeners: Vec<TcpListener>, workers: usize) -> io::
         .tcp_nodelay(true)
         .disable_signals();
     for listener in listeners {
+        // Accepted connections have it from the listener. It also cuts who reads nothing: bytes that wait for
+        // room at the receiver count as those that were not acknowledged.
+        SockRef::from(&listener).set_tcp_user_timeout(Some(options.stall_timeout))?;
         server = server.listen(listener)?;
     }
     Ok(server.run())

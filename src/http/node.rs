@@ -18,7 +18,8 @@ use super::admission::{Hold, Permit};
 use super::error::Problem;
 use super::target::Params;
 use crate::actors::messages::{
-    Consistency, GetMembers, GetStatus, Members, Read, ReadView, RequestError, Status, Write,
+    Consistency, GetMembers, GetStatus, Members, Read, ReadView, RequestError, Status, Watch,
+    Watching, Write,
 };
 use crate::types::{Operation, Outcome, RequestId};
 
@@ -105,6 +106,11 @@ pub async fn status(state: &State) -> Result<Status, RequestError> {
 
 pub async fn members(state: &State) -> Result<Members, RequestError> {
     from_memory(&state.gateway.members, GetMembers).await
+}
+
+/// Begins a watch.
+pub async fn watch(question: Watch, state: &State) -> Result<Watching, RequestError> {
+    from_memory(&state.gateway.watch, question).await?
 }
 
 async fn from_memory<M>(recipient: &Recipient<M>, message: M) -> Result<M::Result, RequestError>

@@ -47,6 +47,8 @@ pub struct HttpOptions {
     pub max_txn_bytes: usize,
     /// Read states pinned between the pages of scans; the one idle longest makes room.
     pub max_pinned_scans: usize,
+    /// Watches at the same time.
+    pub max_watchers: usize,
 
     /// For a request's head to arrive, again for its body, and for a page to be built.
     pub request_timeout: Duration,
@@ -56,6 +58,8 @@ pub struct HttpOptions {
     pub barrier_timeout: Duration,
     /// For a change of membership or leadership.
     pub join_timeout: Duration,
+    /// How long a client may leave what it was sent unread before its connection is cut.
+    pub stall_timeout: Duration,
     /// How long an idle connection is kept.
     pub keep_alive: Duration,
     /// How long a stopping server waits for the requests it has.
@@ -78,10 +82,12 @@ impl Default for HttpOptions {
             max_pinned_scans: 64,
             max_txn_ops: 128,
             max_txn_bytes: 4 * 1024 * 1024,
+            max_watchers: 4_096,
             request_timeout: Duration::from_secs(15),
             write_timeout: Duration::from_secs(5),
             barrier_timeout: Duration::from_secs(3),
             join_timeout: Duration::from_secs(30),
+            stall_timeout: Duration::from_secs(30),
             keep_alive: Duration::from_secs(75),
             shutdown_timeout: Duration::from_secs(10),
         }

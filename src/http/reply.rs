@@ -10,15 +10,15 @@
 //!   what still comes for [`super::LINGER`], so that the client sees the reply and not a reset. Dropped
 //!   earlier, the rest of a chunked body would be read for ever.
 //!
-//! A gap: nothing cuts a client that stops reading in the middle of a reply. It holds its connection
-//! and its share of the budget until it goes on or goes away; both are bounded.
+//! A client that stops reading in the middle of a reply is cut by the system after `stall_timeout` (see
+//! [`super::server`]).
 
-use std::convert::Infallible;
+use std::error::Error;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use actix_web::body::{BodySize, MessageBody};
+use actix_web::body::{BodySize, BoxBody, MessageBody};
 use actix_web::http::StatusCode;
 use actix_web::http::header::{self, HeaderName, HeaderValue};
 use actix_web::web::Payload;
@@ -42,9 +42,16 @@ const ASK_EVERY_TIME: (HeaderName, HeaderValue) =
 pub struct Reply {
     status: StatusCode,
     headers: Vec<(HeaderName, HeaderValue)>,
-    /// `None` where the protocol forbids a body.
-    body: Option<Bytes>,
+    body: Content,
     hold: Option<Hold>,
+}
+
+enum Content {
+    /// Where the protocol forbids a body.
+    None,
+    Bytes(Bytes),
+    /// What comes as long as the client stays.
+    Stream(BoxBody),
 }
 
 impl Reply {
@@ -52,8 +59,16 @@ impl Reply {
         Reply {
             status,
             headers: vec![(header::CONTENT_TYPE, HeaderValue::from_static(media_type))],
-            body: Some(body.into()),
+            body: Content::Bytes(body.into()),
             hold: None,
+        }
+    }
+
+    /// An answer that comes in pieces.
+    pub fn stream(media_type: &'static str, body: BoxBody) -> Reply {
+        Reply {
+            body: Content::Stream(body),
+            ..Reply::new(StatusCode::OK, media_type, Bytes::new())
         }
     }
 
@@ -75,7 +90,7 @@ impl Reply {
 
     pub fn not_modified() -> Reply {
         let (status, headers) = (StatusCode::NOT_MODIFIED, Vec::new());
-        Reply { status, headers, body: None, hold: None }
+        Reply { status, headers, body: Content::None, hold: None }
     }
 
     pub fn header(mut self, name: HeaderName, value: impl Into<HeaderValue>) -> Reply {
@@ -108,36 +123,40 @@ impl Reply {
         for header in self.headers.into_iter().chain([served_by, ASK_EVERY_TIME]) {
             response.insert_header(header);
         }
-        response.body(Body { bytes: self.body, _hold: self.hold, _unread: unread })
+        response.body(Body { content: self.body, _hold: self.hold, _unread: unread })
     }
 }
 
+type BoxError = Box<dyn Error>;
+
 struct Body {
-    bytes: Option<Bytes>,
+    content: Content,
     _hold: Option<Hold>,
     _unread: Payload,
 }
 
 impl MessageBody for Body {
-    type Error = Infallible;
+    type Error = BoxError;
 
     fn size(&self) -> BodySize {
-        match &self.bytes {
-            Some(bytes) => BodySize::Sized(bytes.len() as u64),
-            None => BodySize::None,
+        match &self.content {
+            Content::None => BodySize::None,
+            Content::Bytes(bytes) => BodySize::Sized(bytes.len() as u64),
+            Content::Stream(stream) => stream.size(),
         }
     }
 
     fn poll_next(
         mut self: Pin<&mut Self>,
-        _: &mut Context<'_>,
-    ) -> Poll<Option<Result<Bytes, Infallible>>> {
-        match &mut self.bytes {
-            Some(bytes) if !bytes.is_empty() => {
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Bytes, BoxError>>> {
+        match &mut self.content {
+            Content::Bytes(bytes) if !bytes.is_empty() => {
                 let slice = SLICE_BYTES.min(bytes.len());
                 Poll::Ready(Some(Ok(bytes.split_to(slice))))
             }
-            _ => Poll::Ready(None),
+            Content::Stream(stream) => Pin::new(stream).poll_next(cx),
+            Content::Bytes(_) | Content::None => Poll::Ready(None),
         }
     }
 }

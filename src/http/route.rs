@@ -15,7 +15,7 @@ use tokio::time::Instant;
 use super::body::RequestBody;
 use super::error::{Answer, Code, Problem};
 use super::headers::SERVED_BY;
-use super::{State, cluster, health, kv, scan, txn};
+use super::{State, cluster, health, kv, scan, txn, watch};
 use crate::metrics::Metrics;
 
 /// A resource of the contract.
@@ -32,6 +32,7 @@ enum Route<'a> {
     Join,
     Remove,
     Transfer,
+    Watch,
     Livez,
     Readyz,
     Health,
@@ -49,6 +50,7 @@ impl Route<'_> {
             "/join" => Route::Join,
             "/remove" => Route::Remove,
             "/transfer" => Route::Transfer,
+            "/watch" => Route::Watch,
             "/livez" => Route::Livez,
             "/readyz" => Route::Readyz,
             "/health" => Route::Health,
@@ -68,6 +70,7 @@ impl Route<'_> {
             Route::Join => "join",
             Route::Remove => "remove",
             Route::Transfer => "transfer",
+            Route::Watch => "watch",
             Route::Livez => "livez",
             Route::Readyz => "readyz",
             Route::Health => "health",
@@ -145,6 +148,7 @@ async fn answer(
         (Route::Join, &Method::POST) => cluster::join(request, body, state).await,
         (Route::Remove, &Method::POST) => cluster::remove(request, body, state).await,
         (Route::Transfer, &Method::POST) => cluster::transfer(request, body, state).await,
+        (Route::Watch, &Method::GET) => watch::get(request, state).await,
         (Route::Livez, &Method::GET) => Ok(health::livez()),
         (Route::Readyz, &Method::GET) => health::readyz(request, state).await,
         (Route::Health, &Method::GET) => health::health(request, state).await,

@@ -121,8 +121,8 @@ fn page_reply(page: Page, next: Option<String>, revision: Revision) -> Reply {
     Reply::new(StatusCode::OK, "application/json", body)
 }
 
-/// The range that `prefix`, `start` and `end` name together, and how to walk it.
-fn plan_of(params: &Params) -> Result<Plan, Problem> {
+/// The range that `prefix`, `start` and `end` name together.
+pub fn range_of(params: &Params) -> Result<KeyRange, Problem> {
     let (start, end) = (params.bound("start")?, params.bound("end")?);
     let prefix = params.bound("prefix")?;
     if prefix.is_none() && start.is_none() && end.is_none() {
@@ -134,6 +134,13 @@ fn plan_of(params: &Params) -> Result<Plan, Problem> {
     if end.as_ref().is_some_and(Bytes::is_empty) {
         return Err(Problem::parameter("end", "is empty; leave it out to reach the last key"));
     }
+    let between = KeyRange { start: start.unwrap_or_default(), end };
+    Ok(KeyRange::prefix(prefix.unwrap_or_default()).intersect(&between))
+}
+
+/// The range, and how to walk it.
+fn plan_of(params: &Params) -> Result<Plan, Problem> {
+    let range = range_of(params)?;
     let delimiter = params.bytes("delimiter");
     if let Some(delimiter) = &delimiter
         && !(1..=MAX_DELIMITER_BYTES).contains(&delimiter.len())
@@ -141,14 +148,12 @@ fn plan_of(params: &Params) -> Result<Plan, Problem> {
         let allowed = format!("takes 1 to {MAX_DELIMITER_BYTES} bytes");
         return Err(Problem::parameter("delimiter", allowed));
     }
-    let prefix = prefix.unwrap_or_default();
-    let between = KeyRange { start: start.unwrap_or_default(), end };
     Ok(Plan {
-        range: KeyRange::prefix(prefix.clone()).intersect(&between),
+        range,
         reverse: params.flag("reverse")?,
         keys_only: params.flag("keys_only")?,
         delimiter,
-        prefix_len: prefix.len(),
+        prefix_len: params.bytes("prefix").unwrap_or_default().len(),
     })
 }
 

@@ -9,7 +9,11 @@ use actix::prelude::*;
 use bytes::Bytes;
 use conuredb::actors::messages::*;
 use conuredb::types::*;
-use tokio::sync::watch;
+use futures_util::stream;
+use tokio::sync::{mpsc, watch};
+
+/// What a watch is to tell.
+pub type Feeder = mpsc::UnboundedSender<Result<Arc<Batch>, RequestError>>;
 
 type Map = BTreeMap<Bytes, Record>;
 
@@ -20,6 +24,8 @@ pub struct Fake {
     pub writes: Mutex<Vec<Write>>,
     pub reads: Mutex<Vec<Read>>,
     pub joins: Mutex<Vec<Join>>,
+    /// The watches that were asked for, and what feeds them.
+    pub watches: Mutex<Vec<(Watch, Feeder)>>,
     /// Answers every request that has an error to give, while it is set.
     pub fault: Mutex<Option<RequestError>>,
     pub status: Mutex<Status>,
@@ -79,6 +85,7 @@ impl Fake {
             writes: Mutex::default(),
             reads: Mutex::default(),
             joins: Mutex::default(),
+            watches: Mutex::default(),
             fault: Mutex::new(None),
             status: Mutex::new(status),
             oldest: Mutex::new(0),
@@ -97,7 +104,8 @@ impl Fake {
             members: node.clone().recipient(),
             join: node.clone().recipient(),
             remove: node.clone().recipient(),
-            transfer: node.recipient(),
+            transfer: node.clone().recipient(),
+            watch: node.recipient(),
         }
     }
 
@@ -396,6 +404,23 @@ impl Handler<Remove> for Node {
                 }),
             }
         })
+    }
+}
+
+impl Handler<Watch> for Node {
+    type Result = Result<Watching, RequestError>;
+
+    fn handle(&mut self, watch: Watch, _: &mut Self::Context) -> Self::Result {
+        if let Some(error) = self.0.fault.lock().unwrap().clone() {
+            return Err(error);
+        }
+        let revision = self.0.store().revision;
+        let next = watch.from.unwrap_or(revision + 1);
+        let (feeder, batches) = mpsc::unbounded_channel();
+        self.0.watches.lock().unwrap().push((watch, feeder));
+        let feed =
+            stream::unfold(batches, async |mut batches| Some((batches.recv().await?, batches)));
+        Ok(Watching { revision, next, feed: Box::pin(feed) })
     }
 }
 

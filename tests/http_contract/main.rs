@@ -1,7 +1,8 @@
 //! The HTTP contract, line by line, on a real socket: what clients send is written by hand, byte for
 //! byte, and the node behind the gateway is a fake that can be told to fail or to wait.
 //!
-//! `kv` and `scan` tell what keys and ranges do, `past` what they were, `txn` several at once, `cluster` the documents and changes of the cluster,
+//! `kv` and `scan` tell what keys and ranges do, `past` what they were, `txn` several at once, `watch` how
+//! changes are streamed, `cluster` the documents and changes of the cluster,
 //! `errors` what every refusal looks like, `limits` what happens at each bound.
 
 #![allow(
@@ -17,4 +18,5 @@ mod limits;
 mod past;
 mod scan;
 mod txn;
+mod watch;
 mod wire;

@@ -42,7 +42,7 @@ impl Server {
     }
 
     pub async fn connect(&self) -> Client {
-        Client(BufReader::new(TcpStream::connect(self.address).await.unwrap()))
+        Client(BufReader::new(TcpStream::connect(self.address).await.unwrap()), Vec::new())
     }
 
     /// Sends one request without a body on a connection of its own.
@@ -85,8 +85,8 @@ pub fn request(method: &str, target: &str, headers: &[&str], body: Option<&[u8]>
     bytes
 }
 
-/// One connection.
-pub struct Client(pub BufReader<TcpStream>);
+/// One connection, and what of a stream of events came that was not asked for yet.
+pub struct Client(pub BufReader<TcpStream>, Vec<u8>);
 
 impl Client {
     pub async fn send(&mut self, bytes: &[u8]) {
@@ -119,6 +119,24 @@ impl Client {
             self.0.read_exact(&mut reply.body).await.unwrap();
         }
         reply
+    }
+
+    /// The next block of a stream of events: its lines, up to the empty one; `None` at the end of the stream.
+    pub async fn block(&mut self) -> Option<Vec<String>> {
+        while !self.1.windows(2).any(|pair| pair == b"\n\n") {
+            let mut size = String::new();
+            self.0.read_line(&mut size).await.unwrap();
+            let len = usize::from_str_radix(size.trim_end(), 16).expect("the size of a chunk");
+            let mut chunk = vec![0; len + 2];
+            self.0.read_exact(&mut chunk).await.unwrap();
+            if len == 0 {
+                return None;
+            }
+            self.1.extend_from_slice(&chunk[..len]);
+        }
+        let end = self.1.windows(2).position(|pair| pair == b"\n\n").unwrap();
+        let block: Vec<u8> = self.1.drain(..end + 2).collect();
+        Some(String::from_utf8(block).unwrap().lines().map(str::to_owned).collect())
     }
 
     /// Whether the server has nothing more to say and closed the connection.

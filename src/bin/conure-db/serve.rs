@@ -1,8 +1,8 @@
 //! One node: wired to this machine, and run until a signal.
 //!
 //! Threads: the main one runs the actix system (membership and the HTTP actor), `http` workers
-//! serve requests, Raft and the peer connections run on a small tokio runtime, and the Raft, log, storage and
-//! checkpoint actors have a thread each.
+//! serve requests, Raft and the peer connections run on a small tokio runtime, and the Raft, log, storage,
+//! checkpoint and watch actors have a thread each.
 
 use std::io::{self, Write};
 use std::net::TcpListener;
@@ -141,6 +141,7 @@ async fn serve(config: Config, raft_runtime: Handle) -> Result<(), String> {
 
     wait_for_signal().await.map_err(|error| format!("cannot wait for signals: {error}"))?;
     log::info!("closing: requests under way are answered, then the state is written");
+    node.end_watches().await;
     let _ = http_actor.send(Close).await;
     let _ = serving.await;
     node.close().await;
@@ -221,6 +222,7 @@ fn http_options(config: &Config) -> http::HttpOptions {
         max_pinned_scans: config.limits.max_pinned_scans,
         max_txn_ops: config.limits.max_txn_ops,
         max_txn_bytes: config.limits.max_txn_bytes,
+        max_watchers: config.limits.max_watchers,
         request_timeout: config.timeouts.request,
         write_timeout: config.timeouts.write,
         barrier_timeout: config.barrier_timeout,
