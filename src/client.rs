@@ -10,6 +10,7 @@
 //!   transport.rs     one operation: attempts, retries, redirects
 //!      ├── servers.rs    whom to ask: the servers given, and those the cluster tells of
 //!      └── writers.rs    the name of each write, by which a retry is known as one
+//!   watch.rs         a stream of changes that outlives its connections;  events.rs reads it
 //!   call.rs          what one exchange means: requests, bounded replies, refusals
 //!   error.rs         what a caller learns when it does not work
 //! ```
@@ -22,7 +23,7 @@
 //! `Idempotency-Key`, so sending it again is safe, and that is done until the deadline. What is still
 //! unknown then is said to be unknown: see [`Applied`].
 //!
-//! Left out: TLS and authentication (the server has neither yet), and watches.
+//! Left out: TLS and authentication (the server has neither yet).
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -32,12 +33,14 @@ use reqwest::redirect::Policy;
 mod call;
 mod cluster;
 mod error;
+mod events;
 mod items;
 mod kv;
 mod past;
 mod servers;
 mod transport;
 mod txn;
+mod watch;
 mod writers;
 
 pub use cluster::{Health, Join, Member, Members, Ready, Status};
@@ -46,6 +49,7 @@ pub use items::Items;
 pub use kv::{Deleted, DeletedRange, Item, Page, ReadOptions, Scan, Value, Written};
 pub use past::{History, Version, VersionKind};
 pub use txn::{TxnAnswer, TxnDone};
+pub use watch::{Event, EventKind, Keys, Watch, Watcher};
 
 /// Longest reply that is read, by default. It holds a value of the greatest length a server can be set
 /// to (64 MiB) in base64, and pages of scans; a longer page is refused, and asked for in smaller ones.

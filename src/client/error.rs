@@ -5,6 +5,7 @@
 //! attempts after it were told.
 
 use std::error::Error;
+use std::time::Duration;
 
 use serde::{Deserialize, Deserializer};
 
@@ -44,6 +45,10 @@ pub enum ClientError {
     #[error("{server} gave no answer: {}{}", root_cause(.source), doubt(*.applied))]
     Lost { server: String, source: reqwest::Error, applied: Applied },
 
+    /// A server took a request that changes nothing, and fell silent.
+    #[error("{server} said nothing for {}", humantime::format_duration(*.after))]
+    Silent { server: String, after: Duration },
+
     #[error(
         "the reply of {server} is longer than {limit_bytes} bytes; ask for less: fewer keys, or keys only{}",
         doubt(*.applied)
@@ -58,7 +63,9 @@ pub enum ClientError {
 impl ClientError {
     pub fn applied(&self) -> Applied {
         match self {
-            Self::NoServers | Self::BadServer { .. } | Self::Setup(_) => Applied::No,
+            Self::NoServers | Self::BadServer { .. } | Self::Setup(_) | Self::Silent { .. } => {
+                Applied::No
+            }
             Self::Refused { applied, .. }
             | Self::Unreachable { applied, .. }
             | Self::Lost { applied, .. }

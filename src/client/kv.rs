@@ -256,7 +256,12 @@ pub(super) struct Target(String);
 
 impl Target {
     fn new() -> Target {
-        Target("/kv".to_owned())
+        Target::at("/kv")
+    }
+
+    /// A resource, without parameters.
+    pub(super) fn at(path: &str) -> Target {
+        Target(path.to_owned())
     }
 
     pub(super) fn and(mut self, name: &str, value: &[u8]) -> Target {

@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
-use reqwest::Method;
+use reqwest::{Method, RequestBuilder, Response};
 use tokio::time::Instant;
 
 use super::call::{Call, Failure, MAX_PROBLEM_BYTES, Reply, Retry, read, refusal};
@@ -78,6 +78,15 @@ impl Round {
 
 impl Client {
     pub(super) async fn call(&self, call: &Call) -> Result<Reply, ClientError> {
+        self.call_by(call, |server, deadline| self.attempt(server, call, deadline)).await
+    }
+
+    /// Makes attempts at `call` until one settles it.
+    pub(super) async fn call_by<T, F: Future<Output = Result<T, Failure>>>(
+        &self,
+        call: &Call,
+        attempt: impl Fn(String, Instant) -> F,
+    ) -> Result<T, ClientError> {
         let (servers, options) = (&self.shared.servers, &self.shared.options);
         let began = Instant::now();
         let deadline = began + options.timeout;
@@ -85,7 +94,7 @@ impl Client {
         let mut round = Round::default();
         let mut doubt = Applied::No;
         loop {
-            let answer = self.attempt(&server, call, deadline).await;
+            let answer = attempt(server.clone(), deadline).await;
             if answer.as_ref().map_or_else(Failure::is_answer, |_| true) {
                 servers.keep(&server);
                 self.learn_in_background();
@@ -128,56 +137,41 @@ impl Client {
 
     async fn attempt(
         &self,
-        server: &str,
+        server: String,
         call: &Call,
         deadline: Instant,
     ) -> Result<Reply, Failure> {
         let options = &self.shared.options;
         let left = deadline.saturating_duration_since(Instant::now());
-        let mut request = self
-            .shared
-            .http
-            .request(call.method.clone(), format!("{server}{}", call.target))
-            .timeout(left.min(options.attempt_timeout));
+        let request = self.request(&server, call).timeout(left.min(options.attempt_timeout));
+        let lost = |source: reqwest::Error| {
+            let server = server.clone();
+            Failure::passing(ClientError::Lost { server, source, applied: call.after_silence() })
+        };
+        let response = accepted(&server, call, request.send().await).await?;
+        let headers = response.headers().clone();
+        let limit_bytes = options.max_reply_bytes;
+        match read(response, limit_bytes).await.map_err(lost)? {
+            Some(body) => Ok(Reply { server, headers, body, silence: call.after_silence() }),
+            None => Err(Failure::settled(ClientError::ReplyTooLong {
+                server,
+                limit_bytes,
+                applied: call.after_silence(),
+            })),
+        }
+    }
+
+    /// What is sent to `server`, without a time limit.
+    pub(super) fn request(&self, server: &str, call: &Call) -> RequestBuilder {
+        let url = format!("{server}{}", call.target);
+        let mut request = self.shared.http.request(call.method.clone(), url);
         if call.method != Method::GET {
             request = request.body(call.body.clone());
         }
         for (name, value) in &call.headers {
             request = request.header(name, value);
         }
-        let lost = |source: reqwest::Error| {
-            let server = server.to_owned();
-            Failure::passing(ClientError::Lost { server, source, applied: call.after_silence() })
-        };
-        let response = match request.send().await {
-            Ok(response) => response,
-            Err(source) if source.is_connect() => {
-                let error =
-                    ClientError::Unreachable { tried: Vec::new(), source, applied: Applied::No };
-                return Err(Failure::passing(error));
-            }
-            Err(source) => return Err(lost(source)),
-        };
-        let status = response.status();
-        let headers = response.headers().clone();
-        if status.is_success() {
-            let limit_bytes = options.max_reply_bytes;
-            return match read(response, limit_bytes).await.map_err(lost)? {
-                Some(body) => Ok(Reply {
-                    server: server.to_owned(),
-                    headers,
-                    body,
-                    silence: call.after_silence(),
-                }),
-                None => Err(Failure::settled(ClientError::ReplyTooLong {
-                    server: server.to_owned(),
-                    limit_bytes,
-                    applied: call.after_silence(),
-                })),
-            };
-        }
-        let body = read(response, MAX_PROBLEM_BYTES).await.ok().flatten().unwrap_or_default();
-        Err(refusal(server, call, status, &headers, &body))
+        request
     }
 
     /// Asks for the members when that is due, beside the caller's work and without telling it of
@@ -190,7 +184,7 @@ impl Client {
         tokio::spawn(async move {
             let server = client.shared.servers.current();
             let deadline = Instant::now() + LEARN_TIMEOUT;
-            let listed = client.attempt(&server, &Call::get("/raft/config"), deadline).await;
+            let listed = client.attempt(server, &Call::get("/raft/config"), deadline).await;
             if let Some(members) = listed.ok().and_then(|reply| reply.json::<Members>().ok()) {
                 client.learn(&members);
             }
@@ -201,6 +195,32 @@ impl Client {
         let addresses = members.servers.iter().map(|member| member.http_address.as_str());
         self.shared.servers.learn(addresses);
     }
+}
+
+/// The head of a 2xx answer, or what the one that came means.
+pub(super) async fn accepted(
+    server: &str,
+    call: &Call,
+    sent: Result<Response, reqwest::Error>,
+) -> Result<Response, Failure> {
+    let response = sent.map_err(|source| match source.is_connect() {
+        true => Failure::passing(ClientError::Unreachable {
+            tried: Vec::new(),
+            source,
+            applied: Applied::No,
+        }),
+        false => {
+            let (server, applied) = (server.to_owned(), call.after_silence());
+            Failure::passing(ClientError::Lost { server, source, applied })
+        }
+    })?;
+    let status = response.status();
+    if status.is_success() {
+        return Ok(response);
+    }
+    let headers = response.headers().clone();
+    let body = read(response, MAX_PROBLEM_BYTES).await.ok().flatten().unwrap_or_default();
+    Err(refusal(server, call, status, &headers, &body))
 }
 
 /// The pauses between rounds.
@@ -214,7 +234,7 @@ impl Pauses {
     }
 
     /// The pause after round `rounds` (counted from 0): half of it fixed, half drawn.
-    fn draw(&self, rounds: u32) -> Duration {
+    pub fn draw(&self, rounds: u32) -> Duration {
         let longest = FIRST_PAUSE.saturating_mul(1 << rounds.min(16)).min(LONGEST_PAUSE);
         let mut chance = self.chance.lock().unwrap_or_else(PoisonError::into_inner);
         longest.mul_f64(chance.random_range(0.5..=1.0))
