@@ -247,3 +247,21 @@ fn help_lists_commands_and_exit_codes() {
     assert!(text(&shell.run(&["--version"]).stdout).starts_with("conuresh "));
     assert!(text(&shell.run(&["get", "--help"]).stdout).contains("Usage: get KEY"));
 }
+
+#[test]
+fn a_watch_prints_a_line_for_each_change_until_it_can_go_on_nowhere() {
+    let events = "id: 4\n\nevent: put\ndata: {\"key\":\"a\\tb\",\"value\":\"new\",\"mod_revision\":5,\
+                  \"create_revision\":1,\"version\":2,\"previous\":{\"value\":\"old\"}}\nid: 5\n\n\
+                  event: delete\ndata: {\"key\":\"c\",\"mod_revision\":6,\"previous\":null}\nid: 6\n\n";
+    let shell = Shell::against(move |request| match request.target.as_str() {
+        "/watch?prefix=&prev=true" => Answer::ok(events),
+        "/watch?prefix=&from_revision=7&prev=true" => {
+            Answer::problem(410, "revision_trimmed", "no")
+        }
+        _ => Answer::problem(404, "not_found", "no"),
+    });
+    let output = shell.run(&["watch", "--prefix", "", "--prev"]);
+    assert_eq!(text(&output.stdout), "5\tput\ta\\tb\tnew\twas\told\n6\tdelete\tc\n");
+    assert_eq!(output.status.code(), Some(1));
+    assert!(text(&output.stderr).contains("revision_trimmed"), "{}", text(&output.stderr));
+}

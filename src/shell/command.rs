@@ -11,7 +11,7 @@ use bytes::Bytes;
 
 use super::table::{self, Spec};
 use super::words::{Word, escape};
-use crate::client::{Join, ReadOptions, Scan};
+use crate::client::{Join, Keys, ReadOptions, Scan, Watch};
 use crate::types::{Condition, Revision, Txn};
 
 /// What a scan or a history lists unless told otherwise: a screen or two.
@@ -61,6 +61,7 @@ pub enum Command {
         old: Vec<u8>,
         new: Vec<u8>,
     },
+    Watch(Watch),
     Status,
     Members,
     Join(Join),
@@ -241,6 +242,7 @@ impl Given {
                     from: self.revision()?,
                 }
             }
+            "watch" => self.watch()?,
             "status" => Command::Status,
             "members" => Command::Members,
             "join" => {
@@ -292,6 +294,22 @@ impl Given {
     fn revision(&mut self) -> Result<Revision, UsageError> {
         let text = self.text()?;
         text.parse().map_err(|_| self.bad(format!("{text:?} is no revision")))
+    }
+
+    fn watch(&mut self) -> Result<Command, UsageError> {
+        let keys = match (self.value("--prefix"), self.arguments.is_empty()) {
+            (Some(prefix), true) => Keys::Prefix(prefix.into()),
+            (Some(_), false) => {
+                return Err(self.bad("a key and --prefix exclude each other".to_owned()));
+            }
+            (None, true) => return Err(self.bad("a key or --prefix is missing".to_owned())),
+            (None, false) => Keys::One(self.key()?.into()),
+        };
+        let from = self.number("--from")?;
+        if from == Some(0) {
+            return Err(self.bad("--from begins at 1".to_owned()));
+        }
+        Ok(Command::Watch(Watch { keys, from, previous: self.flag("--prev") }))
     }
 
     /// The value of a put: the second argument or what `--file` names.
@@ -416,6 +434,17 @@ mod tests {
     }
 
     #[test]
+    fn a_watch_is_of_a_key_or_of_all_keys_with_a_prefix() {
+        let read = |line| read(line).unwrap();
+        assert_eq!(read("watch k"), Command::Watch(Watch::of(Keys::One("k".into()))));
+        let keys = Keys::Prefix("".into());
+        assert_eq!(
+            read("watch --from 7 --prefix '' --prev"),
+            Command::Watch(Watch { keys, from: Some(7), previous: true })
+        );
+    }
+
+    #[test]
     fn what_is_no_command_says_why() {
         for (line, why) in [
             ("fetch k", "no command \"fetch\""),
@@ -438,6 +467,9 @@ mod tests {
             ("get k --revision -1", "--revision is \"-1\", no whole number"),
             ("diff 1", "an argument is missing; usage: diff FROM TO"),
             ("diff 1 x", "\"x\" is no revision"),
+            ("watch", "a key or --prefix is missing"),
+            ("watch k --prefix p", "a key and --prefix exclude each other"),
+            ("watch k --from 0", "--from begins at 1"),
         ] {
             let said = read(line).unwrap_err();
             assert!(said.contains(why), "{line}: {said}");

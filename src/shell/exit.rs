@@ -78,7 +78,9 @@ impl Failure {
             Failure::Client(error) => match error {
                 _ if error.applied() == Applied::Unknown => 6,
                 ClientError::NoServers | ClientError::BadServer { .. } => 2,
-                ClientError::Unreachable { .. } | ClientError::Lost { .. } => 3,
+                ClientError::Unreachable { .. }
+                | ClientError::Lost { .. }
+                | ClientError::Silent { .. } => 3,
                 ClientError::Refused { problem, .. } => match problem.status {
                     404 => 4,
                     412 => 5,

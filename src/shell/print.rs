@@ -7,7 +7,7 @@ use reedline::Color;
 
 use super::exit::Failure;
 use super::words::{escape, is_safe};
-use crate::client::{Item, Member, Members, Status, Version, VersionKind};
+use crate::client::{Event, Item, Member, Members, Status, Version, VersionKind};
 
 /// Most bytes of one value that `get` shows on a terminal, and `scan` in one line of it.
 const SHOWN_VALUE_BYTES: usize = 64 * 1024;
@@ -39,6 +39,7 @@ pub fn value(bytes: &[u8]) -> String {
 pub fn item(item: &Item, terminal: bool) -> String {
     let mut line = escape(&item.key);
     push_value(&mut line, item.value.as_deref(), terminal);
+    line.push('\n');
     line
 }
 
@@ -51,10 +52,11 @@ pub fn version(version: &Version, terminal: bool) -> String {
     };
     let mut line = format!("{}\t{kind}", version.revision);
     push_value(&mut line, version.value.as_deref(), terminal);
+    line.push('\n');
     line
 }
 
-/// Ends a line with a value, if there is one.
+/// Adds a value to a line, if there is one.
 fn push_value(line: &mut String, value: Option<&[u8]>, terminal: bool) {
     if let Some(value) = value {
         let shown = if terminal { cut(value, SHOWN_LINE_BYTES) } else { value };
@@ -64,7 +66,20 @@ fn push_value(line: &mut String, value: Option<&[u8]>, terminal: bool) {
             write!(line, "… ({} bytes)", value.len()).expect(STRING);
         }
     }
+}
+
+/// A line of a watch: revision, what happened, the key, the value if there is one; what was there before in the
+/// end, if it was asked for.
+pub fn event(event: &Event, terminal: bool) -> String {
+    let Event { kind, item, previous } = event;
+    let mut line = format!("{}\t{}\t{}", item.mod_revision, kind.name(), escape(&item.key));
+    push_value(&mut line, item.value.as_deref(), terminal);
+    if let Some(value) = previous.as_ref().and_then(|previous| previous.value.as_deref()) {
+        line.push_str("\twas");
+        push_value(&mut line, Some(value), terminal);
+    }
     line.push('\n');
+    line
 }
 
 /// The first `most` bytes, less a character that would be cut in two.

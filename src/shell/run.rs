@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::command::{Command, Show, Source};
 use super::exit::Failure;
 use super::{files, print, table};
-use crate::client::{Client, Scan, Status};
+use crate::client::{Client, Scan, Status, Watch};
 
 /// Items asked for in one page of a scan.
 const PAGE_ITEMS: usize = 1_000;
@@ -42,12 +42,14 @@ impl Session {
 
     /// Does `command`, or as much of it as is done when Ctrl-C is pressed.
     pub async fn run_until_ctrl_c(&mut self, command: Command) -> Result<(), Failure> {
+        let is_watch = matches!(command, Command::Watch(_));
         let writes = !matches!(
             command,
             Command::Get { .. }
                 | Command::Scan { .. }
                 | Command::History { .. }
                 | Command::Diff { .. }
+                | Command::Watch(_)
                 | Command::Status
                 | Command::Members
         );
@@ -56,6 +58,10 @@ impl Session {
             _ = tokio::signal::ctrl_c() => {
                 // The terminal has shown "^C" where the next words would go.
                 print::note("");
+                if is_watch {
+                    // The way in which a watch ends.
+                    return Ok(());
+                }
                 Err(Failure::Interrupted { writes })
             }
         }
@@ -106,6 +112,7 @@ impl Session {
             Command::Swap { key, old, new } => self.swap(key, old, new).await,
             Command::History { key, read, limit } => self.history(&key, read, limit).await,
             Command::Diff { prefix, from, to } => self.diff(prefix.into(), from, to).await,
+            Command::Watch(watch) => self.watch(watch).await,
             Command::Status => {
                 let status = self.client.status().await?;
                 self.write(print::status(&status).as_bytes())
@@ -155,6 +162,15 @@ impl Session {
                 _ => {}
             }
         }
+    }
+
+    /// Prints changes as they come, until the watch can go on nowhere.
+    async fn watch(&self, watch: Watch) -> Result<(), Failure> {
+        let mut watcher = self.client.watch(watch);
+        while let Some(event) = watcher.next().await {
+            self.write(print::event(&event?, self.terminal).as_bytes())?;
+        }
+        Ok(())
     }
 
     fn value(&self, bytes: &[u8]) -> Result<(), Failure> {

@@ -145,6 +145,23 @@ pub static COMMANDS: &[Spec] = &[
         examples: &["diff 40 42", "diff 40 42 user/"],
     },
     Spec {
+        name: "watch",
+        aliases: &[],
+        usage: "watch KEY | watch --prefix PREFIX",
+        about: "show changes as they come, one a line: revision, what, key, value; Ctrl-C ends it",
+        options: &[
+            with("--prefix", "PREFIX", "of every key that begins with it; of all with \"\""),
+            with("--from", "N", "begin with revision N"),
+            flag("--prev", "show the value before as well"),
+        ],
+        arguments: 0..=1,
+        examples: &[
+            "watch greeting",
+            "watch --prefix user/ --prev",
+            "watch --prefix \"\" --from 1",
+        ],
+    },
+    Spec {
         name: "status",
         aliases: &[],
         usage: "status",
