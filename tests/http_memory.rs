@@ -1,4 +1,5 @@
-//! A body far beyond the cap does not grow the server. Alone in its process, since it measures that.
+//! A body far beyond the cap does not grow the server, nor does a range that is streamed. Alone in its process, since
+//! it measures that, and one test after the other.
 
 #![allow(
     clippy::disallowed_methods,
@@ -26,7 +27,12 @@ fn peak_bytes() -> usize {
 }
 
 #[actix_web::test]
-async fn memory_stays_flat_on_a_body_beyond_the_cap() {
+async fn memory_stays_flat() {
+    on_a_body_beyond_the_cap().await;
+    on_a_range_that_is_streamed().await;
+}
+
+async fn on_a_body_beyond_the_cap() {
     let server = wire::Server::start();
     let url = format!("http://{}/kv/k", server.address);
     let client = reqwest::Client::new();
@@ -48,4 +54,29 @@ async fn memory_stays_flat_on_a_body_beyond_the_cap() {
     let reply = put(vec![0; 64 * MIB].into()).await.unwrap();
     assert_eq!(reply.status(), 413, "also when the length is announced");
     assert_eq!(put("small".into()).await.unwrap().status(), 200);
+}
+
+/// 100,000 keys and some 40 MB of lines, twice at a time.
+async fn on_a_range_that_is_streamed() {
+    const KEYS: usize = 100_000;
+    let server = wire::Server::start();
+    server.fake.fill(KEYS, 300);
+    let client = reqwest::Client::new();
+    let url = format!("http://{}/kv?prefix=", server.address);
+    let before = peak_bytes();
+    let stream = async || {
+        let accept = ("accept", "application/x-ndjson");
+        let mut reply = client.get(&url).header(accept.0, accept.1).send().await.unwrap();
+        let (mut bytes, mut lines) = (0, 0);
+        while let Some(chunk) = reply.chunk().await.unwrap() {
+            bytes += chunk.len();
+            lines += chunk.iter().filter(|&&byte| byte == b'\n').count();
+        }
+        (bytes, lines)
+    };
+    let (one, other) = futures_util::join!(stream(), stream());
+    assert_eq!((one, one.1), (other, KEYS));
+    assert!(one.0 > 35 * MIB, "{} bytes came", one.0);
+    let grown = peak_bytes() - before;
+    assert!(grown < 8 * MIB, "two streams of {} MiB took {} MiB", one.0 / MIB, grown / MIB);
 }

@@ -96,6 +96,11 @@ pub struct Hold {
 }
 
 impl Hold {
+    /// Another share of the same budget, empty.
+    pub fn another(&self) -> Hold {
+        Hold { permit: None, budget: self.budget.clone(), metrics: self.metrics.clone() }
+    }
+
     fn held_bytes(&self) -> usize {
         self.permit.as_ref().map_or(0, |permit| permit.num_permits())
     }

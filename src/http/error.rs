@@ -189,15 +189,14 @@ impl Problem {
         self
     }
 
-    /// The document alone.
-    pub fn into_document(self) -> Value {
-        let status = self.code.status();
-        let (_, name, title) = self.code.row();
+    /// The document.
+    pub fn document(&self) -> Value {
+        let (status, name, title) = self.code.row();
         let mut document = Map::new();
         document.insert("type".to_owned(), format!("urn:conuredb:problem:{name}").into());
         document.insert("title".to_owned(), title.into());
-        document.insert("status".to_owned(), status.as_u16().into());
-        document.insert("detail".to_owned(), self.detail.into());
+        document.insert("status".to_owned(), status.into());
+        document.insert("detail".to_owned(), self.detail.as_str().into());
         document.insert("code".to_owned(), name.into());
         document.insert("retryable".to_owned(), self.retryable.into());
         let applied = match self.applied {
@@ -205,7 +204,7 @@ impl Problem {
             Applied::Unknown => "unknown",
         };
         document.insert("applied".to_owned(), applied.into());
-        document.extend(self.members);
+        document.extend(self.members.clone());
         Value::Object(document)
     }
 
@@ -213,7 +212,7 @@ impl Problem {
     pub fn into_reply(mut self) -> Reply {
         let status = self.code.status();
         let headers = std::mem::take(&mut self.headers);
-        let document = self.into_document().to_string();
+        let document = self.document().to_string();
         let mut reply = Reply::new(status, "application/problem+json", document);
         for (name, value) in headers {
             reply = reply.header(name, value);

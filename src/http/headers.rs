@@ -16,6 +16,9 @@ pub const DELETED: HeaderName = HeaderName::from_static("x-conure-deleted");
 pub const STALE_MS: HeaderName = HeaderName::from_static("x-conure-stale-ms");
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 
+/// The media type of a JSON document a line.
+pub const NDJSON: &str = "application/x-ndjson";
+
 /// The entity tag of a record.
 pub fn etag(mod_revision: Revision) -> HeaderValue {
     let tag = HeaderValue::from_str(&format!("\"{mod_revision}\""));
@@ -95,12 +98,17 @@ pub fn request_id(headers: &HeaderMap) -> Result<Option<RequestId>, Problem> {
     })
 }
 
-/// Whether the client asked for JSON by name. `*/*` is no such wish: curl sends it always.
+/// Whether the client asked for JSON by name.
 pub fn wants_json(request: &HttpRequest) -> bool {
+    wants(request, "application/json")
+}
+
+/// Whether the client asked for a media type by name. `*/*` is no such wish: curl sends it always.
+pub fn wants(request: &HttpRequest, media_type: &str) -> bool {
     request.headers().get_all(header::ACCEPT).filter_map(|value| value.to_str().ok()).any(|list| {
         list.split(',').any(|range| {
             let mut parts = range.split(';').map(str::trim);
-            let named = parts.next().is_some_and(|t| t.eq_ignore_ascii_case("application/json"));
+            let named = parts.next().is_some_and(|t| t.eq_ignore_ascii_case(media_type));
             let weight = parts.find_map(|parameter| parameter.strip_prefix("q="));
             named && weight.is_none_or(|q| q.parse::<f32>().is_ok_and(|q| q > 0.0))
         })
@@ -166,6 +174,6 @@ mod tests {
     fn json_is_given_to_those_who_name_it() {
         let wants = |accept| wants_json(&with(&[("accept", accept)]));
         assert!(wants("application/json") && wants("text/html, Application/JSON;q=0.5"));
-        assert!(!wants("*/*") && !wants("application/json;q=0") && !wants("application/x-ndjson"));
+        assert!(!wants("*/*") && !wants("application/json;q=0") && !wants(NDJSON));
     }
 }

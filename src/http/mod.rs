@@ -14,6 +14,7 @@
 //! | `txn` | transactions |
 //! | `scan`, `page`, `cursor`, `pins` | ranges: what is asked, the walk, the token between pages, the states kept for it |
 //! | `watch` | changes as they come: what is asked, the stream, how events are spelt |
+//! | `lines` | ranges of any length, a document a line |
 //! | `cluster`, `health` | membership, leadership, status; probes and metrics |
 //! | `node` | questions to the node, and what it means when there is no answer |
 //! | `admission`, `body`, `reply` | bounds: requests and bytes in flight, bodies in, bodies out |
@@ -39,6 +40,7 @@ mod headers;
 mod health;
 mod item;
 mod kv;
+mod lines;
 mod node;
 mod options;
 mod page;

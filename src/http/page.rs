@@ -125,7 +125,7 @@ pub async fn count(view: &dyn View, range: &KeyRange, deadline: Instant) -> Resu
 
 impl Plan {
     /// Walks what is left; an empty range is not handed to the store.
-    fn walk<'a>(&self, view: &'a dyn View, keys_only: bool) -> Scan<'a> {
+    pub fn walk<'a>(&self, view: &'a dyn View, keys_only: bool) -> Scan<'a> {
         match self.range.is_empty() {
             true => Box::new(std::iter::empty()),
             false => view.scan(&self.range, self.reverse, keys_only),
@@ -133,7 +133,7 @@ impl Plan {
     }
 
     /// What `key` shares with others: all up to the first delimiter after the prefix.
-    fn shared_prefix(&self, key: &Key) -> Option<Bytes> {
+    pub fn shared_prefix(&self, key: &Key) -> Option<Bytes> {
         let delimiter = self.delimiter.as_ref()?;
         let key = key.clone().into_bytes();
         let tail = key.get(self.prefix_len..)?;
@@ -142,7 +142,7 @@ impl Plan {
     }
 
     /// Leaves behind `key`, and with `shared` every key that begins so.
-    fn pass(&mut self, key: &Key, shared: Option<&Bytes>) {
+    pub fn pass(&mut self, key: &Key, shared: Option<&Bytes>) {
         let key = key.clone().into_bytes();
         match (shared, self.reverse) {
             (None, true) => self.range.end = Some(key),

@@ -109,12 +109,13 @@ fn lock(table: &Mutex<Table>) -> MutexGuard<'_, Table> {
 }
 
 #[cfg(test)]
-mod tests {
+pub mod tests {
     use super::*;
     use crate::actors::messages::{History, NotKept, RequestError, Scan};
     use crate::types::{Key, KeyRange, Record};
 
-    struct Empty(Revision);
+    /// A state without keys.
+    pub struct Empty(pub Revision);
 
     impl View for Empty {
         fn revision(&self) -> Revision {

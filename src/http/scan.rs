@@ -7,7 +7,9 @@
 //! last key with `start`, at the price of seeing a later state.
 
 use actix_web::HttpRequest;
+use actix_web::body::BoxBody;
 use actix_web::http::StatusCode;
+use actix_web::http::header::{self, HeaderValue};
 use bytes::Bytes;
 use serde_json::json;
 use tokio::time::Instant;
@@ -16,6 +18,7 @@ use super::admission::Permit;
 use super::cursor::{Cursor, Plan};
 use super::error::{Answer, Code, Problem};
 use super::kv::delete_by;
+use super::lines::Lines;
 use super::page::{self, Page};
 use super::reply::Reply;
 use super::target::{self, Params};
@@ -48,7 +51,7 @@ pub fn is_asked(request: &HttpRequest) -> bool {
     names().any(|name| RANGE_NAMES.contains(&name)) && names().all(|name| name != "key")
 }
 
-/// `GET`: a page of a range, or its size.
+/// `GET`: a page of a range, all of it as lines, or its size.
 pub async fn get(request: &HttpRequest, state: &State) -> Answer {
     let allowed: Vec<&'static str> =
         RANGE_NAMES.into_iter().chain(["revision", "stale", "max_stale", "redirect"]).collect();
@@ -57,8 +60,9 @@ pub async fn get(request: &HttpRequest, state: &State) -> Answer {
     if params.flag("count_only")? {
         return count(request, &params, state, deadline).await;
     }
-    let limit = params.count("limit")?.unwrap_or(DEFAULT_LIMIT).min(state.options.max_scan_results);
-    let (view, plan, fingerprint, _permit) = match params.bytes("cursor") {
+    let as_lines = headers::wants(request, headers::NDJSON);
+    let limit = params.count("limit")?;
+    let (view, plan, fingerprint, permit) = match params.bytes("cursor") {
         None => {
             let plan = plan_of(&params)?;
             let (view, permit) = past::read(&params, request, state).await?;
@@ -71,6 +75,14 @@ pub async fn get(request: &HttpRequest, state: &State) -> Answer {
         }
     };
     let mut hold = state.admission.hold();
+    let vary = (header::VARY, HeaderValue::from_static("accept"));
+    if as_lines {
+        let revision = view.view.revision();
+        let lines = Lines::new(view.view, plan, limit, hold, permit);
+        let reply = Reply::stream(headers::NDJSON, BoxBody::new(lines)).header(vary.0, vary.1);
+        return Ok(reply.stale_for(view.stale_for).revision(revision));
+    }
+    let limit = limit.unwrap_or(DEFAULT_LIMIT).min(state.options.max_scan_results);
     let page = page::build(&*view.view, plan, limit, deadline, &mut hold).await;
     let page = page.map_err(|error| error.into_problem(request))?;
     let revision = view.view.revision();
@@ -78,7 +90,7 @@ pub async fn get(request: &HttpRequest, state: &State) -> Answer {
         state.pins.keep(view.view.clone());
         Cursor { revision, fingerprint, rest: rest.clone() }.encode()
     });
-    let reply = page_reply(page, next, revision).holding(hold);
+    let reply = page_reply(page, next, revision).holding(hold).header(vary.0, vary.1);
     Ok(reply.stale_for(view.stale_for).revision(revision))
 }
 

@@ -117,6 +117,18 @@ impl Fake {
         self.arrived.subscribe().wait_for(|&arrived| arrived >= count).await.unwrap();
     }
 
+    /// Stores so many keys at once, with values of this length.
+    #[allow(dead_code, reason = "the test of memory needs it")]
+    pub fn fill(&self, keys: usize, value_bytes: usize) {
+        let mut store = self.store();
+        let value = Bytes::from(vec![b'v'; value_bytes]);
+        let (create_revision, mod_revision, version) = (1, 1, 1);
+        let record = Record { create_revision, mod_revision, version, expires_at_ms: None, value };
+        let pairs = (0..keys).map(|n| (Bytes::from(format!("key{n:08}")), record.clone()));
+        store.map = Arc::new(pairs.collect());
+        (store.revision, store.past) = (1, vec![Arc::default()]);
+    }
+
     async fn admit(&self) -> Result<(), RequestError> {
         self.arrived.send_modify(|arrived| *arrived += 1);
         self.gate.subscribe().wait_for(|&open| open).await.unwrap();

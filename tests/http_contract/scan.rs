@@ -259,3 +259,43 @@ async fn what_makes_no_sense_for_a_range_is_refused() {
     let long = format!("/kv?prefix={}", "p".repeat(4_098));
     server.get(&long).await.is_problem(400, "key_too_long");
 }
+
+async fn lines(server: &Server, query: &str) -> (Reply, Vec<Value>) {
+    let mut client = server.connect().await;
+    let accept = ["Accept: application/x-ndjson", "Connection: close"];
+    client.send(&crate::wire::request("GET", &format!("/kv?{query}"), &accept, None)).await;
+    let reply = client.chunked_reply().await;
+    assert_eq!(reply.header("content-type"), Some("application/x-ndjson"), "{reply:?}");
+    let lines = reply.text().lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    (reply, lines)
+}
+
+#[actix_web::test]
+async fn a_range_comes_as_lines_without_a_cap() {
+    let names: Vec<String> = (0..500).map(|n| format!("k/{n:04}")).collect();
+    let options = HttpOptions { max_scan_results: 3, ..HttpOptions::default() };
+    let server = with_keys(options, &names.iter().map(String::as_str).collect::<Vec<_>>()).await;
+    let names_of = |lines: &[Value]| -> Vec<String> {
+        lines.iter().map(|line| line["key"].as_str().unwrap().to_owned()).collect()
+    };
+    let (reply, all) = lines(&server, "prefix=k/").await;
+    assert_eq!(names_of(&all), names);
+    assert_eq!(all[7]["value"], "value of k/0007");
+    assert_eq!(
+        (reply.header("x-conure-revision"), reply.header("vary")),
+        (Some("500"), Some("accept"))
+    );
+    let (_, some) = lines(&server, "prefix=k/&reverse=true&limit=200&keys_only=true").await;
+    assert_eq!(names_of(&some), names.iter().rev().take(200).cloned().collect::<Vec<_>>());
+    assert_eq!(some[0].get("value"), None);
+    let (_, past) = lines(&server, "prefix=k/&revision=2").await;
+    assert_eq!(names_of(&past), names[..2]);
+    assert_eq!(lines(&server, "prefix=&delimiter=/").await.1, [json!({ "prefix": "k/" })]);
+    assert_eq!(lines(&server, "prefix=none").await.1, Vec::<Value>::new());
+    let page = server.get("/kv?prefix=k/&limit=3").await.json();
+    let cursor = page["next"].as_str().unwrap();
+    assert_eq!(names_of(&lines(&server, &format!("cursor={cursor}")).await.1), names[3..]);
+    let refused = ["Accept: application/x-ndjson"];
+    let refused = server.request("GET", "/kv?prefix=k/&limit=0", &refused, None).await;
+    refused.is_problem(400, "bad_parameter");
+}

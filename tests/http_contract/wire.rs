@@ -139,6 +139,24 @@ impl Client {
         Some(String::from_utf8(block).unwrap().lines().map(str::to_owned).collect())
     }
 
+    /// A reply in chunks, whose end must be there.
+    pub async fn chunked_reply(&mut self) -> Reply {
+        let mut reply = self.reply().await;
+        assert_eq!(reply.header("transfer-encoding"), Some("chunked"), "{reply:?}");
+        loop {
+            let mut size = String::new();
+            self.0.read_line(&mut size).await.unwrap();
+            let size = usize::from_str_radix(size.trim_end(), 16).expect("a chunk begins");
+            let mut chunk = vec![0; size + 2];
+            self.0.read_exact(&mut chunk).await.unwrap();
+            chunk.truncate(size);
+            reply.body.extend(chunk);
+            if size == 0 {
+                return reply;
+            }
+        }
+    }
+
     /// Whether the server has nothing more to say and closed the connection.
     pub async fn is_closed(&mut self) -> bool {
         let mut rest = Vec::new();

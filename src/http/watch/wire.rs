@@ -27,7 +27,7 @@ pub fn heartbeat(through: Revision) -> Bytes {
 
 /// Why the stream ends here, and where to go on.
 pub fn error(problem: Problem, through: Revision) -> Bytes {
-    let document = problem.with("resume_from", through + 1).into_document();
+    let document = problem.with("resume_from", through + 1).document();
     format!("event: error\ndata: {document}\n\n").into()
 }
 
