@@ -136,7 +136,7 @@ impl Client {
         }
         let end = self.1.windows(2).position(|pair| pair == b"\n\n").unwrap();
         let block: Vec<u8> = self.1.drain(..end + 2).collect();
-        Some(String::from_utf8(block).unwrap().lines().map(str::to_owned).collect())
+        Some(String::from_utf8(block).unwrap().trim_end().lines().map(str::to_owned).collect())
     }
 
     /// A reply in chunks, whose end must be there.
