@@ -21,6 +21,7 @@
 //! leadership.rs   transfer, and a node cut off from its leader
 //! txn.rs          transactions through followers, and retried
 //! full_disk.rs    a disk without room (needs root)
+//! watch.rs        watches, through kills, resumptions and a thousand at a time
 //! latency.rs      a measurement, printed
 //! ```
 #![allow(clippy::disallowed_methods)] // real clocks, files and sockets are the point
@@ -42,3 +43,4 @@ mod past;
 mod real_input;
 mod strangers;
 mod txn;
+mod watch;
