@@ -171,7 +171,7 @@ async fn a_thousand_watchers_are_told_and_writes_go_on() {
     let mut watchers = JoinSet::new();
     for number in 0..WATCHERS {
         // Prefixes within prefixes: "", "7", "73", "731".
-        let name = format!("{number:03}");
+        let name = key_of(number as u64 % WRITES);
         let prefix = name[..number % 4].to_owned();
         let watch = Watch { from: Some(1), ..Watch::of(Keys::Prefix(prefix.clone().into())) };
         let mut watcher = reader.watch(watch);
