@@ -14,7 +14,7 @@
 
 use std::io;
 
-use bytes::{Bytes, BytesMut};
+use bytes::{BufMut, Bytes, BytesMut};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
 /// Bytes before the payload.
@@ -25,6 +25,15 @@ pub const MAX_PAYLOAD_BYTES: usize = crate::codec::MAX_ENCODED_BYTES;
 
 /// Most payload bytes of a frame from a stranger: a handshake needs a few hundred.
 pub const MAX_HANDSHAKE_BYTES: usize = 4 * 1024;
+
+/// Frames that are queued up are written together, in one call of the system, up to about so many bytes.
+pub const BATCH_BYTES: usize = 64 * 1024;
+
+/// A buffer for writing up to this size is used again.
+const KEPT_BUFFER_BYTES: usize = 256 * 1024;
+
+/// Both ends read through a buffer of this size, so that a small frame costs one call of the system, not three.
+pub const READ_BUFFER_BYTES: usize = 32 * 1024;
 
 /// How much of a payload is read at a time.
 const READ_STEP_BYTES: usize = 256 * 1024;
@@ -70,20 +79,40 @@ fn checksum(meta: &[u8], payload: &[u8]) -> u32 {
     hasher.finalize()
 }
 
-/// Writes `frame` and flushes it. The caller bounds the payload by [`MAX_PAYLOAD_BYTES`].
-pub async fn write(writer: &mut (impl AsyncWrite + Unpin), frame: &Frame) -> io::Result<()> {
+/// Puts `frame` behind what is in `buffer`. The caller bounds the payload by [`MAX_PAYLOAD_BYTES`].
+pub fn put(buffer: &mut BytesMut, frame: &Frame) -> io::Result<()> {
     let length = u32::try_from(frame.payload.len())
         .ok()
         .filter(|&length| length as usize <= MAX_PAYLOAD_BYTES)
         .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "frame payload too large"))?;
     let meta = (frame.kind as u64 | (frame.number << 8)).to_le_bytes();
-    let mut header = [0; HEADER_BYTES];
-    header[..4].copy_from_slice(&length.to_le_bytes());
-    header[4..8].copy_from_slice(&checksum(&meta, &frame.payload).to_le_bytes());
-    header[8..].copy_from_slice(&meta);
-    writer.write_all(&header).await?;
-    writer.write_all(&frame.payload).await?;
-    writer.flush().await
+    buffer.reserve(HEADER_BYTES + frame.payload.len());
+    buffer.put_u32_le(length);
+    buffer.put_u32_le(checksum(&meta, &frame.payload));
+    buffer.put_slice(&meta);
+    buffer.put_slice(&frame.payload);
+    Ok(())
+}
+
+/// Writes all that is in `buffer` and empties it; what it grew to for a large frame is given back.
+pub async fn write_all(
+    writer: &mut (impl AsyncWrite + Unpin),
+    buffer: &mut BytesMut,
+) -> io::Result<()> {
+    writer.write_all(buffer).await?;
+    writer.flush().await?;
+    match buffer.capacity() > KEPT_BUFFER_BYTES {
+        true => *buffer = BytesMut::new(),
+        false => buffer.clear(),
+    }
+    Ok(())
+}
+
+/// Writes one frame by itself.
+pub async fn write(writer: &mut (impl AsyncWrite + Unpin), frame: &Frame) -> io::Result<()> {
+    let mut buffer = BytesMut::new();
+    put(&mut buffer, frame)?;
+    write_all(writer, &mut buffer).await
 }
 
 /// A frame whose header was read: its length is known, its payload still to come.

@@ -13,7 +13,8 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
+use tokio::io::BufReader;
 use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::time::{Instant, timeout, timeout_at};
 
@@ -32,6 +33,9 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Silence after which a connection that made a caller wait in vain is taken for dead.
 const STALL_LIMIT: Duration = Duration::from_secs(1);
+
+/// Waiting callers from which on those that gave up are looked for.
+const CLEAN_FROM: usize = 64;
 
 /// A connection on which nobody asked anything for so long is closed, by the calling side alone, so that it never
 /// happens under a request.
@@ -201,7 +205,8 @@ impl LinkTask {
     async fn exchange(&mut self, stream: Box<dyn Stream>, first: Call) {
         let pending = Pending::default();
         let last_heard = Mutex::new(Instant::now());
-        let (mut reader, mut writer) = tokio::io::split(stream);
+        let (reader, mut writer) = tokio::io::split(stream);
+        let mut reader = BufReader::with_capacity(frame::READ_BUFFER_BYTES, reader);
         let ended: Result<(), FrameError> = tokio::select! {
             biased;
             ended = hear(&mut reader, &pending, &last_heard) => ended,
@@ -246,6 +251,8 @@ async fn speak(
 ) -> Result<(), FrameError> {
     let mut number = 0;
     let mut next = Some(first);
+    let mut buffer = BytesMut::new();
+    let mut clean_at = CLEAN_FROM;
     loop {
         let call = match next.take() {
             Some(call) => Ok(Some(call)),
@@ -260,15 +267,24 @@ async fn speak(
             }
             Err(_) => continue,
         };
-        number = frame::next_number(number);
-        {
-            let mut pending = pending.lock().unwrap_or_else(PoisonError::into_inner);
-            // Callers that gave up leave their place behind; it is taken back here, so that the
-            // table holds at most the live callers and those that left since the last request.
-            pending.retain(|_, reply| !reply.is_closed());
-            pending.insert(number, call.reply);
+        let mut queued = Some(call);
+        while let Some(call) = queued {
+            if !call.reply.is_closed() {
+                number = frame::next_number(number);
+                let mut pending = pending.lock().unwrap_or_else(PoisonError::into_inner);
+                // Callers that gave up leave their place behind. It is taken back here when the table has
+                // doubled, so that it holds about twice the live callers at most.
+                if pending.len() >= clean_at {
+                    pending.retain(|_, reply| !reply.is_closed());
+                    clean_at = CLEAN_FROM.max(2 * pending.len());
+                }
+                pending.insert(number, call.reply);
+                let frame = Frame { kind: Kind::Request, number, payload: call.payload };
+                frame::put(&mut buffer, &frame)?;
+            }
+            queued = (buffer.len() < frame::BATCH_BYTES).then(|| queue.try_recv().ok()).flatten();
         }
-        frame::write(writer, &Frame { kind: Kind::Request, number, payload: call.payload }).await?;
+        frame::write_all(writer, &mut buffer).await?;
     }
 }
 

@@ -12,8 +12,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use futures_util::future::BoxFuture;
+use tokio::io::BufReader;
 use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::time::timeout;
 
@@ -111,11 +112,19 @@ impl Answerer {
         card: Card,
         purpose: Purpose,
     ) -> Result<(), FrameError> {
-        let (mut reader, mut writer) = tokio::io::split(stream);
+        let (reader, mut writer) = tokio::io::split(stream);
+        let mut reader = BufReader::with_capacity(frame::READ_BUFFER_BYTES, reader);
         let (answers, mut queue) = mpsc::channel::<Frame>(MAX_IN_FLIGHT);
         let write = async {
-            while let Some(frame) = queue.recv().await {
-                frame::write(&mut writer, &frame).await?;
+            let mut buffer = BytesMut::new();
+            while let Some(first) = queue.recv().await {
+                let mut next = Some(first);
+                while let Some(frame) = next {
+                    frame::put(&mut buffer, &frame)?;
+                    let room = buffer.len() < frame::BATCH_BYTES;
+                    next = room.then(|| queue.try_recv().ok()).flatten();
+                }
+                frame::write_all(&mut writer, &mut buffer).await?;
             }
             Ok(())
         };
