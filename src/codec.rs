@@ -28,9 +28,22 @@ fn configuration() -> impl bincode::config::Config {
     bincode::config::standard().with_limit::<MAX_ENCODED_BYTES>()
 }
 
+/// Room for what most messages need: an encoder that begins with none grows its buffer at every field.
+const EXPECTED_BYTES: usize = 512;
+
 /// Encodes `value`.
 pub fn encode<T: Serialize>(value: &T) -> Result<Vec<u8>, CodecError> {
-    let bytes = bincode::serde::encode_to_vec(value, configuration())?;
+    encode_expecting(value, EXPECTED_BYTES)
+}
+
+/// Encodes `value`, which takes about `expected_bytes`: a good guess spares copies, a bad one costs no more
+/// than room.
+pub fn encode_expecting<T: Serialize>(
+    value: &T,
+    expected_bytes: usize,
+) -> Result<Vec<u8>, CodecError> {
+    let mut bytes = Vec::with_capacity(expected_bytes.min(MAX_ENCODED_BYTES));
+    bincode::serde::encode_into_std_write(value, &mut bytes, configuration())?;
     match bytes.len() {
         len_bytes if len_bytes > MAX_ENCODED_BYTES => Err(CodecError::TooLarge { len_bytes }),
         _ => Ok(bytes),

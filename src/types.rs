@@ -250,6 +250,19 @@ pub enum Operation {
     Txn(Txn),
 }
 
+impl Operation {
+    /// Bytes of the client's keys and values in it.
+    pub fn payload_bytes(&self) -> usize {
+        match self {
+            Operation::Put { key, value, .. } => key.as_bytes().len() + value.len(),
+            Operation::Delete { key, .. } => key.as_bytes().len(),
+            Operation::DeleteRange { range } => {
+                range.start.len() + range.end.as_ref().map_or(0, Bytes::len)
+            }
+        }
+    }
+}
+
 /// What a [`Command`] did; the same on every node.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Outcome {

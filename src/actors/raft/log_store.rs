@@ -15,7 +15,7 @@ use openraft::storage::{IOFlushed, LogState, RaftLogReader, RaftLogStorage};
 use openraft::{OptionalSend, alias::LogIdOf};
 use tokio::sync::oneshot;
 
-use super::types::{Entry, TypeConfig, Vote, log_id, raft_log_id};
+use super::types::{Entry, TypeConfig, Vote, expected_bytes, log_id, raft_log_id};
 use crate::actors::log::LogActor;
 use crate::actors::messages::inside::Persist;
 use crate::codec;
@@ -170,7 +170,9 @@ impl RaftLogStorage<TypeConfig> for LogStore {
         let encoded: Result<Vec<LogEntry>, io::Error> = entries
             .into_iter()
             .map(|entry| {
-                let payload = Bytes::from(codec::encode(&entry).map_err(other)?);
+                let expected_bytes = expected_bytes(std::slice::from_ref(&entry));
+                let payload = codec::encode_expecting(&entry, expected_bytes).map_err(other)?;
+                let payload = Bytes::from(payload);
                 Ok(LogEntry { id: log_id(&entry.log_id), payload })
             })
             .collect();

@@ -113,7 +113,7 @@ impl Peers {
 
 /// Asks over a link; an answer that says "failed" becomes an error.
 pub async fn ask(link: &Link, request: &Request, timeout: Duration) -> Result<Response, PeerError> {
-    let payload = Bytes::from(codec::encode(request)?);
+    let payload = Bytes::from(codec::encode_expecting(request, request.expected_bytes())?);
     let answer = link.call(payload, Instant::now() + timeout).await?;
     match codec::decode(&answer)? {
         Response::Failed(error) => Err(PeerError::Failed(error)),

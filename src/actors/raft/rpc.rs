@@ -11,7 +11,7 @@ use openraft::raft::{
 };
 use serde::{Deserialize, Serialize};
 
-use super::types::{SnapshotMeta, TypeConfig, Vote};
+use super::types::{ENVELOPE_BYTES, SnapshotMeta, TypeConfig, Vote, expected_bytes};
 use crate::actors::messages::{Join, Remove, RequestError, Transfer};
 use crate::types::{ClusterId, NodeId, Operation, Outcome, RequestId};
 
@@ -98,6 +98,17 @@ pub enum MemberStanding {
 }
 
 impl Request {
+    /// Bytes that it takes, about.
+    pub fn expected_bytes(&self) -> usize {
+        ENVELOPE_BYTES
+            + match self {
+                Request::Append(rpc) => expected_bytes(&rpc.entries),
+                Request::SnapshotPiece { piece, .. } => piece.len(),
+                Request::Write { operation, .. } => operation.payload_bytes(),
+                _ => 0,
+            }
+    }
+
     /// Whether a node outside the cluster may ask this: only what an introduction needs.
     pub fn open_to_strangers(&self) -> bool {
         matches!(self, Request::Invite { .. })

@@ -77,7 +77,7 @@ fn applicable(entry: Entry) -> Result<kv::Entry, io::Error> {
     let id = log_id(&entry.log_id);
     let payload = match entry.payload {
         EntryPayload::Blank => Payload::Blank,
-        EntryPayload::Normal(command) => Payload::Command(command),
+        EntryPayload::Normal(sealed) => Payload::Command(sealed.open().map_err(other)?),
         EntryPayload::Membership(membership) => {
             Payload::Membership(Bytes::from(codec::encode(&membership).map_err(other)?))
         }

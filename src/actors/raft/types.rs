@@ -1,10 +1,14 @@
 //! How openraft's type parameters are filled, and the way from its types to ours.
 
+use std::fmt;
+
+use bytes::Bytes;
 use openraft::impls::leader_id_std;
 use openraft_rt::deterministic_rng::DeterministicRng;
 use serde::{Deserialize, Serialize};
 
 use crate::actors::messages::Member;
+use crate::codec::{self, CodecError};
 use crate::types::{Command, LogId, NodeId, Outcome};
 
 /// What the replicated membership says of a node.
@@ -17,11 +21,46 @@ pub struct PeerNode {
     pub wants_vote: bool,
 }
 
+/// A command, encoded once, where it is proposed: the log, the peers and the state machine get these bytes.
+/// openraft never looks inside; whoever applies it opens it.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Sealed(Bytes);
+
+impl Sealed {
+    pub fn seal(command: &Command) -> Result<Sealed, CodecError> {
+        let expected_bytes = command.operation.payload_bytes() + ENVELOPE_BYTES;
+        Ok(Sealed(codec::encode_expecting(command, expected_bytes)?.into()))
+    }
+
+    pub fn open(&self) -> Result<Command, CodecError> {
+        codec::decode(&self.0)
+    }
+
+    pub fn len_bytes(&self) -> usize {
+        self.0.len()
+    }
+}
+
+impl fmt::Debug for Sealed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl fmt::Display for Sealed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "a command of {} bytes", self.0.len())
+    }
+}
+
+/// What an entry takes about the client's bytes, when it is encoded: ids, times, lengths, a condition.
+pub const ENVELOPE_BYTES: usize = 96;
+
 openraft::declare_raft_types!(
-    /// Commands in, outcomes out; standard Raft leader ids (one leader a term), so that a log id is
+    /// Sealed commands in, outcomes out; standard Raft leader ids (one leader a term), so that a log id is
     /// a term and an index. The runtime's chance is seeded by whoever starts a node.
     pub TypeConfig:
-        D = Command,
+        D = Sealed,
         R = Outcome,
         NodeId = u64,
         Node = PeerNode,
@@ -66,4 +105,13 @@ pub fn members(membership: &StoredMembership) -> Vec<Member> {
         membership.nodes().map(|(id, node)| member(*id, node, voters.contains(id))).collect();
     members.sort_by(|a, b| a.name.cmp(&b.name));
     members
+}
+
+/// Bytes that entries take, about.
+pub fn expected_bytes(entries: &[Entry]) -> usize {
+    let len_bytes = |entry: &Entry| match &entry.payload {
+        openraft::EntryPayload::Normal(sealed) => sealed.len_bytes(),
+        _ => 0,
+    };
+    entries.iter().map(|entry| len_bytes(entry) + ENVELOPE_BYTES).sum()
 }

@@ -12,7 +12,7 @@ use tokio::time::{Instant, timeout_at};
 use super::context::Context;
 use super::peers::{Lane, PeerError};
 use super::rpc::{Request, Response};
-use super::types::{PeerNode, Raft};
+use super::types::{PeerNode, Raft, Sealed};
 use crate::actors::messages::{RequestError, Write};
 use crate::plants::{Plant, planted};
 use crate::types::{Command, Condition, NodeId, Operation, Outcome};
@@ -97,8 +97,12 @@ pub async fn propose(context: &Context, raft: &Raft, write: &Write, deadline: In
             false => write.operation.clone(),
         },
     };
+    let sealed = match Sealed::seal(&command) {
+        Ok(sealed) => sealed,
+        Err(error) => return Attempt::Refused(RequestError::Refused { detail: error.to_string() }),
+    };
     let proposed = Instant::now();
-    match timeout_at(deadline, raft.client_write(command)).await {
+    match timeout_at(deadline, raft.client_write(sealed)).await {
         Ok(Ok(response)) => {
             context.metrics.commit.observe(proposed.elapsed());
             Attempt::Done(response.data)
