@@ -171,6 +171,11 @@ impl KeyRange {
         KeyRange { start, end }
     }
 
+    /// Bytes of the bounds.
+    fn payload_bytes(&self) -> usize {
+        self.start.len() + self.end.as_ref().map_or(0, Bytes::len)
+    }
+
     /// Whether no key can be inside.
     pub fn is_empty(&self) -> bool {
         self.end.as_ref().is_some_and(|end| *end <= self.start)
@@ -256,9 +261,8 @@ impl Operation {
         match self {
             Operation::Put { key, value, .. } => key.as_bytes().len() + value.len(),
             Operation::Delete { key, .. } => key.as_bytes().len(),
-            Operation::DeleteRange { range } => {
-                range.start.len() + range.end.as_ref().map_or(0, Bytes::len)
-            }
+            Operation::DeleteRange { range } => range.payload_bytes(),
+            Operation::Txn(txn) => txn.payload_bytes(),
         }
     }
 }

@@ -51,10 +51,12 @@ use crate::types::{ClusterId, LogId};
 const RESERVE_SEGMENTS: u64 = 2;
 
 /// Where actors run.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub enum Threads {
-    /// Storage, checkpoints, log and Raft each on a thread of their own.
-    Dedicated,
+    /// Storage, checkpoints and log each on a thread of their own; Raft on this one, which shall be that of
+    /// [`Surroundings::runtime`]: the actor, the library and the peer connections then wake each other
+    /// without a call of the system (docs/decisions/0013-threads.md).
+    Dedicated { consensus: ArbiterHandle },
     /// All on the thread that starts the node: a simulation.
     Here,
 }
@@ -192,15 +194,15 @@ impl Node {
             let (metrics, on_fatal) = (metrics.clone(), on_fatal.clone());
             let (disk, log_options) = (around.disk.clone(), options.log.clone());
             let space = space.clone();
-            place(options.threads, &mut arbiters, move |_| {
+            place(&options.threads, &mut arbiters, move |_| {
                 LogActor::new(log_writer, disk, log_options, space, metrics, on_fatal)
             })
         };
-        let checkpoints = place(options.threads, &mut arbiters, |_| CheckpointActor);
+        let checkpoints = place(&options.threads, &mut arbiters, |_| CheckpointActor);
         let (applied_sender, applied) = watch::channel(0);
         let storage = {
             let (space, metrics, on_fatal) = (space.clone(), metrics.clone(), on_fatal.clone());
-            place(options.threads, &mut arbiters, move |_| {
+            place(&options.threads, &mut arbiters, move |_| {
                 StorageActor::new(kv, checkpoints, applied_sender, space, metrics, on_fatal)
             })
         };
@@ -208,7 +210,7 @@ impl Node {
         let own_reader = reader.clone();
         let watch = {
             let (reader, applied, metrics) = (reader.clone(), applied.clone(), metrics.clone());
-            place(options.threads, &mut arbiters, move |_| {
+            place(&options.threads, &mut arbiters, move |_| {
                 WatchActor::new(reader, applied, metrics)
             })
         };
@@ -236,9 +238,13 @@ impl Node {
                 Place { disk: around.disk.clone(), identity: identity_sender, card: card_sender };
             let (context, spawner) = (context.clone(), spawner.clone());
             let log_actor = log_actor.clone();
-            place(options.threads, &mut arbiters, move |_| {
+            let make = move |_: &mut Context<RaftActor>| {
                 RaftActor::new(context, place_of, spawner, log_actor)
-            })
+            };
+            match &options.threads {
+                Threads::Here => RaftActor::create(make),
+                Threads::Dedicated { consensus } => RaftActor::start_in_arbiter(consensus, make),
+            }
         };
         let membership = MembershipActor::new(
             Admin::new(context.clone()),
@@ -304,7 +310,7 @@ impl Node {
         if bytes_per_second > 0 && self.scrub.is_none() {
             let (storage, log) = (self.storage.clone(), self.log_in_use.clone());
             let metrics = self.metrics.clone();
-            self.scrub = Some(place(self.threads, &mut self.arbiters, move |_| {
+            self.scrub = Some(place(&self.threads, &mut self.arbiters, move |_| {
                 ScrubActor::new(bytes_per_second, storage, log, metrics)
             }));
         }
@@ -402,13 +408,13 @@ fn identity(options: &NodeOptions, around: &Surroundings) -> Result<Identity, Id
 
 /// Starts an actor on a thread of its own, or here.
 fn place<A: Actor<Context = Context<A>>>(
-    threads: Threads,
+    threads: &Threads,
     arbiters: &mut Vec<Arbiter>,
     make: impl FnOnce(&mut Context<A>) -> A + Send + 'static,
 ) -> Addr<A> {
     match threads {
         Threads::Here => A::create(make),
-        Threads::Dedicated => {
+        Threads::Dedicated { .. } => {
             let arbiter = Arbiter::new();
             let address = A::start_in_arbiter(&arbiter.handle(), make);
             arbiters.push(arbiter);

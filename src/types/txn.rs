@@ -73,6 +73,20 @@ impl Txn {
     pub fn operations(&self) -> impl Iterator<Item = &TxnOp> {
         self.0.success.iter().chain(&self.0.failure)
     }
+
+    /// Bytes of the client's keys and values in it.
+    pub fn payload_bytes(&self) -> usize {
+        let compared = self.0.compare.iter().map(|compare| {
+            let value = if let Operand::Value(value) = &compare.to { value.len() } else { 0 };
+            compare.key.as_bytes().len() + value
+        });
+        let operated = self.operations().map(|operation| match operation {
+            TxnOp::Put { key, value } => key.as_bytes().len() + value.len(),
+            TxnOp::Get { key } => key.as_bytes().len(),
+            TxnOp::Range { range, .. } | TxnOp::Delete { range } => range.payload_bytes(),
+        });
+        compared.chain(operated).sum()
+    }
 }
 
 impl TryFrom<Parts> for Txn {

@@ -1,15 +1,15 @@
 //! One node: wired to this machine, and run until a signal.
 //!
-//! Threads: the main one runs the actix system (membership and the HTTP actor), `http` workers
-//! serve requests, Raft and the peer connections run on a small tokio runtime, and the Raft, log, storage,
-//! checkpoint and watch actors have a thread each.
+//! Threads: the main one runs the actix system (membership and the HTTP actor), HTTP workers
+//! serve requests, one runs Raft and the peer connections, and the log, storage, checkpoint, watch and scrub
+//! actors have a thread each (docs/decisions/0013-threads.md).
 
 use std::io::{self, Write};
 use std::net::TcpListener;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use actix::{Actor, System};
+use actix::{Actor, Arbiter, ArbiterHandle, System};
 use conuredb::actors::http::HttpActor;
 use conuredb::actors::messages::inside::Close;
 use conuredb::actors::node::{Node, NodeOptions, Surroundings, Threads};
@@ -24,11 +24,9 @@ use conuredb::os::{OsChance, OsClock};
 use conuredb::storage::disk::FileDisk;
 use conuredb::storage::log::LogOptions;
 use conuredb::storage::store::StoreOptions;
-use tokio::runtime::{Handle, Runtime};
+use tokio::runtime::Handle;
 use tokio::signal::unix::{SignalKind, signal};
-
-/// Threads for Raft and for peer connections: two cores' worth; waiting is all they do otherwise.
-const RAFT_THREADS: usize = 2;
+use tokio::sync::oneshot;
 
 /// Threads that parse requests and build replies.
 const HTTP_WORKERS: usize = 2;
@@ -54,17 +52,7 @@ pub fn run(cli: &Cli) -> ExitCode {
         return ExitCode::SUCCESS;
     }
     log_by(&config);
-    // Made and ended out here: a runtime cannot be dropped inside another, as a failed start would do.
-    let raft_runtime = match raft_runtime() {
-        Ok(runtime) => runtime,
-        Err(error) => {
-            log::error!("cannot start threads: {error}");
-            return ExitCode::FAILURE;
-        }
-    };
-    let ended = System::new().block_on(serve(config, raft_runtime.handle().clone()));
-    raft_runtime.shutdown_background();
-    match ended {
+    match System::new().block_on(serve(config)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(reason) => {
             log::error!("{reason}");
@@ -97,26 +85,26 @@ fn log_by(config: &Config) {
     builder.init();
 }
 
-fn raft_runtime() -> io::Result<Runtime> {
-    tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(RAFT_THREADS)
-        .thread_name("raft")
-        .enable_all()
-        .build()
+/// The runtime of an arbiter's thread.
+async fn runtime_of(arbiter: &Arbiter) -> Result<Handle, String> {
+    let (sender, runtime) = oneshot::channel();
+    arbiter.spawn_fn(move || drop(sender.send(Handle::current())));
+    runtime.await.map_err(|_| "cannot start the thread for consensus".to_owned())
 }
 
-async fn serve(config: Config, raft_runtime: Handle) -> Result<(), String> {
+async fn serve(config: Config) -> Result<(), String> {
     let say = |error: &dyn std::fmt::Display| error.to_string();
     let disk = FileDisk::open(&config.data_dir).map_err(|error| say(&error))?;
     let listener = listen(&config)?;
     let metrics = Arc::new(Metrics::new(env!("CARGO_PKG_VERSION")));
+    let consensus = Arbiter::new();
     let around = Surroundings {
         disk: Arc::new(disk),
         network: Arc::new(TcpNetwork),
         clock: Arc::new(OsClock),
         chance: Arc::new(OsChance),
         seeds: Arc::new(HttpSeeds),
-        runtime: raft_runtime,
+        runtime: runtime_of(&consensus).await?,
         metrics: metrics.clone(),
         on_fatal: Arc::new(|reason| {
             log::error!(
@@ -125,7 +113,9 @@ async fn serve(config: Config, raft_runtime: Handle) -> Result<(), String> {
             std::process::exit(1);
         }),
     };
-    let mut node = Node::start(node_options(&config), around).await.map_err(|error| say(&error))?;
+    let mut node = Node::start(node_options(&config, consensus.handle()), around)
+        .await
+        .map_err(|error| say(&error))?;
     node.start_scrub(config.storage.scrub_bytes_per_second);
 
     let state = http::State::new(node.gateway(), metrics, http_options(&config));
@@ -145,6 +135,7 @@ async fn serve(config: Config, raft_runtime: Handle) -> Result<(), String> {
     let _ = http_actor.send(Close).await;
     let _ = serving.await;
     node.close().await;
+    consensus.stop();
     log::info!("closed");
     Ok(())
 }
@@ -171,7 +162,7 @@ fn listen(config: &Config) -> Result<TcpListener, String> {
     Err(last.unwrap_or_else(|| "http_addr: no address".into()))
 }
 
-fn node_options(config: &Config) -> NodeOptions {
+fn node_options(config: &Config, consensus: ArbiterHandle) -> NodeOptions {
     // What a segment can hold, not what this node accepts from clients: peers may be set to accept more.
     let max_payload_bytes =
         (config.storage.log_segment_bytes as usize).saturating_sub(SEGMENT_SLACK_BYTES);
@@ -201,7 +192,7 @@ fn node_options(config: &Config) -> NodeOptions {
             nonce: rand::random(),
             ..LogOptions::default()
         },
-        threads: Threads::Dedicated,
+        threads: Threads::Dedicated { consensus },
     }
 }
 
