@@ -232,6 +232,7 @@ impl Node {
             started: Instant::now(),
             store_life: AtomicU64::new(0),
             heard_ms: AtomicU64::new(0),
+            elected_ms: AtomicU64::new(0),
         });
         let raft = {
             let place_of =

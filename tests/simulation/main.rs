@@ -2,6 +2,8 @@
 //! `conure-sim`, in `tests/conure_sim.rs`.
 
 mod damage;
+mod clients;
+mod fence;
 mod full_disk;
 mod membership;
 

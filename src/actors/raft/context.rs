@@ -45,6 +45,18 @@ pub struct RaftTiming {
 }
 
 impl RaftTiming {
+    /// For how long after a quorum last acknowledged it a leader may take itself for one: openraft's leader
+    /// lease. Followers vote for another only after it.
+    pub fn leader_lease(&self) -> Duration {
+        self.election_timeout_max
+    }
+
+    /// How long a request that nobody took goes on looking for a leader: several elections, of which the
+    /// first usually succeeds.
+    pub fn patience(&self) -> Duration {
+        self.election_timeout_max * 4
+    }
+
     /// How long a request waits before it looks again where the leader is.
     pub fn retry_pause(&self) -> Duration {
         self.heartbeat_interval / 4
@@ -72,6 +84,8 @@ pub struct Context {
     pub store_life: AtomicU64,
     /// When a leader was last heard, in milliseconds after `started`, plus one; 0 for never.
     pub heard_ms: AtomicU64,
+    /// When this node was last elected, in milliseconds after `started`.
+    pub elected_ms: AtomicU64,
 }
 
 impl Context {
@@ -100,13 +114,36 @@ impl Context {
         self.identity.borrow().node_id
     }
 
-    /// The leader as this node knows it: its id and where it is. `None` while there is an election.
+    /// The leader as this node knows it: its id and where it is. `None` while there is an election, and on a
+    /// leader that is cut off from its quorum.
     pub fn leader(&self, raft: &Raft) -> Option<(NodeId, PeerNode)> {
         let metrics = raft.metrics();
         let metrics = WatchReceiver::borrow_watched(&metrics);
-        let leader = metrics.current_leader?;
+        let leader = self.leader_by(&metrics)?;
         let node = metrics.membership_config.get_node(&leader)?.clone();
         Some((leader, node))
+    }
+
+    /// The leader by these metrics. This node itself only within its lease: after that the others may follow
+    /// another, and what is proposed or asked here would wait in vain.
+    pub fn leader_by(&self, metrics: &Metrics) -> Option<NodeId> {
+        let leader = metrics.current_leader?;
+        (leader != metrics.id || self.holds_lease(metrics)).then_some(leader)
+    }
+
+    fn holds_lease(&self, metrics: &Metrics) -> bool {
+        // A quorum has voted for a leader that none has acknowledged yet.
+        let elected = || {
+            let elected = Duration::from_millis(self.elected_ms.load(Ordering::Relaxed));
+            self.started.elapsed().saturating_sub(elected)
+        };
+        let acknowledged = self.acknowledged_ago(metrics).unwrap_or_else(elected);
+        acknowledged <= self.timing.leader_lease()
+    }
+
+    /// Notes that this node was elected just now.
+    pub fn note_elected(&self) {
+        self.elected_ms.store(self.started.elapsed().as_millis() as u64, Ordering::Relaxed);
     }
 
     /// Notes that a leader was heard just now.
@@ -117,13 +154,19 @@ impl Context {
 
     /// Time since a leader was heard; for a leader, since a quorum acknowledged it.
     pub fn last_contact(&self, metrics: &Metrics) -> Option<Duration> {
-        if metrics.state == ServerState::Leader {
-            // A leader that is its own quorum hears itself all the time.
-            let alone = metrics.membership_config.voter_ids().count() == 1;
-            let acknowledged = || metrics.last_quorum_acked.map(|at| at.elapsed());
-            return if alone { Some(Duration::ZERO) } else { acknowledged() };
+        match metrics.state {
+            ServerState::Leader => self.acknowledged_ago(metrics),
+            _ => self.heard_ago(),
         }
-        self.heard_ago()
+    }
+
+    /// On a leader: time since a quorum acknowledged it; `None` before the first time.
+    fn acknowledged_ago(&self, metrics: &Metrics) -> Option<Duration> {
+        // A leader that is its own quorum hears itself all the time.
+        match metrics.membership_config.voter_ids().count() {
+            1 => Some(Duration::ZERO),
+            _ => metrics.last_quorum_acked.map(|at| at.elapsed()),
+        }
     }
 
     /// Time since this node heard from a leader; `None` when it has not since it started.
@@ -160,7 +203,7 @@ impl Context {
         let metrics = raft.metrics();
         let metrics = WatchReceiver::borrow_watched(&metrics);
         let members = members(&metrics.membership_config);
-        let leader = metrics.current_leader;
+        let leader = self.leader_by(&metrics);
         let leader = members.iter().find(|member| Some(member.node_id) == leader).cloned();
         Members { leader, members }
     }
@@ -182,8 +225,9 @@ impl Context {
         let applied = *self.applied.borrow();
         let index = |id: &Option<super::types::RaftLogId>| id.map_or(0, |id| id.index);
         let role = match metrics.state {
-            ServerState::Leader => Role::Leader,
-            ServerState::Candidate => Role::Candidate,
+            // Beyond its lease it is looking for a quorum again, as a candidate does.
+            ServerState::Leader if self.leader_by(&metrics).is_some() => Role::Leader,
+            ServerState::Leader | ServerState::Candidate => Role::Candidate,
             ServerState::Follower => Role::Follower,
             ServerState::Learner | ServerState::Shutdown => Role::Learner,
         };

@@ -105,6 +105,7 @@ where
         return stale(&context, max_stale);
     }
     let deadline = Instant::now() + read.timeout;
+    let give_up = deadline.min(Instant::now() + context.timing.patience());
     loop {
         if let Ok(raft) = context.raft()
             && !read.forward
@@ -119,7 +120,7 @@ where
                 return view(&context, None);
             }
             Ok(Err(error @ RequestError::NoLeader { .. })) => {
-                if !context.pause(deadline).await {
+                if !context.pause(give_up).await {
                     return Err(error);
                 }
             }

@@ -24,13 +24,18 @@ const PURGE_FACTOR: u64 = 3;
 pub async fn follow(context: Arc<Context>, raft: Arc<Raft>) {
     let mut changes = raft.metrics();
     let mut leader: Option<NodeId> = None;
+    let mut elected_in = None;
     let mut membership = None;
     loop {
         {
             let now = changes.borrow_watched();
             let metrics = &context.metrics;
             metrics.term.set(now.current_term);
-            metrics.is_leader.set(u64::from(now.state == ServerState::Leader));
+            if now.state == ServerState::Leader && elected_in != Some(now.current_term) {
+                elected_in = Some(now.current_term);
+                context.note_elected();
+            }
+            metrics.is_leader.set(u64::from(context.leader_by(&now) == Some(now.id)));
             metrics.commit_index.set(now.local_committed.map_or(0, |id| id.index));
             metrics.last_log_index.set(now.last_log_index.unwrap_or(0));
             metrics.snapshot_index.set(now.snapshot.map_or(0, |id| id.index));
@@ -81,6 +86,9 @@ pub async fn checkpoints(context: Arc<Context>, raft: Arc<Raft>) {
         }
         let (appended, on_disk) = (log.appended_bytes(), log.file_bytes());
         context.metrics.log_bytes.set(on_disk);
+        // A leader that is cut off hears nothing, and nothing changes: that it leads no more is seen here.
+        let leads = context.leader(&raft).is_some_and(|(leader, _)| leader == context.own_id());
+        context.metrics.is_leader.set(u64::from(leads));
         let limit = context.timing.checkpoint_bytes;
         if appended - taken_at >= limit {
             taken_at = appended;

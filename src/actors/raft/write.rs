@@ -35,6 +35,8 @@ pub enum Attempt {
 /// Carries out a write from outside within its time.
 pub async fn write(context: &Context, write: Write) -> Result<Outcome, RequestError> {
     let deadline = Instant::now() + write.timeout;
+    // While nobody took it, its caller is better served by a certain "not applied" than by all of the wait.
+    let give_up = deadline.min(Instant::now() + context.timing.patience());
     let repeatable = write.request_id.is_some();
     // Once an attempt may have had an effect, no later refusal can say that there was none.
     let mut unknown: Option<String> = None;
@@ -57,7 +59,8 @@ pub async fn write(context: &Context, write: Write) -> Result<Outcome, RequestEr
             Attempt::Refused(error) => Some((error, false)),
         };
         let again = failure.as_ref().is_none_or(|(_, again)| *again);
-        if !again || !context.pause(deadline).await {
+        let until = if unknown.is_some() { deadline } else { give_up };
+        if !again || !context.pause(until).await {
             return Err(match (unknown, failure) {
                 (Some(reason), _) => RequestError::OutcomeUnknown { reason },
                 (None, Some((error, _))) => error,
@@ -166,6 +169,9 @@ pub fn inner_timeout(timeout: Duration) -> Duration {
 pub async fn serve(context: &Context, write: Write) -> Result<Response, RequestError> {
     let raft = context.raft()?;
     let deadline = Instant::now() + write.timeout;
+    if context.leader(&raft).is_none_or(|(leader, _)| leader != context.own_id()) {
+        return Err(RequestError::NoLeader { reason: "the node asked does not lead".into() });
+    }
     match propose(context, &raft, &write, deadline).await {
         Attempt::Done(outcome) => Ok(Response::Written(outcome)),
         Attempt::NotTaken { reason } => Err(RequestError::NoLeader { reason }),
