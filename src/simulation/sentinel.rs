@@ -10,7 +10,7 @@ use std::time::Duration;
 use futures_util::future::{Either, select};
 use tokio::time::sleep;
 
-use super::client::members;
+use super::client::{members, status};
 use super::operator::Operator;
 use crate::types::NodeId;
 
@@ -53,23 +53,20 @@ impl<'a> Sentinel<'a> {
         let names = self.operator.names();
         self.turn.set(self.turn.get() + 1);
         let name = &names[self.turn.get() % names.len()];
-        if let Some(members) = members(world, name).await {
-            for member in members.into_iter().filter(|member| member.voter) {
-                if !self.voters.borrow_mut().insert(member.node_id) || !judges {
-                    continue;
-                }
-                let applied = |name: &str| Some(world.state(name)?.applied()?.index);
-                let (here, there) = (applied(name), applied(&member.name));
-                if world.runs(&member.name)
-                    && let Some(here) = here
-                    && here > there.unwrap_or(0) + MOST_LAG
-                {
-                    let what = format!(
-                        "{} became a voter with {:?} of {here} entries applied",
-                        member.name, there
-                    );
-                    self.operator.findings.violation(world, what);
-                }
+        let Some(members) = members(world, name).await else { return };
+        for member in members.into_iter().filter(|member| member.voter) {
+            if !self.voters.borrow_mut().insert(member.node_id) || !judges {
+                continue;
+            }
+            let Some(there) = status(world, &member.name).await else { continue };
+            let Some(here) = world.state(name).and_then(|state| state.applied()) else { continue };
+            // A successor with an empty disk is not the one that became a voter.
+            if there.node_id == member.node_id && here.index > there.applied_index + MOST_LAG {
+                let what = format!(
+                    "{} became a voter with {} of {} entries applied",
+                    member.name, there.applied_index, here.index
+                );
+                self.operator.findings.violation(world, what);
             }
         }
     }
