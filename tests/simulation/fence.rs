@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use conuredb::actors::messages::{Applied, RequestError, Role};
+use conuredb::simulation::client as clients;
+use conuredb::simulation::world::World;
 use tokio::time::{Instant, sleep};
 
-use super::clients;
-use super::world::World;
 use super::{NAMES, found};
 
 /// The lease of a simulated leader: its longest election timeout.

@@ -2,7 +2,6 @@
 //! `conure-sim`, in `tests/conure_sim.rs`.
 
 mod damage;
-mod clients;
 mod fence;
 mod full_disk;
 mod membership;
