@@ -79,6 +79,7 @@ mod tests {
                 key: Key::new(&b"k"[..]).unwrap(),
                 value: Bytes::from(value),
                 condition: Condition::ModRevision(3),
+                ttl_ms: Some(9),
             },
         }
     }

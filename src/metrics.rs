@@ -103,6 +103,8 @@ pub struct Metrics {
     pub is_leader: Level,
     /// Changes of the leader that this node saw, the loss of one included.
     pub leader_changes: Count,
+    /// Records that expired while this node led.
+    pub expired_keys: Count,
     pub commit_index: Level,
     pub applied_index: Level,
     pub last_log_index: Level,
@@ -167,6 +169,7 @@ impl Metrics {
             term: level(add, "raft_term", "The current term"),
             is_leader: level(add, "raft_is_leader", "1 on the leader, else 0"),
             leader_changes: count(add, "raft_leader_changes", "Changes of the leader seen"),
+            expired_keys: count(add, "expired_keys", "Records expired by this node as leader"),
             commit_index: level(add, "raft_commit_index", "Highest log index known committed"),
             applied_index: level(add, "raft_applied_index", "Highest log index applied"),
             last_log_index: level(add, "raft_last_log_index", "Highest log index stored"),

@@ -235,6 +235,7 @@ impl fmt::Display for Command {
         match &self.operation {
             Operation::Put { key, value, .. } => write!(f, "put {key} ({} bytes)", value.len()),
             Operation::Delete { key, .. } => write!(f, "delete {key}"),
+            Operation::Expire => write!(f, "expire"),
             Operation::Txn(txn) => {
                 write!(f, "a transaction of {} operations", txn.operations().count())
             }
@@ -246,13 +247,32 @@ impl fmt::Display for Command {
     }
 }
 
+/// Longest time to live: a hundred years.
+pub const MAX_TTL_MS: u64 = 100 * 365 * 24 * 3_600 * 1_000;
+
+/// Records that one [`Operation::Expire`] removes at most: some milliseconds of work.
+pub const EXPIRE_BATCH_KEYS: usize = 256;
+
 /// What a [`Command`] does.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Operation {
-    Put { key: Key, value: Bytes, condition: Condition },
-    Delete { key: Key, condition: Condition },
-    DeleteRange { range: KeyRange },
+    /// With `ttl_ms` the record expires so long after the command, by the clocks that the log carries.
+    Put {
+        key: Key,
+        value: Bytes,
+        condition: Condition,
+        ttl_ms: Option<u64>,
+    },
+    Delete {
+        key: Key,
+        condition: Condition,
+    },
+    DeleteRange {
+        range: KeyRange,
+    },
     Txn(Txn),
+    /// Removes records whose time is up. The leader's own; no client asks for it.
+    Expire,
 }
 
 impl Operation {
@@ -263,6 +283,7 @@ impl Operation {
             Operation::Delete { key, .. } => key.as_bytes().len(),
             Operation::DeleteRange { range } => range.payload_bytes(),
             Operation::Txn(txn) => txn.payload_bytes(),
+            Operation::Expire => 0,
         }
     }
 }
@@ -296,7 +317,7 @@ pub struct Record {
     pub mod_revision: Revision,
     /// Writes since the key came to be; 1 for the first.
     pub version: u64,
-    /// When the record ends, milliseconds since the Unix epoch by the leader's clock.
+    /// When the record may end, milliseconds since the Unix epoch by the clocks that the log carries.
     pub expires_at_ms: Option<u64>,
     pub value: Bytes,
 }

@@ -135,6 +135,8 @@ pub struct ReadView {
     pub view: Arc<dyn View>,
     /// Only for stale reads: how long ago this node last heard from a leader.
     pub stale_for: Option<Duration>,
+    /// This node's wall clock, to tell how long a record has still to live.
+    pub now_ms: u64,
 }
 
 /// What a node does in its cluster.

@@ -90,9 +90,10 @@ impl Space {
     pub fn refuses(&self, operation: &Operation) -> Option<RequestError> {
         let detail = match (self.room(), operation) {
             (Room::Enough, _) => return None,
-            (Room::Reserve, Operation::Delete { .. } | Operation::DeleteRange { .. }) => {
-                return None;
-            }
+            (
+                Room::Reserve,
+                Operation::Delete { .. } | Operation::DeleteRange { .. } | Operation::Expire,
+            ) => return None,
             (Room::Reserve, Operation::Txn(txn)) if !txn.operations().any(TxnOp::adds) => {
                 return None;
             }
@@ -193,12 +194,13 @@ mod tests {
     fn refused(space: &Space) -> [bool; 5] {
         let key = || Key::new("k").expect("a key");
         let condition = Condition::default;
-        let put = Operation::Put { key: key(), value: "v".into(), condition: condition() };
+        let put =
+            Operation::Put { key: key(), value: "v".into(), condition: condition(), ttl_ms: None };
         let delete = Operation::Delete { key: key(), condition: condition() };
         let range =
             Operation::DeleteRange { range: KeyRange { start: Default::default(), end: None } };
         let txn = |op| Operation::Txn(Txn::new(vec![], vec![op], vec![]).expect("one operation"));
-        let puts = txn(TxnOp::Put { key: key(), value: "v".into() });
+        let puts = txn(TxnOp::Put { key: key(), value: "v".into(), ttl_ms: None });
         let deletes = txn(TxnOp::Delete { range: KeyRange::only(&key()) });
         [put, puts, delete, range, deletes].map(|operation| space.refuses(&operation).is_some())
     }

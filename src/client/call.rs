@@ -94,6 +94,13 @@ impl Reply {
         revision.ok_or_else(|| self.bad(format!("its entity tag: {tag:?}")))
     }
 
+    /// How long the value that was read has still to live.
+    pub fn ttl(&self) -> Result<Option<Duration>, ClientError> {
+        let Some(ttl) = self.headers.get("x-conure-ttl") else { return Ok(None) };
+        let parsed = ttl.to_str().ok().and_then(|text| humantime::parse_duration(text).ok());
+        parsed.map(Some).ok_or_else(|| self.bad(format!("its time to live: {ttl:?}")))
+    }
+
     pub fn bad(&self, what: String) -> ClientError {
         ClientError::BadReply { server: self.server.clone(), what, applied: self.silence }
     }

@@ -43,6 +43,8 @@ pub struct Value {
     pub mod_revision: Revision,
     /// For a stale read: how long ago the server had heard from a leader.
     pub stale_ms: Option<u64>,
+    /// How long it has still to live, if it expires.
+    pub ttl: Option<Duration>,
 }
 
 /// What a put did.
@@ -157,9 +159,29 @@ impl Client {
         value: impl Into<Bytes>,
         condition: Condition,
     ) -> Result<Written, ClientError> {
-        let call = Call { body: value.into(), ..write(Method::PUT, of_key(key)) };
-        let call = conditional(call, condition).header(ACCEPT, "application/json");
-        self.write(call).await?.json()
+        self.put_to(of_key(key), value.into(), condition).await
+    }
+
+    /// Stores `value` under `key` for a time, if `condition` holds; then the key expires.
+    pub async fn put_for(
+        &self,
+        key: &[u8],
+        value: impl Into<Bytes>,
+        ttl: Duration,
+        condition: Condition,
+    ) -> Result<Written, ClientError> {
+        let ttl = format!("{}ms", ttl.as_millis());
+        self.put_to(of_key(key).and("ttl", ttl.as_bytes()), value.into(), condition).await
+    }
+
+    async fn put_to(
+        &self,
+        target: Target,
+        body: Bytes,
+        condition: Condition,
+    ) -> Result<Written, ClientError> {
+        let call = conditional(Call { body, ..write(Method::PUT, target) }, condition);
+        self.write(call.header(ACCEPT, "application/json")).await?.json()
     }
 
     /// The value of `key`, `None` when there is none.
@@ -169,6 +191,7 @@ impl Client {
         };
         Ok(Some(Value {
             mod_revision: reply.etag()?,
+            ttl: reply.ttl()?,
             stale_ms: reply.number("x-conure-stale-ms")?,
             bytes: reply.body,
         }))

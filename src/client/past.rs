@@ -38,6 +38,7 @@ pub struct Version {
 pub enum VersionKind {
     Put,
     Delete,
+    Expire,
     /// Of a later version of the server.
     #[serde(other)]
     Other,

@@ -97,9 +97,12 @@ fn comparison(compare: &Compare) -> Value {
 fn operation(operation: &TxnOp) -> Value {
     let mut object = Map::new();
     let name = match operation {
-        TxnOp::Put { key, value } => {
+        TxnOp::Put { key, value, ttl_ms } => {
             put_bytes(&mut object, "key", key.as_bytes());
             put_bytes(&mut object, "value", value);
+            if let Some(ttl_ms) = ttl_ms {
+                object.insert("ttl".to_owned(), format!("{ttl_ms}ms").into());
+            }
             "put"
         }
         TxnOp::Get { key } => {

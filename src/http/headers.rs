@@ -14,6 +14,7 @@ pub const SERVED_BY: HeaderName = HeaderName::from_static("x-conure-served-by");
 pub const REVISION: HeaderName = HeaderName::from_static("x-conure-revision");
 pub const DELETED: HeaderName = HeaderName::from_static("x-conure-deleted");
 pub const STALE_MS: HeaderName = HeaderName::from_static("x-conure-stale-ms");
+pub const TTL: HeaderName = HeaderName::from_static("x-conure-ttl");
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 
 /// The media type of a JSON document a line.
@@ -23,6 +24,11 @@ pub const NDJSON: &str = "application/x-ndjson";
 pub fn etag(mod_revision: Revision) -> HeaderValue {
     let tag = HeaderValue::from_str(&format!("\"{mod_revision}\""));
     tag.expect("digits in quotes are visible ASCII")
+}
+
+/// A time to live, as `ttl=` takes it.
+pub fn ttl(ttl_ms: u64) -> HeaderValue {
+    HeaderValue::from_str(&format!("{ttl_ms}ms")).expect("digits and letters are visible ASCII")
 }
 
 /// The only value of a header, as text; `None` when it is absent.

@@ -74,6 +74,9 @@ impl Serialize for VersionItem<'_> {
             bytes_entry(&mut map, ["value", "value_base64"], &record.value)?;
             map.serialize_entry("create_revision", &record.create_revision)?;
             map.serialize_entry("version", &record.version)?;
+            if let Some(expires_at_ms) = record.expires_at_ms {
+                map.serialize_entry("expires_at_ms", &expires_at_ms)?;
+            }
         }
         map.end()
     }
@@ -88,7 +91,11 @@ pub fn record_entries<M: SerializeMap>(map: &mut M, record: &Record) -> Result<(
 fn revision_entries<M: SerializeMap>(map: &mut M, record: &Record) -> Result<(), M::Error> {
     map.serialize_entry("mod_revision", &record.mod_revision)?;
     map.serialize_entry("create_revision", &record.create_revision)?;
-    map.serialize_entry("version", &record.version)
+    map.serialize_entry("version", &record.version)?;
+    match &record.expires_at_ms {
+        Some(expires_at_ms) => map.serialize_entry("expires_at_ms", expires_at_ms),
+        None => Ok(()),
+    }
 }
 
 /// A common prefix of keys, to be written as JSON.

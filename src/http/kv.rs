@@ -56,6 +56,12 @@ pub async fn get(request: &HttpRequest, in_path: Option<&str>, state: &State) ->
             Reply::new(StatusCode::OK, "application/octet-stream", record.value).holding(hold)
         }
     };
+    let reply = match record.expires_at_ms {
+        Some(deadline_ms) => {
+            reply.header(headers::TTL, headers::ttl(deadline_ms.saturating_sub(view.now_ms)))
+        }
+        None => reply,
+    };
     Ok(reply
         .header(header::ETAG, headers::etag(record.mod_revision))
         .header(header::VARY, HeaderValue::from_static("accept"))
@@ -70,8 +76,9 @@ pub async fn put(
     body: &mut RequestBody,
     state: &State,
 ) -> Answer {
-    let (key, params) = parse(request, in_path, &["value", "redirect"])?;
+    let (key, params) = parse(request, in_path, &["value", "ttl", "redirect"])?;
     let redirect = params.flag("redirect")?;
+    let ttl_ms = params.duration("ttl")?.map(target::ttl_ms).transpose()?;
     let condition = headers::write_condition(request.headers())?;
     let request_id = headers::request_id(request.headers())?;
     let mut hold = state.admission.hold();
@@ -80,7 +87,7 @@ pub async fn put(
     let sent = body.read(max_bytes, options.request_timeout, &mut hold).await?;
     let value = value_of(body, sent, params.bytes("value"), max_bytes)?;
     let permit = state.admission.write()?;
-    let operation = Operation::Put { key, value, condition };
+    let operation = Operation::Put { key, value, condition, ttl_ms };
     let idempotent = request_id.is_some();
     let outcome = node::write(state, operation, request_id, redirect, permit, hold).await;
     match outcome.map_err(|error| from_write(error, request, idempotent))? {

@@ -6,6 +6,9 @@
 //! ([`super::pins`]). When neither does, the answer is 410, and the client starts anew or goes on from its
 //! last key with `start`, at the price of seeing a later state.
 
+use std::sync::Arc;
+use std::time::Duration;
+
 use actix_web::HttpRequest;
 use actix_web::body::BoxBody;
 use actix_web::http::StatusCode;
@@ -23,7 +26,7 @@ use super::page::{self, Page};
 use super::reply::Reply;
 use super::target::{self, Params};
 use super::{State, headers, node, past};
-use crate::actors::messages::ReadView;
+use crate::actors::messages::View;
 use crate::types::{Condition, KeyRange, Operation, Revision};
 
 /// Items of a page when the request does not say.
@@ -62,36 +65,36 @@ pub async fn get(request: &HttpRequest, state: &State) -> Answer {
     }
     let as_lines = headers::wants(request, headers::NDJSON);
     let limit = params.count("limit")?;
-    let (view, plan, fingerprint, permit) = match params.bytes("cursor") {
+    let ((view, stale_for), plan, fingerprint, permit) = match params.bytes("cursor") {
         None => {
             let plan = plan_of(&params)?;
-            let (view, permit) = past::read(&params, request, state).await?;
-            (view, plan, fingerprint_of(&params), permit)
+            let (read, permit) = past::read(&params, request, state).await?;
+            ((read.view, read.stale_for), plan, fingerprint_of(&params), permit)
         }
         Some(token) => {
             let cursor = cursor_of(&token, &params)?;
-            let (view, permit) = state_of(&cursor, &params, request, state).await?;
-            (view, cursor.rest, cursor.fingerprint, permit)
+            let (view, stale_for, permit) = state_of(&cursor, &params, request, state).await?;
+            ((view, stale_for), cursor.rest, cursor.fingerprint, permit)
         }
     };
     let mut hold = state.admission.hold();
     let vary = (header::VARY, HeaderValue::from_static("accept"));
     if as_lines {
-        let revision = view.view.revision();
-        let lines = Lines::new(view.view, plan, limit, hold, permit);
+        let revision = view.revision();
+        let lines = Lines::new(view, plan, limit, hold, permit);
         let reply = Reply::stream(headers::NDJSON, BoxBody::new(lines)).header(vary.0, vary.1);
-        return Ok(reply.stale_for(view.stale_for).revision(revision));
+        return Ok(reply.stale_for(stale_for).revision(revision));
     }
     let limit = limit.unwrap_or(DEFAULT_LIMIT).min(state.options.max_scan_results);
-    let page = page::build(&*view.view, plan, limit, deadline, &mut hold).await;
+    let page = page::build(&*view, plan, limit, deadline, &mut hold).await;
     let page = page.map_err(|error| error.into_problem(request))?;
-    let revision = view.view.revision();
+    let revision = view.revision();
     let next = page.next.as_ref().map(|rest| {
-        state.pins.keep(view.view.clone());
+        state.pins.keep(view.clone());
         Cursor { revision, fingerprint, rest: rest.clone() }.encode()
     });
     let reply = page_reply(page, next, revision).holding(hold).header(vary.0, vary.1);
-    Ok(reply.stale_for(view.stale_for).revision(revision))
+    Ok(reply.stale_for(stale_for).revision(revision))
 }
 
 /// `DELETE`: removes every key of a range in one write.
@@ -207,10 +210,10 @@ async fn state_of(
     params: &Params,
     request: &HttpRequest,
     state: &State,
-) -> Result<(ReadView, Permit), Problem> {
+) -> Result<(Arc<dyn View>, Option<Duration>, Permit), Problem> {
     let question = node::question(params, state)?;
     if let Some(view) = state.pins.find(cursor.revision) {
-        return Ok((ReadView { view, stale_for: None }, state.admission.read()?));
+        return Ok((view, None, state.admission.read()?));
     }
     let (fresh, permit) = node::read(question, request, state).await?;
     let view = past::at(&*fresh.view, cursor.revision).map_err(|problem| {
@@ -218,5 +221,5 @@ async fn state_of(
             "start the scan anew, or go on from the last key with start=, at a later revision",
         )
     })?;
-    Ok((ReadView { view, ..fresh }, permit))
+    Ok((view, fresh.stale_for, permit))
 }

@@ -19,11 +19,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::error::{Code, Problem};
-use crate::types::{Key, MAX_KEY_BYTES, Revision};
-
-/// Parameters of the contract that this release does not carry out. They are refused by name: a key
-/// that is to expire must not be stored for good.
-const NOT_YET: [&str; 1] = ["ttl"];
+use crate::types::{Key, MAX_KEY_BYTES, MAX_TTL_MS, Revision};
 
 /// Decodes percent-encoding; a `%` without two hex digits is an error, found at the returned offset.
 fn decode(raw: &str) -> Result<Bytes, usize> {
@@ -156,10 +152,15 @@ impl Params {
     }
 }
 
-fn unknown(name: &str, allowed: &[&str]) -> Problem {
-    if NOT_YET.contains(&name) {
-        return Problem::parameter(name, "is not supported yet");
+/// A time to live: from a millisecond to a hundred years.
+pub fn ttl_ms(ttl: Duration) -> Result<u64, Problem> {
+    match u64::try_from(ttl.as_millis()) {
+        Ok(ttl_ms @ 1..=MAX_TTL_MS) => Ok(ttl_ms),
+        _ => Err(Problem::parameter("ttl", "takes a duration from 1ms to 100 years")),
     }
+}
+
+fn unknown(name: &str, allowed: &[&str]) -> Problem {
     let name: String = name.chars().take(64).collect();
     if allowed.is_empty() {
         return Problem::parameter(&name, "is not a parameter; this request takes none");
@@ -208,7 +209,7 @@ mod tests {
         assert_eq!(params.flag("stale").ok(), Some(true));
         assert_eq!(params.count("limit").ok(), Some(Some(7)));
         assert_eq!(params.duration("max_stale").ok(), Some(Some(Duration::from_millis(1500))));
-        for refused in ["kye=a", "key=a&key=b", "revision=1", "ttl=3s", "=a", "key=%g0"] {
+        for refused in ["kye=a", "key=a&key=b", "revision=1", "=a", "key=%g0"] {
             assert_eq!(code(parse(refused)), Some(Code::BadParameter), "{refused}");
         }
         for limit in ["limit=0", "limit=-1", "limit=+1", "limit=", "limit=99999999999999999999"] {

@@ -19,7 +19,7 @@ use super::body::RequestBody;
 use super::error::{Answer, Code, Problem};
 use super::kv::{from_write, not_written};
 use super::reply::Reply;
-use super::target::Params;
+use super::target::{self, Params};
 use super::{State, headers, node};
 use crate::types::{
     Compare, Key, KeyError, KeyRange, MAX_KEY_BYTES, MAX_TXN_RANGE_ITEMS, Operand, Operation,
@@ -65,6 +65,7 @@ enum WireOp {
         key_base64: Option<String>,
         value: Option<String>,
         value_base64: Option<String>,
+        ttl: Option<String>,
     },
     Get {
         key: Option<String>,
@@ -194,14 +195,17 @@ fn comparison(wire: WireCompare) -> Result<Compare, Problem> {
 
 fn operation(wire: WireOp, max_value_bytes: usize) -> Result<TxnOp, Problem> {
     Ok(match wire {
-        WireOp::Put { key, key_base64, value, value_base64 } => {
+        WireOp::Put { key, key_base64, value, value_base64, ttl } => {
             let value = bytes_of("value", value, value_base64)?;
             let value = value.ok_or_else(|| bad("a put needs value or value_base64".to_owned()))?;
             if value.len() > max_value_bytes {
                 return Err(super::body::too_large(max_value_bytes)
                     .hint("limits.max_value_bytes is the limit of a value"));
             }
-            TxnOp::Put { key: key_of(key, key_base64)?, value }
+            let ttl = ttl.map(|ttl| humantime::parse_duration(&ttl)).transpose();
+            let ttl = ttl.map_err(|_| bad("ttl takes a duration, such as 30s".to_owned()))?;
+            let ttl_ms = ttl.map(target::ttl_ms).transpose()?;
+            TxnOp::Put { key: key_of(key, key_base64)?, value, ttl_ms }
         }
         WireOp::Get { key, key_base64 } => TxnOp::Get { key: key_of(key, key_base64)? },
         WireOp::Range {

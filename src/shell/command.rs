@@ -1,11 +1,14 @@
 //! From words to a command, checked as far as it can be without a server.
 
+#[cfg(test)]
+mod tests;
 mod txn;
 
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt;
 use std::path::PathBuf;
 use std::str::FromStr;
+use std::time::Duration;
 
 use bytes::Bytes;
 
@@ -23,6 +26,7 @@ pub enum Command {
     Put {
         key: Vec<u8>,
         value: Source,
+        ttl: Option<Duration>,
         condition: Condition,
     },
     Get {
@@ -53,6 +57,10 @@ pub enum Command {
         prefix: Vec<u8>,
         from: Revision,
         to: Revision,
+    },
+    /// How long a key has still to live.
+    TimeToLive {
+        key: Vec<u8>,
     },
     Txn(Txn),
     /// Stores a value in place of another, if that is what is there.
@@ -198,6 +206,7 @@ impl Given {
         Ok(match self.spec.name {
             "put" => Command::Put {
                 condition: self.condition()?,
+                ttl: self.duration("--ttl")?,
                 value: self.source()?,
                 key: self.key()?,
             },
@@ -226,6 +235,7 @@ impl Given {
                 (None, false) => Command::Delete { condition: self.condition()?, key: self.key()? },
             },
             "scan" => self.scan()?,
+            "ttl" => Command::TimeToLive { key: self.key()? },
             "cas" => {
                 let new = self.arguments.pop().map(|word| word.bytes).unwrap_or_default();
                 let old = self.arguments.pop().map(|word| word.bytes).unwrap_or_default();
@@ -370,6 +380,15 @@ impl Given {
         }
     }
 
+    fn duration(&self, name: &str) -> Result<Option<Duration>, UsageError> {
+        let Some(value) = self.value(name) else { return Ok(None) };
+        let text = escape(&value);
+        match humantime::parse_duration(&text) {
+            Ok(duration) => Ok(Some(duration)),
+            Err(_) => Err(self.bad(format!("{name} is {text:?}, no duration such as 30s"))),
+        }
+    }
+
     fn bad(&self, problem: String) -> UsageError {
         UsageError::Bad { command: self.spec.name, problem, usage: self.spec.usage }
     }
@@ -377,102 +396,4 @@ impl Given {
 
 fn path_of(bytes: Vec<u8>) -> PathBuf {
     PathBuf::from(OsString::from_vec(bytes))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::super::words::split;
-    use super::*;
-
-    fn read(line: &str) -> Result<Command, String> {
-        let words = split(line.as_bytes()).unwrap();
-        parse(words).map(|command| command.unwrap()).map_err(|why| why.to_string())
-    }
-
-    #[test]
-    fn values_come_from_words_files_and_standard_input() {
-        let value = |line: &str| match read(line).unwrap() {
-            Command::Put { value, .. } => value,
-            other => panic!("{other:?}"),
-        };
-        assert_eq!(value("put k v"), Source::Word(b"v".to_vec()));
-        assert_eq!(value("put k ''"), Source::Word(Vec::new()));
-        assert_eq!(value("put k '--file'"), Source::Word(b"--file".to_vec()));
-        assert_eq!(value("put k --file /tmp/x"), Source::File("/tmp/x".into()));
-        assert_eq!(value("put k --file=/tmp/x"), Source::File("/tmp/x".into()));
-        assert_eq!(value("put k -"), Source::Stdin);
-        assert_eq!(value("put k '-'"), Source::Word(b"-".to_vec()));
-        assert_eq!(value("put -- k -"), Source::Word(b"-".to_vec()));
-        assert_eq!(value("put -- -k --x"), Source::Word(b"--x".to_vec()));
-    }
-
-    #[test]
-    fn options_stand_anywhere_after_the_command() {
-        let read = |line| read(line).unwrap();
-        assert_eq!(read("put --if-absent k v"), read("put k v --if-absent"));
-        assert_eq!(
-            read("delete k --if-revision 7"),
-            Command::Delete { key: b"k".to_vec(), condition: Condition::ModRevision(7) }
-        );
-        assert_eq!(read("get k --help"), Command::Help(Some("get")));
-        assert_eq!(read("del --prefix a"), Command::DeletePrefix { prefix: b"a".to_vec() });
-        assert_eq!(
-            read("join n2 h:1 --http-addr h:2 --nonvoter"),
-            Command::Join(Join {
-                id: "n2".to_owned(),
-                raft_addr: "h:1".to_owned(),
-                http_addr: Some("h:2".to_owned()),
-                nonvoter: true
-            })
-        );
-    }
-
-    #[test]
-    fn a_scan_without_words_lists_a_screen_from_the_first_key() {
-        let Ok(Command::Scan { scan, limit }) = read("scan") else { panic!() };
-        assert_eq!((scan, limit), (Scan::default(), DEFAULT_LIMIT));
-    }
-
-    #[test]
-    fn a_watch_is_of_a_key_or_of_all_keys_with_a_prefix() {
-        let read = |line| read(line).unwrap();
-        assert_eq!(read("watch k"), Command::Watch(Watch::of(Keys::One("k".into()))));
-        let keys = Keys::Prefix("".into());
-        assert_eq!(
-            read("watch --from 7 --prefix '' --prev"),
-            Command::Watch(Watch { keys, from: Some(7), previous: true })
-        );
-    }
-
-    #[test]
-    fn what_is_no_command_says_why() {
-        for (line, why) in [
-            ("fetch k", "no command \"fetch\""),
-            ("help fetch", "no command \"fetch\""),
-            ("get", "an argument is missing; usage: get KEY"),
-            ("get ''", "a key has at least one byte"),
-            ("get a b", "\"b\" is one argument too many"),
-            ("get k --limit 3", "get has no option --limit"),
-            ("get k --stale --stale", "--stale is given twice"),
-            ("get k --stale=yes", "--stale takes no value"),
-            ("get k --meta --out f", "exclude each other"),
-            ("put k", "a value is missing"),
-            ("put k v --file f", "exclude each other"),
-            ("put k v --if-absent --if-revision 1", "exclude each other"),
-            ("put k v --if-revision x", "--if-revision is \"x\", no whole number"),
-            ("put k v --if-revision", "--if-revision needs N"),
-            ("delete", "a key is missing"),
-            ("delete k --prefix p", "--prefix stands alone"),
-            ("scan --limit 0", "--limit begins at 1"),
-            ("get k --revision -1", "--revision is \"-1\", no whole number"),
-            ("diff 1", "an argument is missing; usage: diff FROM TO"),
-            ("diff 1 x", "\"x\" is no revision"),
-            ("watch", "a key or --prefix is missing"),
-            ("watch k --prefix p", "a key and --prefix exclude each other"),
-            ("watch k --from 0", "--from begins at 1"),
-        ] {
-            let said = read(line).unwrap_err();
-            assert!(said.contains(why), "{line}: {said}");
-        }
-    }
 }

@@ -184,7 +184,7 @@ mod tests {
     #[test]
     fn commands_and_their_options_are_offered() {
         assert_eq!(offers("st"), ["status"]);
-        assert_eq!(offers("help t"), ["txn", "transfer"]);
+        assert_eq!(offers("help t"), ["ttl", "txn", "transfer"]);
         assert_eq!(offers("get k --m"), ["--meta"]);
         assert_eq!(
             offers("ls --start a --"),

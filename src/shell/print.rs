@@ -48,6 +48,7 @@ pub fn version(version: &Version, terminal: bool) -> String {
     let kind = match &version.kind {
         VersionKind::Put => "put",
         VersionKind::Delete => "delete",
+        VersionKind::Expire => "expire",
         VersionKind::Other => "(unknown to this conuresh)",
     };
     let mut line = format!("{}\t{kind}", version.revision);

@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::command::{Command, Show, Source};
 use super::exit::Failure;
 use super::{files, print, table};
-use crate::client::{Client, Scan, Status, Watch};
+use crate::client::{Client, ReadOptions, Scan, Status, Watch};
 
 /// Items asked for in one page of a scan.
 const PAGE_ITEMS: usize = 1_000;
@@ -46,6 +46,7 @@ impl Session {
         let writes = !matches!(
             command,
             Command::Get { .. }
+                | Command::TimeToLive { .. }
                 | Command::Scan { .. }
                 | Command::History { .. }
                 | Command::Diff { .. }
@@ -69,14 +70,17 @@ impl Session {
 
     pub async fn run(&mut self, command: Command) -> Result<(), Failure> {
         match command {
-            Command::Put { key, value, condition } => {
+            Command::Put { key, value, ttl, condition } => {
                 let value = match value {
                     Source::Word(bytes) => bytes.into(),
                     Source::File(path) => files::read_value(&path)?,
                     Source::Stdin if self.mode == Mode::OneShot => files::read_stdin()?,
                     Source::Stdin => return Err(Failure::StdinTaken),
                 };
-                let written = self.client.put(&key, value, condition).await?;
+                let written = match ttl {
+                    Some(ttl) => self.client.put_for(&key, value, ttl, condition).await?,
+                    None => self.client.put(&key, value, condition).await?,
+                };
                 self.say(&format!("OK revision {}", written.revision))
             }
             Command::Get { key, read, show: Show::Meta } => {
@@ -108,6 +112,13 @@ impl Session {
                 self.say(&format!("OK deleted {}", deleted.deleted))
             }
             Command::Scan { scan, limit } => self.scan(scan, limit).await,
+            Command::TimeToLive { key } => {
+                let value = self.client.get(&key, ReadOptions::default()).await?;
+                match value.ok_or(Failure::NotFound(key))?.ttl {
+                    Some(ttl) => self.say(&humantime::format_duration(ttl).to_string()),
+                    None => self.say("it does not expire"),
+                }
+            }
             Command::Txn(txn) => self.txn(&txn).await,
             Command::Swap { key, old, new } => self.swap(key, old, new).await,
             Command::History { key, read, limit } => self.history(&key, read, limit).await,

@@ -44,6 +44,7 @@ pub static COMMANDS: &[Spec] = &[
         about: "store a value under a key; - reads it from standard input (from the command line only)",
         options: &[
             with("--file", "FILE", "the value is what the file holds"),
+            with("--ttl", "DURATION", "the key expires after it, such as 30s"),
             flag("--if-absent", "only if there is no such key"),
             IF_REVISION,
         ],
@@ -52,6 +53,7 @@ pub static COMMANDS: &[Spec] = &[
             "put greeting \"hello world\"",
             "put lock/1 me --if-absent",
             "put logo.png --file logo.png",
+            "put session/1 me --ttl 30s",
             "put bin\\x00key \"two\\nlines\"",
         ],
     },
@@ -103,6 +105,15 @@ pub static COMMANDS: &[Spec] = &[
             "scan user/ --limit 10",
             "scan --start b --end d --keys-only --reverse",
         ],
+    },
+    Spec {
+        name: "ttl",
+        aliases: &[],
+        usage: "ttl KEY",
+        about: "print how long a key has still to live",
+        options: &[],
+        arguments: 1..=1,
+        examples: &["ttl session/1"],
     },
     Spec {
         name: "cas",

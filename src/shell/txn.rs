@@ -63,7 +63,7 @@ impl Session {
         let key = Key::new(key).map_err(|error| Failure::Key(error.to_string()))?;
         let is_old =
             Compare { key: key.clone(), is: Relation::Equal, to: Operand::Value(old.into()) };
-        let put = TxnOp::Put { key: key.clone(), value: new.into() };
+        let put = TxnOp::Put { key: key.clone(), value: new.into(), ttl_ms: None };
         let txn = Txn::new(vec![is_old], vec![put], vec![TxnOp::Get { key: key.clone() }])
             .map_err(|error| Failure::Key(error.to_string()))?;
         let mut done = self.client.txn(&txn).await?;

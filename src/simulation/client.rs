@@ -56,7 +56,8 @@ pub async fn put(
     request_id: Option<RequestId>,
 ) -> Result<Outcome, RequestError> {
     let value = Bytes::copy_from_slice(value);
-    let operation = Operation::Put { key: key_of(key), value, condition: Condition::None };
+    let operation =
+        Operation::Put { key: key_of(key), value, condition: Condition::None, ttl_ms: None };
     write(world, node, operation, request_id).await
 }
 

@@ -211,6 +211,7 @@ impl Workload {
             key: key_of(&self.name(register)),
             value: Bytes::from(body(value)),
             condition,
+            ttl_ms: None,
         };
         self.change(client, node, register, action, operation).await;
     }
@@ -226,7 +227,7 @@ impl Workload {
             _ => {
                 let value = self.new_value();
                 let body = Bytes::from(body(value));
-                let operation = Operation::Put { key, value: body, condition };
+                let operation = Operation::Put { key, value: body, condition, ttl_ms: None };
                 (Action::Put { value, condition }, operation)
             }
         };
@@ -330,8 +331,12 @@ impl Workload {
         let request_id = self.request_id(client);
         let name = format!("once/{client}/{}", request_id.sequence);
         let condition = Condition::None;
-        let operation =
-            Operation::Put { key: key_of(&name), value: Bytes::from(body(value)), condition };
+        let operation = Operation::Put {
+            key: key_of(&name),
+            value: Bytes::from(body(value)),
+            condition,
+            ttl_ms: None,
+        };
         let action = Action::Put { value, condition };
         let sent = self.send(client, node, &name, action, operation, Some(request_id)).await;
         self.findings.checked(1);

@@ -18,11 +18,12 @@
 //! copied into the change, so that present values are stored once, and reads of the present find them as if
 //! there were no past. `past` reads it, `changes` lists it, `versions` tells it of one key.
 //!
-//! Left out: expiry (the record has its field).
+//! Records that expire are removed by entries of the log (`deadlines`), never by a node's own clock.
 
 mod batch;
 mod change;
 mod changes;
+mod deadlines;
 mod history;
 pub mod layout;
 mod outcome;
@@ -66,14 +67,17 @@ pub(crate) const KV: TreeId = TreeId::new(0);
 pub(crate) const SYSTEM: TreeId = TreeId::new(1);
 /// What replaced what, by revision. Trees 2 and 3 are those of `sessions`.
 pub(crate) const CHANGES: TreeId = TreeId::new(4);
+/// Which records expire, by deadline.
+pub(crate) const DEADLINES: TreeId = TreeId::new(5);
 
 /// What people call the trees.
-pub const TREE_NAMES: [(TreeId, &str); 5] = [
+pub const TREE_NAMES: [(TreeId, &str); 6] = [
     (KV, "records"),
     (SYSTEM, "system"),
     (sessions::SESSIONS, "sessions"),
     (sessions::AGES, "session-ages"),
     (CHANGES, "changes"),
+    (DEADLINES, "deadlines"),
 ];
 
 /// Whether a tree is one of those that make retried requests apply once.

@@ -81,7 +81,7 @@ impl Txn {
             compare.key.as_bytes().len() + value
         });
         let operated = self.operations().map(|operation| match operation {
-            TxnOp::Put { key, value } => key.as_bytes().len() + value.len(),
+            TxnOp::Put { key, value, .. } => key.as_bytes().len() + value.len(),
             TxnOp::Get { key } => key.as_bytes().len(),
             TxnOp::Range { range, .. } | TxnOp::Delete { range } => range.payload_bytes(),
         });
@@ -212,6 +212,7 @@ pub enum TxnOp {
     Put {
         key: Key,
         value: Bytes,
+        ttl_ms: Option<u64>,
     },
     Get {
         key: Key,
@@ -264,7 +265,7 @@ mod tests {
     }
 
     fn put(text: &str) -> TxnOp {
-        TxnOp::Put { key: key(text), value: Bytes::new() }
+        TxnOp::Put { key: key(text), value: Bytes::new(), ttl_ms: None }
     }
 
     fn delete(prefix: &'static str) -> TxnOp {

@@ -20,6 +20,7 @@
 //! membership.rs   removed, wiped, foreign nodes
 //! leadership.rs   transfer, and a node cut off from its leader
 //! txn.rs          transactions through followers, and retried
+//! expiry.rs       keys that expire, over restarts and changes of the leader
 //! full_disk.rs    a disk without room (needs root)
 //! watch.rs        watches, through kills, resumptions and a thousand at a time
 //! latency.rs      a measurement, printed
@@ -31,6 +32,7 @@ mod harness;
 mod http;
 mod load;
 
+mod expiry;
 mod full_disk;
 mod kills;
 mod latency;

@@ -83,7 +83,7 @@ async fn counters_that_swap_lose_nothing() {
                     to: Operand::Value(value.to_string().into()),
                 };
                 let next = (value + 1).to_string().into();
-                let put = vec![TxnOp::Put { key: key("count"), value: next }];
+                let put = vec![TxnOp::Put { key: key("count"), value: next, ttl_ms: None }];
                 let get = vec![TxnOp::Get { key: key("count") }];
                 let txn = Txn::new(vec![compare], put, get).expect("a transaction");
                 let done = client.txn(&txn).await.expect("an answer");

@@ -17,6 +17,10 @@ pub type Feeder = mpsc::UnboundedSender<Result<Arc<Batch>, RequestError>>;
 
 type Map = BTreeMap<Bytes, Record>;
 
+/// When all writes come, and how long after them all reads.
+pub const NOW_MS: u64 = 1_000_000;
+pub const READ_AFTER_MS: u64 = 250;
+
 /// What the fake node is and does; shared by its actor and the test.
 pub struct Fake {
     store: Mutex<Store>,
@@ -165,18 +169,19 @@ impl Store {
         let before = self.map.clone();
         let current = |map: &Map, key: &Key| map.get(key.as_bytes()).map(|r| r.mod_revision);
         let outcome = match operation {
+            Operation::Expire => unreachable!("no client asks for it"),
             Operation::Txn(txn) => self.transact(&txn, next),
             Operation::Put { key, condition, .. } | Operation::Delete { key, condition }
                 if !condition.holds(current(&self.map, &key)) =>
             {
                 Outcome::ConditionFailed { current: current(&self.map, &key), revision }
             }
-            Operation::Put { key, value, .. } => {
+            Operation::Put { key, value, ttl_ms, .. } => {
                 let map = Arc::make_mut(&mut self.map);
                 let old = map.get(key.as_bytes());
                 let create_revision = old.map_or(next, |old| old.create_revision);
                 let version = old.map_or(1, |old| old.version + 1);
-                let (mod_revision, expires_at_ms) = (next, None);
+                let (mod_revision, expires_at_ms) = (next, ttl_ms.map(|ttl_ms| NOW_MS + ttl_ms));
                 let record =
                     Record { create_revision, mod_revision, version, expires_at_ms, value };
                 map.insert(key.into_bytes(), record);
@@ -211,13 +216,18 @@ impl Store {
         let map = Arc::make_mut(&mut self.map);
         let succeeded = txn.compare().iter().all(|it| it.holds(map.get(it.key.as_bytes())));
         let results = txn.branch(succeeded).iter().map(|operation| match operation {
-            TxnOp::Put { key, value } => {
+            TxnOp::Put { key, value, ttl_ms } => {
                 let old = map.get(key.as_bytes());
                 let create_revision = old.map_or(next, |old| old.create_revision);
                 let version = old.map_or(1, |old| old.version + 1);
                 let (mod_revision, value) = (next, value.clone());
-                let record =
-                    Record { create_revision, mod_revision, version, expires_at_ms: None, value };
+                let record = Record {
+                    create_revision,
+                    mod_revision,
+                    version,
+                    expires_at_ms: ttl_ms.map(|ttl_ms| NOW_MS + ttl_ms),
+                    value,
+                };
                 map.insert(key.clone().into_bytes(), record);
                 TxnResult::Put { create_revision, version }
             }
@@ -368,7 +378,7 @@ impl Handler<Read> for Node {
                 Consistency::Linearizable => None,
                 Consistency::Stale { .. } => Some(Duration::from_millis(120)),
             };
-            Ok(ReadView { view: Arc::new(view), stale_for })
+            Ok(ReadView { view: Arc::new(view), stale_for, now_ms: NOW_MS + READ_AFTER_MS })
         })
     }
 }

@@ -4,6 +4,7 @@ use conuredb::actors::messages::Consistency;
 use conuredb::types::{MAX_KEY_BYTES, Operation, RequestId};
 use serde_json::json;
 
+use crate::fake::NOW_MS;
 use crate::wire::{Server, request};
 
 #[actix_web::test]
@@ -222,4 +223,23 @@ async fn a_retry_with_the_same_idempotency_key_gets_the_first_outcome() {
     let delete = server.request("DELETE", "/kv?prefix=k", &["Idempotency-Key: c:1"], None).await;
     assert_eq!(delete.status, 200);
     assert!(server.fake.writes.lock().unwrap().last().unwrap().request_id.is_some());
+}
+
+#[actix_web::test]
+async fn a_key_with_a_time_to_live_says_how_long() {
+    let server = Server::start();
+    server.put("/kv/a?ttl=30s", b"v").await;
+    let sent = server.fake.writes.lock().unwrap()[0].operation.clone();
+    assert!(matches!(sent, Operation::Put { ttl_ms: Some(30_000), .. }), "{sent:?}");
+    let get = server.get("/kv/a").await;
+    assert_eq!((get.text(), get.header("x-conure-ttl")), ("v", Some("29750ms")));
+    let json = server.request("GET", "/kv/a", &["Accept: application/json"], None).await.json();
+    assert_eq!(json["expires_at_ms"], NOW_MS + 30_000);
+    let page = server.get("/kv?prefix=").await.json();
+    assert_eq!(page["items"][0]["expires_at_ms"], NOW_MS + 30_000);
+    server.put("/kv/a?ttl=100ms", b"v").await;
+    let late = server.get("/kv/a").await;
+    assert_eq!(late.header("x-conure-ttl"), Some("0ms"), "due, and not expired yet");
+    server.put("/kv/a", b"v").await;
+    assert_eq!(server.get("/kv/a").await.header("x-conure-ttl"), None, "the last put decides");
 }

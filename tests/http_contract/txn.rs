@@ -76,6 +76,7 @@ async fn every_field_arrives_as_it_was_meant() {
             { "op": "range", "start": "x", "keys_only": true, "limit": 7 },
             { "op": "delete", "prefix": "q/" },
             { "op": "delete", "start_base64": "/w==" },
+            { "op": "put", "key": "t", "value": "", "ttl": "1m" },
         ],
     });
     post(&server, &txn).await;
@@ -100,6 +101,7 @@ async fn every_field_arrives_as_it_was_meant() {
             range(between(b"x", None), 7, false, true),
             TxnOp::Delete { range: KeyRange::prefix(&b"q/"[..]) },
             TxnOp::Delete { range: between(b"\xff", None) },
+            TxnOp::Put { key: key("t"), value: "".into(), ttl_ms: Some(60_000) },
         ],
         vec![],
     );
@@ -145,6 +147,11 @@ async fn what_is_no_transaction_is_refused_and_its_place_named() {
             success(json!({ "op": "put", "key": "a", "value_base64": "x" })),
             "bad_body",
             "success[0]: value_base64: ",
+        ),
+        (
+            success(json!({ "op": "put", "key": "a", "value": "", "ttl": "3" })),
+            "bad_body",
+            "ttl takes a duration",
         ),
         (success(json!({ "op": "range" })), "bad_body", "needs prefix, start or end"),
         (success(json!({ "op": "range", "prefix": "", "limit": 1_001 })), "bad_body", "limit: "),

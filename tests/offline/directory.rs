@@ -72,6 +72,7 @@ fn fill_store(disk: &Arc<dyn Disk>) {
         key: Key::new(key.to_owned()).expect("a key"),
         value: value.into(),
         condition: Condition::None,
+        ttl_ms: None,
     };
     let keys = (0..KEYS).map(|number| put(&format!("key-{number:05}"), vec![b'v'; 100]));
     let passing = (0..DELETED).map(|number| put(&format!("zzz-{number:05}"), vec![b'z'; 100]));

@@ -8,7 +8,7 @@
 //! * [`context`]: what the handlers share;
 //! * [`mod@write`], [`mod@read`]: the life of a PUT and of a GET;
 //! * [`serve`]: answering peers;
-//! * [`watch`]: metrics, and when to take a checkpoint;
+//! * [`watch`]: metrics, and when to take a checkpoint; [`expiry`]: when records end;
 //! * [`admin`]: membership changes and leadership, for the membership actor;
 //! * [`actor`]: the actor that owns it all, and this node's life cycle.
 //!
@@ -19,6 +19,7 @@ pub mod admin;
 #[cfg(test)]
 mod conformance;
 pub mod context;
+pub mod expiry;
 pub mod log_store;
 pub mod network;
 pub mod peers;

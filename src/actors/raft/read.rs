@@ -172,5 +172,6 @@ fn stale(context: &Context, max_stale: Option<Duration>) -> Result<ReadView, Req
 
 fn view(context: &Context, stale_for: Option<Duration>) -> Result<ReadView, RequestError> {
     let snapshot = context.reader.snapshot();
-    Ok(ReadView { view: Arc::new(PinnedView(snapshot)), stale_for })
+    let now_ms = context.clock.unix_ms();
+    Ok(ReadView { view: Arc::new(PinnedView(snapshot)), stale_for, now_ms })
 }

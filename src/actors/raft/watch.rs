@@ -71,7 +71,7 @@ pub async fn follow(context: Arc<Context>, raft: Arc<Raft>) {
 }
 
 /// Whether this is the Raft that the node runs now, and not one that it has given up.
-fn is_running(context: &Context, raft: &Arc<Raft>) -> bool {
+pub(super) fn is_running(context: &Context, raft: &Arc<Raft>) -> bool {
     context.raft.load_full().is_some_and(|running| Arc::ptr_eq(&running, raft))
 }
 

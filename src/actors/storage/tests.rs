@@ -17,7 +17,7 @@ const POOL_BYTES: usize = 4 << 20;
 
 fn put(index: u64, value: Bytes) -> Entry {
     let key = Key::new(format!("key-{index}").into_bytes()).expect("a short key");
-    let operation = Operation::Put { key, value, condition: Condition::None };
+    let operation = Operation::Put { key, value, condition: Condition::None, ttl_ms: None };
     let command = Command { time_ms: 0, request_id: None, operation };
     Entry { id: LogId { term: 1, index }, payload: Payload::Command(command) }
 }

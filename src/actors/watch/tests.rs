@@ -89,7 +89,7 @@ fn key(text: &str) -> Key {
 }
 
 fn put(text: &str, value: impl Into<Bytes>) -> Operation {
-    Operation::Put { key: key(text), value: value.into(), condition: Condition::None }
+    Operation::Put { key: key(text), value: value.into(), condition: Condition::None, ttl_ms: None }
 }
 
 fn told_by(batch: &Batch) -> impl Iterator<Item = Told> + '_ {

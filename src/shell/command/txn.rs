@@ -4,7 +4,7 @@
 //! txn
 //!   if seat/1 absent             comparisons: all must hold for `then`
 //!   if user/7 version >= 2
-//!   then put seat/1 user/7
+//!   then put seat/1 user/7       also with --ttl 30s
 //!   then delete waiting/7        delete --prefix P, too
 //!   else get seat/1              put, get, delete, scan PREFIX
 //! commit
@@ -86,7 +86,10 @@ impl Clauses {
         let name = escape(&self.word("put, get, delete or scan")?.bytes);
         Ok(match table::find(&name).map(|spec| spec.name) {
             Some("put") => {
-                TxnOp::Put { key: self.key()?, value: self.word("a value")?.bytes.into() }
+                let (key, value) = (self.key()?, self.word("a value")?.bytes.into());
+                let ttl = self.words.next_if(|word| is_bare(word, b"--ttl"));
+                let ttl_ms = ttl.map(|_| self.ttl_ms()).transpose()?;
+                TxnOp::Put { key, value, ttl_ms }
             }
             Some("get") => TxnOp::Get { key: self.key()? },
             Some("delete") => {
@@ -125,6 +128,14 @@ impl Clauses {
         word.parse().map_err(|_| self.bad(format!("{word:?} is no whole number")))
     }
 
+    fn ttl_ms(&mut self) -> Result<u64, UsageError> {
+        let word = escape(&self.word("a duration")?.bytes);
+        match humantime::parse_duration(&word) {
+            Ok(ttl) => Ok(ttl.as_millis() as u64),
+            Err(_) => Err(self.bad(format!("{word:?} is no duration, such as 30s"))),
+        }
+    }
+
     fn word(&mut self, what: &str) -> Result<Word, UsageError> {
         self.words.next().ok_or_else(|| self.bad(format!("{what} is missing")))
     }
@@ -146,15 +157,15 @@ mod tests {
 
     #[test]
     fn lines_and_one_line_are_the_same_transaction() {
-        let lines = "txn\n if a value = \"x y\"\n if b absent\n then put a z\n then scan\n else rm --prefix a\ncommit\n";
-        let line = "txn if a value = \"x y\" if b absent then put a z then scan else rm --prefix a";
+        let lines = "txn\n if a value = \"x y\"\n if b absent\n then put a z --ttl 9s\n then scan\n else rm --prefix a\ncommit\n";
+        let line = "txn if a value = \"x y\" if b absent then put a z --ttl 9s then scan else rm --prefix a";
         let key = |text: &'static str| Key::new(text).unwrap();
         let operand = |to, text| Compare { key: key(text), is: Relation::Equal, to };
         let (limit, reverse, keys_only) = (MAX_TXN_RANGE_ITEMS, false, false);
         let expected = Txn::new(
             vec![operand(Operand::Value("x y".into()), "a"), operand(Operand::Exists(false), "b")],
             vec![
-                TxnOp::Put { key: key("a"), value: "z".into() },
+                TxnOp::Put { key: key("a"), value: "z".into(), ttl_ms: Some(9_000) },
                 TxnOp::Range { range: KeyRange::default(), limit, reverse, keys_only },
             ],
             vec![TxnOp::Delete { range: KeyRange::prefix("a") }],

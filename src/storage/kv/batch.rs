@@ -72,6 +72,7 @@ impl Batch<'_> {
             }
             Payload::Command(command) => command,
         };
+        self.facts.clock_ms = self.facts.clock_ms.max(command.time_ms);
         let Some(request_id) = &command.request_id else {
             return self.apply_operation(&command.operation);
         };
@@ -89,13 +90,16 @@ impl Batch<'_> {
     fn apply_operation(&mut self, operation: &Operation) -> Result<Outcome, StorageError> {
         self.command = Progress::default();
         let outcome = match operation {
-            Operation::Put { key, value, condition } => self.put(key, value, *condition),
+            Operation::Put { key, value, condition, ttl_ms } => {
+                self.put(key, value, *ttl_ms, *condition)
+            }
             Operation::Delete { key, condition } => self.delete(key, *condition),
             Operation::DeleteRange { range } => {
                 let count = self.delete_range(range)?;
                 Ok(Outcome::Deleted { count, revision: self.facts.revision })
             }
             Operation::Txn(txn) => self.transact(txn),
+            Operation::Expire => self.expire(),
         }?;
         self.trim()?;
         Ok(outcome)
@@ -139,11 +143,14 @@ impl Batch<'_> {
         &mut self,
         key: &Key,
         value: &Bytes,
+        ttl_ms: Option<u64>,
         condition: Condition,
     ) -> Result<Outcome, StorageError> {
         let ChangeId { revision, ordinal } = self.coming_change();
+        let expires_at_ms = self.deadline(ttl_ms);
         let Batch { txn, facts, change, .. } = self;
         let mut outcome = Outcome::None;
+        let mut expired_at_ms = None;
         txn.replace(KV, key.as_bytes(), value, |present, head| {
             let stored = present.as_ref().map(lend).transpose()?;
             let live = stored.as_ref().map(|(stored, _)| stored).filter(|it| !it.is_deleted);
@@ -152,15 +159,12 @@ impl Batch<'_> {
                 outcome = Outcome::ConditionFailed { current, revision: facts.revision };
                 return Ok(false);
             }
+            expired_at_ms = live.and_then(|live| live.record.expires_at_ms);
             let create_revision = live.map_or(revision, |live| live.record.create_revision);
             let version = live.map_or(1, |live| live.record.version + 1);
-            let record = Record {
-                create_revision,
-                mod_revision: revision,
-                version,
-                expires_at_ms: None,
-                value: Bytes::new(),
-            };
+            let value = Bytes::new();
+            let record =
+                Record { create_revision, mod_revision: revision, version, expires_at_ms, value };
             let made = StoredRecord { record, ordinal, is_deleted: false };
             let (bytes, len) = layout::encode_record_head(&made);
             head.extend_from_slice(&bytes[..len]);
@@ -171,6 +175,7 @@ impl Batch<'_> {
         })?;
         if let Outcome::Put { .. } = outcome {
             let id = self.take_change();
+            self.move_deadline(key.as_bytes(), expired_at_ms, expires_at_ms)?;
             self.log(id)?;
         }
         Ok(outcome)
@@ -184,7 +189,7 @@ impl Batch<'_> {
         }
         let count = u64::from(present.is_some());
         if let Some(present) = present {
-            self.bury(key.as_bytes(), &present)?;
+            self.bury(ChangeKind::Delete, key.as_bytes(), &present)?;
         }
         Ok(Outcome::Deleted { count, revision: self.facts.revision })
     }
@@ -197,6 +202,7 @@ impl Batch<'_> {
         };
         if count > self.retention.changes || change_bytes > self.retention.bytes {
             self.take_revision();
+            self.drop_deadlines(range)?;
             self.txn.delete_range(KV, range.clone())?;
             self.forget()?;
         } else if count > 0 {
@@ -232,20 +238,26 @@ impl Batch<'_> {
             for key in &keys {
                 let present = self.stored(key)?.filter(|stored| !stored.is_deleted);
                 if let Some(present) = present {
-                    self.bury(key, &present)?;
+                    self.bury(ChangeKind::Delete, key, &present)?;
                 }
             }
         }
     }
 
     /// Puts a tombstone in place of a record.
-    fn bury(&mut self, key: &[u8], present: &StoredRecord) -> Result<(), StorageError> {
+    pub(super) fn bury(
+        &mut self,
+        why: ChangeKind,
+        key: &[u8],
+        present: &StoredRecord,
+    ) -> Result<(), StorageError> {
         let id = self.take_change();
+        self.move_deadline(key, present.record.expires_at_ms, None)?;
         let tombstone = StoredRecord::tombstone(id.revision, id.ordinal);
         let (head, len) = layout::encode_record_head(&tombstone);
         self.txn.put(KV, key, &head[..len])?;
         let value = Value::Far(present.record.value.clone());
-        self.change.encode(ChangeKind::Delete, key, Some((present, value)));
+        self.change.encode(why, key, Some((present, value)));
         self.log(id)
     }
 

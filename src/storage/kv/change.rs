@@ -13,6 +13,7 @@ use crate::types::Revision;
 const PUT_NEW: u8 = 0;
 const PUT_OVER: u8 = 1;
 const DELETE: u8 = 2;
+const EXPIRE: u8 = 3;
 
 /// Bytes of a change before the replaced record's.
 const FIXED_BYTES: usize = 1 + 2;
@@ -26,6 +27,7 @@ const MAX_HEAD_BYTES: usize = 255;
 pub enum ChangeKind {
     Put,
     Delete,
+    Expire,
 }
 
 impl ChangeKind {
@@ -34,6 +36,7 @@ impl ChangeKind {
         match self {
             ChangeKind::Put => "put",
             ChangeKind::Delete => "delete",
+            ChangeKind::Expire => "expire",
         }
     }
 }
@@ -130,6 +133,7 @@ impl ChangeBuffer {
             (ChangeKind::Put, None) => PUT_NEW,
             (ChangeKind::Put, Some(_)) => PUT_OVER,
             (ChangeKind::Delete, _) => DELETE,
+            (ChangeKind::Expire, _) => EXPIRE,
         });
         out.put_u16_le(key.len() as u16);
         if let Some((record, _)) = &replaced {
@@ -194,6 +198,7 @@ fn decode_fixed(
         PUT_NEW => return Ok((ChangeKind::Put, key_len, None)),
         PUT_OVER => ChangeKind::Put,
         DELETE => ChangeKind::Delete,
+        EXPIRE => ChangeKind::Expire,
         _ => return Err(BadBytes("a change has an unknown kind")),
     };
     Ok((kind, key_len, Some(layout::decode_record_head(bytes)?)))
@@ -216,10 +221,11 @@ mod tests {
                 create_revision: 7, mod_revision: 8, version: 9, expires_at_ms, value: value.into()
             };
             let replaced = StoredRecord { record, ordinal, is_deleted: kind == 3 };
-            let (kind, replaced) = match kind % 3 {
+            let (kind, replaced) = match kind % 4 {
                 0 => (ChangeKind::Put, None),
                 1 => (ChangeKind::Put, Some(replaced)),
-                _ => (ChangeKind::Delete, Some(replaced)),
+                2 => (ChangeKind::Delete, Some(replaced)),
+                _ => (ChangeKind::Expire, Some(replaced)),
             };
             let mut encoded = ChangeBuffer::new();
             encoded.encode(ChangeKind::Delete, b"another", None);

@@ -63,7 +63,7 @@ pub(super) struct Kept {
     bytes: u64,
 }
 
-/// A delete whose tombstone may still stand.
+/// A delete, or the end of a record's time, whose tombstone may still stand.
 pub(super) struct Deleted {
     pub id: ChangeId,
     pub key: Bytes,
@@ -187,8 +187,8 @@ fn read_oldest(entry: &Lent<'_>) -> Result<Oldest, StorageError> {
     let ChangeEntry { kind, key, .. } = change::decode_change_head(entry.head()).map_err(bad)?;
     let deleted = match (kind, key) {
         (ChangeKind::Put, _) => None,
-        (ChangeKind::Delete, Some(key)) => Some(Bytes::copy_from_slice(key)),
-        (ChangeKind::Delete, None) => Some(change::decode_change(entry.value()?).map_err(bad)?.key),
+        (_, Some(key)) => Some(Bytes::copy_from_slice(key)),
+        (_, None) => Some(change::decode_change(entry.value()?).map_err(bad)?.key),
     };
     let deleted = deleted.map(|key| Deleted { id, key });
     Ok(Oldest { id, len_bytes: entry.value_len() as u64, deleted })

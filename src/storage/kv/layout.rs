@@ -7,7 +7,7 @@
 //! facts (64 bytes in the root)
 //!   flags u64 (bit 0: something is applied) · applied term u64 · applied index u64 · revision u64 ·
 //!   sessions u64 (count) · trimmed u64 (last revision whose changes are gone) · change bytes u64
-//!   (values of tree 4; how many changes there are, the tree itself counts) · zeros
+//!   (values of tree 4; how many changes there are, the tree itself counts) · clock_ms u64
 //! tree 0, records: key → record
 //!   create_revision u64 · mod_revision u64 · version u64 · flags u8 · [expires_at_ms u64] ·
 //!   [ordinal u32] · value; of a value too long for a leaf, what comes before it stays there
@@ -18,10 +18,11 @@
 //!   sequence u64 · used_at u64 (log index) · outcome, see `outcome`
 //! tree 3, session ages: used_at u64 big-endian · client name → nothing
 //! tree 4, changes: revision u64 big-endian · ordinal u32 big-endian → change, see `change`
-//!   kind u8 (0 put where there was no record, 1 put over a record, 2 delete; 3 is kept for expiry) ·
-//!   key length u16 · [the replaced record before its value, of kinds 1 and 2] · key · [its value];
+//!   kind u8 (0 put where there was no record, 1 put over a record, 2 delete, 3 expiry) ·
+//!   key length u16 · [the replaced record before its value, unless 0] · key · [its value];
 //!   of a value too long for a leaf, what comes before it stays there, but for a key that would make
 //!   that longer than 255 bytes
+//! tree 5, deadlines: expires_at_ms u64 big-endian · key → nothing
 //! ```
 
 use bytes::{Buf, BufMut, Bytes};
@@ -52,6 +53,8 @@ pub struct KvFacts {
     pub trimmed: Revision,
     /// Bytes of the changes kept.
     pub change_bytes: u64,
+    /// The greatest clock of a leader that a command carried.
+    pub clock_ms: u64,
 }
 
 impl KvFacts {
@@ -66,6 +69,7 @@ impl KvFacts {
         out.put_u64_le(self.sessions);
         out.put_u64_le(self.trimmed);
         out.put_u64_le(self.change_bytes);
+        out.put_u64_le(self.clock_ms);
         facts
     }
 
@@ -79,6 +83,7 @@ impl KvFacts {
             sessions: bytes.get_u64_le(),
             trimmed: bytes.get_u64_le(),
             change_bytes: bytes.get_u64_le(),
+            clock_ms: bytes.get_u64_le(),
         }
     }
 }
@@ -195,6 +200,17 @@ pub fn age_client(key: &[u8]) -> Result<&[u8], BadBytes> {
     key.get(8..).ok_or(BadBytes("a session age key is too short"))
 }
 
+/// Key of the index by deadline: the next first.
+pub fn deadline_key(deadline_ms: u64, key: &[u8]) -> Vec<u8> {
+    [&deadline_ms.to_be_bytes()[..], key].concat()
+}
+
+/// The deadline and the key in a key of that index.
+pub fn split_deadline(bytes: &[u8]) -> Result<(u64, &[u8]), BadBytes> {
+    let (deadline, key) = bytes.split_first_chunk().ok_or(BadBytes("a deadline is too short"))?;
+    Ok((u64::from_be_bytes(*deadline), key))
+}
+
 /// Encodes a log id.
 pub fn encode_log_id(id: LogId) -> [u8; 16] {
     let mut bytes = [0; 16];
@@ -246,10 +262,11 @@ mod tests {
         #[test]
         fn facts_come_back(
             applied in any::<Option<(u64, u64)>>(),
-            (revision, sessions, trimmed, change_bytes) in any::<(u64, u64, u64, u64)>(),
+            (revision, sessions, trimmed) in any::<(u64, u64, u64)>(),
+            (change_bytes, clock_ms) in any::<(u64, u64)>(),
         ) {
             let applied = applied.map(|(term, index)| LogId { term, index });
-            let facts = KvFacts { applied, revision, sessions, trimmed, change_bytes };
+            let facts = KvFacts { applied, revision, sessions, trimmed, change_bytes, clock_ms };
             prop_assert_eq!(KvFacts::decode(&facts.encode()), facts);
         }
 

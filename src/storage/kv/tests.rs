@@ -1,5 +1,7 @@
-//! The state machine against its rules; in `model` against a model, in `past` what it tells of the past.
+//! The state machine against its rules; in `model` against a model, in `past` what it tells of the past,
+//! in `deadlines` when records expire.
 
+mod deadlines;
 mod model;
 mod past;
 
@@ -24,7 +26,7 @@ fn key(text: &str) -> Key {
 
 fn put(text: &str, value: &str, condition: Condition) -> Operation {
     let value = Bytes::copy_from_slice(value.as_bytes());
-    Operation::Put { key: key(text), value, condition }
+    Operation::Put { key: key(text), value, condition, ttl_ms: None }
 }
 
 fn open_with(disk: &MemDisk, retention: Retention) -> Kv {

@@ -55,12 +55,14 @@ impl Batch<'_> {
         left_bytes: &mut usize,
     ) -> Result<TxnResult, StorageError> {
         match operation {
-            TxnOp::Put { key, value } => match self.put(key, value, Condition::None)? {
-                Outcome::Put { create_revision, version, .. } => {
-                    Ok(TxnResult::Put { create_revision, version })
+            TxnOp::Put { key, value, ttl_ms } => {
+                match self.put(key, value, *ttl_ms, Condition::None)? {
+                    Outcome::Put { create_revision, version, .. } => {
+                        Ok(TxnResult::Put { create_revision, version })
+                    }
+                    other => unreachable!("a put without a condition is done, not {other:?}"),
                 }
-                other => unreachable!("a put without a condition is done, not {other:?}"),
-            },
+            }
             TxnOp::Get { key } => {
                 let range = &KeyRange::only(key);
                 let reading = Reading { range, limit: 1, reverse: false, keys_only: false };

@@ -302,6 +302,7 @@ impl Machine for ConureMachine {
             key: key(&pair.key),
             value: pair.value.clone(),
             condition: Condition::None,
+            ttl_ms: None,
         }))
     }
 

@@ -55,7 +55,7 @@ impl State {
                 self.records.retain(|key, _| !range.contains(key));
                 self.records.len() < before
             }
-            Operation::Txn(_) => unreachable!("the workload has no transactions"),
+            Operation::Txn(_) | Operation::Expire => unreachable!("the workload has none"),
         };
         self.revision += u64::from(has_changed);
     }
@@ -208,7 +208,7 @@ fn read(state: &KvSnapshot, log: &Log) -> Result<State, Failure> {
 
 fn put(key: &[u8], value: Vec<u8>) -> Operation {
     let key = Key::new(key.to_vec()).expect("a short key");
-    Operation::Put { key, value: value.into(), condition: Condition::None }
+    Operation::Put { key, value: value.into(), condition: Condition::None, ttl_ms: None }
 }
 
 struct Work<'a> {

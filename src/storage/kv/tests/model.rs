@@ -1,15 +1,18 @@
 //! The store against a map for every revision.
 
-use std::collections::{BTreeMap, VecDeque};
+mod draw;
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ops::ControlFlow;
 
 use proptest::prelude::*;
 
+use self::draw::{Step, steps};
 use super::*;
 use crate::storage::TreeId;
 use crate::storage::kv::change::{ChangeEntry, decode_change};
 use crate::storage::kv::{
-    CHANGES, Change, ChangeId, ChangeKind, ChangeStep, KV, PastError, Version,
+    CHANGES, Change, ChangeId, ChangeKind, ChangeStep, DEADLINES, KV, PastError, Version,
 };
 
 type State = BTreeMap<Vec<u8>, Record>;
@@ -21,11 +24,18 @@ struct Model {
     kept: VecDeque<Change>,
     most_kept: u64,
     trimmed: Revision,
+    clock_ms: u64,
 }
 
 impl Model {
     fn new(most_kept: u64) -> Model {
-        Model { past: vec![State::new()], kept: VecDeque::new(), most_kept, trimmed: 0 }
+        Model {
+            past: vec![State::new()],
+            kept: VecDeque::new(),
+            most_kept,
+            trimmed: 0,
+            clock_ms: 0,
+        }
     }
 
     fn present(&self) -> &State {
@@ -37,7 +47,8 @@ impl Model {
     }
 
     /// Applies an operation; tells the outcome of a transaction.
-    fn apply(&mut self, operation: &Operation) -> Option<Outcome> {
+    fn apply(&mut self, operation: &Operation, time_ms: u64) -> Option<Outcome> {
+        self.clock_ms = self.clock_ms.max(time_ms);
         let revision = self.revision() + 1;
         let mut states = vec![self.present().clone()];
         let mut done = None;
@@ -48,14 +59,15 @@ impl Model {
                 let mut results = Vec::new();
                 for operation in txn.branch(succeeded) {
                     let mut next = states[results.len()].clone();
-                    results.push(txn_operation(operation, &mut next, revision));
+                    results.push(txn_operation(operation, &mut next, revision, self.clock_ms));
                     states.push(next);
                 }
                 done = Some((succeeded, results));
             }
             single => states.push(self.after(single, revision)),
         }
-        self.keep(states, revision);
+        let expires = matches!(operation, Operation::Expire);
+        self.keep(states, revision, if expires { ChangeKind::Expire } else { ChangeKind::Delete });
         let (succeeded, results) = done?;
         Some(Outcome::Txn { succeeded, revision: self.revision(), results })
     }
@@ -65,8 +77,14 @@ impl Model {
         let mut next = self.present().clone();
         let revision_of = |key: &Key| self.present().get(key.as_bytes()).map(|it| it.mod_revision);
         match operation {
-            Operation::Put { key, value, condition } if condition.holds(revision_of(key)) => {
-                put_into(&mut next, key, value, revision);
+            Operation::Put { key, value, condition, ttl_ms }
+                if condition.holds(revision_of(key)) =>
+            {
+                put_into(&mut next, key, value, revision, ttl_ms.map(|ttl| self.clock_ms + ttl));
+            }
+            Operation::Expire => {
+                let is_due = |record: &Record| record.expires_at_ms <= Some(self.clock_ms);
+                next.retain(|_, record| record.expires_at_ms.is_none() || !is_due(record));
             }
             Operation::Delete { key, condition } if condition.holds(revision_of(key)) => {
                 next.remove(key.as_bytes());
@@ -78,15 +96,19 @@ impl Model {
     }
 
     /// Takes what the operations of one command made, one after the other.
-    fn keep(&mut self, states: Vec<State>, revision: Revision) {
+    fn keep(&mut self, states: Vec<State>, revision: Revision, gone: ChangeKind) {
         let last = states.last().expect("there is one before the first operation").clone();
         if last == *self.present() {
             return;
         }
         for pair in states.windows(2) {
-            let changes = differences(&pair[0], &pair[1], revision);
-            let deleted = changes.iter().filter(|it| it.kind == ChangeKind::Delete).count();
-            if deleted as u64 > self.most_kept {
+            let mut changes = differences(&pair[0], &pair[1], revision, gone);
+            if gone == ChangeKind::Expire {
+                let deadline = |it: &Change| it.previous.as_ref().map(|it| it.expires_at_ms);
+                changes.sort_by_key(deadline); // then by key, as they were
+            }
+            let deleted = changes.iter().filter(|it| it.kind != ChangeKind::Put).count();
+            if gone == ChangeKind::Delete && deleted as u64 > self.most_kept {
                 self.kept.clear();
                 self.trimmed = revision;
             } else {
@@ -102,7 +124,7 @@ impl Model {
     /// Keys whose delete is the last that is kept of them.
     fn tombstones(&self) -> usize {
         let last: BTreeMap<_, _> = self.kept.iter().map(|it| (&it.key, it.kind)).collect();
-        last.values().filter(|&&kind| kind == ChangeKind::Delete).count()
+        last.values().filter(|&&kind| kind != ChangeKind::Put).count()
     }
 
     fn check(&self, state: &KvSnapshot) {
@@ -229,6 +251,12 @@ impl Model {
 
     fn check_sizes(&self, state: &KvSnapshot) {
         let live = self.present().len();
+        let deadlines = self.present().iter().filter_map(|(key, record)| {
+            Some([&record.expires_at_ms?.to_be_bytes()[..], key].concat())
+        });
+        let deadlines: BTreeSet<Vec<u8>> = deadlines.collect();
+        let indexed = state.entries(DEADLINES).map(|entry| entry.unwrap().0.to_vec());
+        assert_eq!(indexed.collect::<BTreeSet<_>>(), deadlines);
         assert_eq!(state.entries(KV).count(), live + self.tombstones());
         assert_eq!(state.entries(CHANGES).count(), self.kept.len());
         let bytes: usize = state.entries(CHANGES).map(|entry| entry.unwrap().1.len()).sum();
@@ -243,13 +271,18 @@ impl Model {
     }
 }
 
-fn differences(before: &State, after: &State, revision: Revision) -> Vec<Change> {
+fn differences(
+    before: &State,
+    after: &State,
+    revision: Revision,
+    why_gone: ChangeKind,
+) -> Vec<Change> {
     let key = |key: &Vec<u8>| Key::new(key.clone()).unwrap();
     let gone = before.iter().filter(|(key, _)| !after.contains_key(*key));
     let gone = gone.map(|(gone, record)| Change {
         revision,
         key: key(gone),
-        kind: ChangeKind::Delete,
+        kind: why_gone,
         record: None,
         previous: Some(record.clone()),
     });
@@ -264,13 +297,19 @@ fn differences(before: &State, after: &State, revision: Revision) -> Vec<Change>
     gone.chain(put).collect()
 }
 
-fn put_into(state: &mut State, key: &Key, value: &Bytes, revision: Revision) -> TxnResult {
+fn put_into(
+    state: &mut State,
+    key: &Key,
+    value: &Bytes,
+    revision: Revision,
+    expires_at_ms: Option<u64>,
+) -> TxnResult {
     let before = state.get(key.as_bytes());
     let record = Record {
         create_revision: before.map_or(revision, |record| record.create_revision),
         mod_revision: revision,
         version: before.map_or(1, |record| record.version + 1),
-        expires_at_ms: None,
+        expires_at_ms,
         value: value.clone(),
     };
     let result =
@@ -279,7 +318,12 @@ fn put_into(state: &mut State, key: &Key, value: &Bytes, revision: Revision) -> 
     result
 }
 
-fn txn_operation(operation: &TxnOp, state: &mut State, revision: Revision) -> TxnResult {
+fn txn_operation(
+    operation: &TxnOp,
+    state: &mut State,
+    revision: Revision,
+    clock_ms: u64,
+) -> TxnResult {
     let found = |range: &KeyRange, limit: usize, reverse: bool, keys_only: bool| {
         let within = state.iter().filter(|(key, _)| range.contains(key));
         let mut items: Vec<(Key, Record)> = within
@@ -296,7 +340,9 @@ fn txn_operation(operation: &TxnOp, state: &mut State, revision: Revision) -> Tx
         TxnResult::Found { items, has_more }
     };
     match operation {
-        TxnOp::Put { key, value } => put_into(state, key, value, revision),
+        TxnOp::Put { key, value, ttl_ms } => {
+            put_into(state, key, value, revision, ttl_ms.map(|ttl| clock_ms + ttl))
+        }
         TxnOp::Get { key } => found(&KeyRange::only(key), 1, false, false),
         TxnOp::Range { range, limit, reverse, keys_only } => {
             found(range, *limit, *reverse, *keys_only)
@@ -316,92 +362,6 @@ fn listed(records: crate::storage::kv::Records) -> State {
 
 fn contents(state: &KvSnapshot) -> Vec<Vec<(Bytes, Bytes)>> {
     TreeId::all().map(|tree| state.entries(tree).map(|entry| entry.unwrap()).collect()).collect()
-}
-
-#[derive(Debug, Clone)]
-enum Step {
-    Do(Operation),
-    Checkpoint,
-    Crash,
-    Install,
-}
-
-/// Transactions over the same few keys. What would write a key twice is left out.
-fn transactions() -> impl Strategy<Value = Operation> {
-    let key = || (0..24u8).prop_map(|n| Key::new(vec![n]).expect("one byte"));
-    let range = || {
-        (0..24u8, 0..24u8).prop_map(|(start, end)| KeyRange {
-            start: vec![start].into(),
-            end: Some(vec![end].into()),
-        })
-    };
-    let operand = prop_oneof![
-        any::<bool>().prop_map(Operand::Exists),
-        (0..4u64).prop_map(Operand::Version),
-        (0..40u64).prop_map(Operand::ModRevision),
-        (0..40u64).prop_map(Operand::CreateRevision),
-        proptest::collection::vec(any::<u8>(), 0..2).prop_map(|it| Operand::Value(it.into())),
-    ];
-    let is = (0..6usize).prop_map(|n| Relation::NAMES[n].1);
-    let compare = (key(), is, operand).prop_map(|(key, is, to)| Compare { key, is, to });
-    let operation = prop_oneof![
-        3 => (key(), proptest::collection::vec(any::<u8>(), 0..2_000))
-            .prop_map(|(key, value)| TxnOp::Put { key, value: value.into() }),
-        2 => key().prop_map(|key| TxnOp::Get { key }),
-        1 => (range(), 0..9usize, any::<bool>(), any::<bool>()).prop_map(
-            |(range, limit, reverse, keys_only)| TxnOp::Range { range, limit, reverse, keys_only }
-        ),
-        1 => key().prop_map(|key| TxnOp::Delete { range: KeyRange::only(&key) }),
-        1 => range().prop_map(|range| TxnOp::Delete { range }),
-    ];
-    let branch = || proptest::collection::vec(operation.clone(), 0..6);
-    let parts = (proptest::collection::vec(compare, 0..3), branch(), branch());
-    parts.prop_map(|(compare, success, failure)| {
-        let valid = |operations: Vec<TxnOp>| {
-            let mut kept = Vec::new();
-            for operation in operations {
-                kept.push(operation);
-                if Txn::new(Vec::new(), kept.clone(), Vec::new()).is_err() {
-                    kept.pop();
-                }
-            }
-            kept
-        };
-        Operation::Txn(Txn::new(compare, valid(success), valid(failure)).expect("no key twice"))
-    })
-}
-
-fn operations() -> impl Strategy<Value = Operation> {
-    let condition = prop_oneof![
-        4 => Just(Condition::None),
-        1 => Just(Condition::Absent),
-        1 => Just(Condition::Present),
-        1 => (1..40u64).prop_map(Condition::ModRevision),
-    ];
-    let key = || (0..24u8).prop_map(|n| Key::new(vec![n]).expect("one byte"));
-    let value = prop_oneof![
-        9 => proptest::collection::vec(any::<u8>(), 0..200),
-        1 => (any::<u8>(), 900..9_000usize).prop_map(|(byte, len)| vec![byte; len]),
-    ];
-    prop_oneof![
-        8 => (key(), value, condition)
-            .prop_map(|(key, value, condition)| Operation::Put { key, value: value.into(), condition }),
-        4 => transactions(),
-        3 => key().prop_map(|key| Operation::Delete { key, condition: Condition::None }),
-        1 => (0..24u8, 0..24u8).prop_map(|(start, end)| Operation::DeleteRange {
-            range: KeyRange { start: vec![start].into(), end: Some(vec![end].into()) },
-        }),
-    ]
-}
-
-fn steps() -> impl Strategy<Value = Vec<Step>> {
-    let step = prop_oneof![
-        12 => operations().prop_map(Step::Do),
-        1 => Just(Step::Checkpoint),
-        1 => Just(Step::Crash),
-        1 => Just(Step::Install),
-    ];
-    proptest::collection::vec(step, 1..80)
 }
 
 proptest! {
@@ -431,10 +391,10 @@ proptest! {
                     install(kv.reader().snapshot(), &mut target);
                     kv = target;
                 }
-                Step::Do(operation) => {
-                    let expected = model.apply(&operation);
+                Step::Do(operation, time_ms) => {
+                    let expected = model.apply(&operation, time_ms);
                     let id = LogId { term: 1, index: log.len() as u64 };
-                    let command = Command { time_ms: 0, request_id: None, operation };
+                    let command = Command { time_ms, request_id: None, operation };
                     log.push(Entry { id, payload: Payload::Command(command) });
                     let outcome = kv.apply(log[log.len() - 1..].to_vec()).expect("no I/O fails");
                     prop_assert!(expected.is_none_or(|expected| outcome == [expected]));

@@ -135,7 +135,12 @@ fn large_records_and_long_keys_have_a_past() {
     for n in 1..=3 {
         for name in ["large", &long] {
             let value = value(n).into();
-            driver.apply(Operation::Put { key: key(name), value, condition: Condition::None });
+            driver.apply(Operation::Put {
+                key: key(name),
+                value,
+                condition: Condition::None,
+                ttl_ms: None,
+            });
         }
     }
     driver.apply(Operation::DeleteRange { range: KeyRange::default() });

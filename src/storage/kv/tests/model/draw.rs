@@ -1,0 +1,98 @@
+//! What is drawn: operations over a few keys, so that they meet.
+
+use proptest::prelude::*;
+
+use crate::types::*;
+
+#[derive(Debug, Clone)]
+pub enum Step {
+    /// At a leader's clock, which may go back.
+    Do(Operation, u64),
+    Checkpoint,
+    Crash,
+    Install,
+}
+
+fn ttl() -> impl Strategy<Value = Option<u64>> {
+    prop_oneof![2 => Just(None), 1 => (1..60u64).prop_map(Some)]
+}
+
+/// Transactions over the same few keys. What would write a key twice is left out.
+fn transactions() -> impl Strategy<Value = Operation> {
+    let key = || (0..24u8).prop_map(|n| Key::new(vec![n]).expect("one byte"));
+    let range = || {
+        (0..24u8, 0..24u8).prop_map(|(start, end)| KeyRange {
+            start: vec![start].into(),
+            end: Some(vec![end].into()),
+        })
+    };
+    let operand = prop_oneof![
+        any::<bool>().prop_map(Operand::Exists),
+        (0..4u64).prop_map(Operand::Version),
+        (0..40u64).prop_map(Operand::ModRevision),
+        (0..40u64).prop_map(Operand::CreateRevision),
+        proptest::collection::vec(any::<u8>(), 0..2).prop_map(|it| Operand::Value(it.into())),
+    ];
+    let is = (0..6usize).prop_map(|n| Relation::NAMES[n].1);
+    let compare = (key(), is, operand).prop_map(|(key, is, to)| Compare { key, is, to });
+    let operation = prop_oneof![
+        3 => (key(), proptest::collection::vec(any::<u8>(), 0..2_000), ttl())
+            .prop_map(|(key, value, ttl_ms)| TxnOp::Put { key, value: value.into(), ttl_ms }),
+        2 => key().prop_map(|key| TxnOp::Get { key }),
+        1 => (range(), 0..9usize, any::<bool>(), any::<bool>()).prop_map(
+            |(range, limit, reverse, keys_only)| TxnOp::Range { range, limit, reverse, keys_only }
+        ),
+        1 => key().prop_map(|key| TxnOp::Delete { range: KeyRange::only(&key) }),
+        1 => range().prop_map(|range| TxnOp::Delete { range }),
+    ];
+    let branch = || proptest::collection::vec(operation.clone(), 0..6);
+    let parts = (proptest::collection::vec(compare, 0..3), branch(), branch());
+    parts.prop_map(|(compare, success, failure)| {
+        let valid = |operations: Vec<TxnOp>| {
+            let mut kept = Vec::new();
+            for operation in operations {
+                kept.push(operation);
+                if Txn::new(Vec::new(), kept.clone(), Vec::new()).is_err() {
+                    kept.pop();
+                }
+            }
+            kept
+        };
+        Operation::Txn(Txn::new(compare, valid(success), valid(failure)).expect("no key twice"))
+    })
+}
+
+fn operations() -> impl Strategy<Value = Operation> {
+    let condition = prop_oneof![
+        4 => Just(Condition::None),
+        1 => Just(Condition::Absent),
+        1 => Just(Condition::Present),
+        1 => (1..40u64).prop_map(Condition::ModRevision),
+    ];
+    let key = || (0..24u8).prop_map(|n| Key::new(vec![n]).expect("one byte"));
+    let value = prop_oneof![
+        9 => proptest::collection::vec(any::<u8>(), 0..200),
+        1 => (any::<u8>(), 900..9_000usize).prop_map(|(byte, len)| vec![byte; len]),
+    ];
+    prop_oneof![
+        8 => (key(), value, condition, ttl()).prop_map(|(key, value, condition, ttl_ms)| {
+            Operation::Put { key, value: value.into(), condition, ttl_ms }
+        }),
+        2 => Just(Operation::Expire),
+        4 => transactions(),
+        3 => key().prop_map(|key| Operation::Delete { key, condition: Condition::None }),
+        1 => (0..24u8, 0..24u8).prop_map(|(start, end)| Operation::DeleteRange {
+            range: KeyRange { start: vec![start].into(), end: Some(vec![end].into()) },
+        }),
+    ]
+}
+
+pub fn steps() -> impl Strategy<Value = Vec<Step>> {
+    let step = prop_oneof![
+        12 => (operations(), 0..300u64).prop_map(|(operation, at)| Step::Do(operation, at)),
+        1 => Just(Step::Checkpoint),
+        1 => Just(Step::Crash),
+        1 => Just(Step::Install),
+    ];
+    proptest::collection::vec(step, 1..80)
+}
