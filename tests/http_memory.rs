@@ -6,7 +6,7 @@
     reason = "a test is its own outermost layer: it opens sockets"
 )]
 
-#[path = "http_contract/fake.rs"]
+#[path = "http_contract/fake/mod.rs"]
 #[allow(dead_code, reason = "this test needs a few of its switches")]
 mod fake;
 #[path = "http_contract/wire.rs"]

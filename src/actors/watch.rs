@@ -7,12 +7,12 @@
 //! ```
 //!
 //! Nothing is copied on the apply path. When a batch was applied and somebody watches, the actor pins the newest
-//! state and reads from its change index what is new ([`fanout`]); while it does so more may be applied, and
+//! state and reads from its change index what is new (`fanout`); while it does so more may be applied, and
 //! is read in the next round. When nobody watches, it does not even wait for the index.
 //!
-//! A feed ([`feed`]) first reads history from the change index by itself, piece by piece and at the speed of
+//! A feed (`feed`) first reads history from the change index by itself, piece by piece and at the speed of
 //! its client, from a state that it pins anew for each piece, so that a slow client keeps no pages. When it
-//! has nearly caught up it asks to be attached: from the actor's position on, all batches come to its [`mailbox`]. It
+//! has nearly caught up it asks to be attached: from the actor's position on, all batches come to its `mailbox`. It
 //! reads up to that position and goes over to the mailbox, leaving out what it has read already. So there is
 //! neither a gap nor a repetition at the seam, and it does not matter how far the two were apart.
 //!

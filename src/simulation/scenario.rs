@@ -1,7 +1,7 @@
 //! A seed from the founding of its cluster to the verdict.
 //!
 //! Three or five nodes found a cluster; clients load it while things go wrong; then all faults end, and within
-//! [`CONVERGENCE_LIMIT`] of simulated time every node has to be a voter, ready, and level with the leader. After
+//! `CONVERGENCE_LIMIT` of simulated time every node has to be a voter, ready, and level with the leader. After
 //! the last answers everything is read from every node, the nodes' states are compared byte for byte (records,
 //! sessions, membership, history), and each key's history is judged.
 

@@ -76,7 +76,7 @@ pub fn read_head<T>(
     find(pages, tree, key, &pin(), |payload| Ok(read(payload.head())))
 }
 
-/// Most keys that [`prefetch`] takes at once: about as many lines as a processor core fetches at a time.
+/// Most keys that `prefetch` takes at once: about as many lines as a processor core fetches at a time.
 pub const PREFETCH_KEYS: usize = 16;
 
 /// Has the way to `keys` fetched into the processor's cache: for keys that are about to be changed. Goes down by

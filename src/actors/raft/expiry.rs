@@ -1,7 +1,7 @@
 //! Expiry: while this node leads, it proposes the end of records whose time is up.
 //!
 //! What a record's end is, and by which clock, stands in `storage::kv`'s `deadlines`. Here is only who says when: the
-//! leader, who looks every [`LOOK_EVERY`] at the first deadline, which is one lookup however many records wait.
+//! leader, who looks every `LOOK_EVERY` at the first deadline, which is one lookup however many records wait.
 //! A leader that is none any more proposes in vain, one whose clock is behind proposes late, and a proposal that
 //! nothing came of is made again: none of that can end a record that is not due, since the log's clock decides.
 //!

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 #[derive(Clone, Default)]
 pub struct Held(Arc<AtomicUsize>);
 
-/// An event's part of [`Held`], as long as the event lives.
+/// An event's part of `Held`, as long as the event lives.
 pub struct Share {
     held: Held,
     len_bytes: usize,
