@@ -56,6 +56,7 @@ async fn any_bytes_go_in_and_come_back() {
         assert_eq!((&item.key[..], item.value), (key, Some(all.clone().into())));
     }
     client.put(b"empty", "", Condition::None).await.unwrap();
+    assert_eq!(server.seen().last().unwrap().header("content-length"), Some("0"));
     assert_eq!(client.get(b"empty", ReadOptions::default()).await.unwrap().unwrap().bytes.len(), 0);
     assert_eq!(client.get(b"none", ReadOptions::default()).await.unwrap(), None);
     assert!(client.delete(b"plain", Condition::None).await.unwrap().existed);
