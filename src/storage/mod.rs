@@ -12,7 +12,7 @@
 //! cache      pages in memory, read without locks            pager     load and verify
 //! draft      copy-on-write of one transaction               dirty     what the next checkpoint writes
 //! btree      get, put, remove                               reshape   splits and joins, with split
-//! append     puts in key order
+//! append     puts in key order                              trim      removals from the left end
 //! cursor     ranges from both ends                          snapshot  a pinned root
 //! txn        all or nothing                                 store     commit, checkpoint, space
 //! compact    packs leaves and empties the tail, a step at a time
