@@ -187,8 +187,9 @@ impl Parts {
         });
         if let Some(upto) = upto {
             self.log.purge(upto)?;
-            self.writer.flush()?;
         }
+        // Also with nothing to purge: what was staged before counts as durable from here on.
+        self.writer.flush()?;
         Ok(())
     }
 }
