@@ -30,3 +30,14 @@ pub mod watch;
 /// Called with the reason when the node can no longer keep its promises: a failed write or fsync, damage. A
 /// real process ends itself; it never goes on with half of it.
 pub type OnFatal = Arc<dyn Fn(String) + Send + Sync>;
+
+/// Runs a test's scenario, which may start actors, in paused time: it goes on when everybody waits.
+#[cfg(test)]
+fn in_paused_time(scenario: impl Future<Output = ()>) {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .start_paused(true)
+        .build()
+        .expect("a runtime without I/O");
+    runtime.block_on(tokio::task::LocalSet::new().run_until(scenario));
+}

@@ -23,7 +23,7 @@ use super::messages::inside::{Close, LastSnapshot};
 use super::storage::StorageActor;
 use crate::metrics::Metrics;
 use crate::storage::inspect::{Damage, KeySpan};
-use crate::storage::kv::{KvSnapshot, TREE_NAMES};
+use crate::storage::kv::{KvSnapshot, tree_name};
 use crate::storage::log::Log;
 use crate::storage::log::scrub::LogScrub;
 use crate::storage::scrub::Scrub;
@@ -147,8 +147,7 @@ impl ScrubActor {
 fn tell(damage: &Damage) {
     let Damage { error, page, tree } = damage;
     let affected = tree.as_ref().map_or(String::new(), |(id, span)| {
-        let name = TREE_NAMES.iter().find(|(tree, _)| tree == id);
-        let name = name.map_or("unknown", |(_, name)| name);
+        let name = tree_name(*id).unwrap_or("unknown");
         format!(", which holds {} of the tree {name}", keys(span))
     });
     log::error!("scrub: {error}; it is page {page}{affected}. The node goes on without it");

@@ -149,7 +149,7 @@ impl Present<'_> {
 
 /// Sets `key` to a value that `decide` gives the first part of, having seen what the key has, and `body`
 /// the rest; nothing is done if `decide` says no. Of a value too long for a leaf the first part, which has at
-/// most [`MAX_VALUE_HEAD_BYTES`], stays there all the same. Says whether the key is new, if it was set.
+/// most [`MAX_VALUE_HEAD_BYTES`], stays there all the same. If it was set, says whether the key was there before.
 pub fn replace(
     draft: &mut Draft,
     tree: &mut Tree,
@@ -175,15 +175,16 @@ pub fn replace(
             decide(present.map(|payload| Present { payload, draft, guard }), &mut value)
         }
     }?;
-    let is_new = match is_set {
+    let was_present = match is_set {
         true => Some(put_at(draft, tree, place, key, &mut value, body, guard)?),
         false => None,
     };
     draft.value = value;
-    Ok(is_new)
+    Ok(was_present)
 }
 
-/// Puts `head` and `body` where `key` belongs: at `place`, or behind all others if that is none.
+/// Puts `head` and `body` where `key` belongs: at `place`, or behind all others if that is none. Says whether the
+/// key was there before.
 fn put_at(
     draft: &mut Draft,
     tree: &mut Tree,
@@ -209,10 +210,7 @@ fn put_at(
                 Some(place) => place,
                 None => find_place(draft, root, key, guard)?,
             };
-            match change_in_place(draft, tree, root, place, key, Some(payload), guard)? {
-                Some(was_present) => was_present,
-                None => reshape::change(draft, tree, root, key, Some(payload), guard)?,
-            }
+            change(draft, tree, root, place, key, Some(payload), guard)?
         }
         (None, _) => {
             let pieces = build(draft, 0, &[Cell { key, payload }], false, guard)?;
@@ -221,7 +219,7 @@ fn put_at(
         }
     };
     tree.len += u64::from(!was_present);
-    Ok(!was_present)
+    Ok(was_present)
 }
 
 /// Removes `key`; says whether it was there.
@@ -229,10 +227,7 @@ pub fn remove(draft: &mut Draft, tree: &mut Tree, key: &[u8]) -> Result<bool, St
     let Some(root) = tree.root else { return Ok(false) };
     let guard = &pin();
     let place = find_place(draft, root, key, guard)?;
-    let was_present = match change_in_place(draft, tree, root, place, key, None, guard)? {
-        Some(was_present) => was_present,
-        None => reshape::change(draft, tree, root, key, None, guard)?,
-    };
+    let was_present = change(draft, tree, root, place, key, None, guard)?;
     tree.len -= u64::from(was_present);
     Ok(was_present)
 }
@@ -270,6 +265,22 @@ struct Place {
     leaf: PageRef,
     /// Whether the leaf is the tree's last.
     is_last: bool,
+}
+
+/// Puts (`Some`) or removes (`None`) a cell, in place if that is possible. Says whether the key was there before.
+fn change(
+    draft: &mut Draft,
+    tree: &mut Tree,
+    root: PageRef,
+    place: Place,
+    key: &[u8],
+    new: Option<Payload<'_>>,
+    guard: &Guard,
+) -> Result<bool, StorageError> {
+    match change_in_place(draft, tree, root, place, key, new, guard)? {
+        Some(was_present) => Ok(was_present),
+        None => reshape::change(draft, tree, root, key, new, guard),
+    }
 }
 
 /// Puts (`Some`) or removes (`None`) a cell where that changes no node's cells but the leaf's. Says

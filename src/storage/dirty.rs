@@ -144,6 +144,7 @@ mod tests {
         set.remove(page(1, 1), Some(99)); // taken before: nothing to remove
         assert_eq!((set.bytes(), set.take().iter().count()), (0, 0));
     }
+
     #[test]
     fn gaps_are_closed_up_before_they_are_many() {
         let mut set = DirtySet::default();

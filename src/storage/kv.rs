@@ -85,6 +85,11 @@ pub(crate) fn is_of_sessions(tree: TreeId) -> bool {
     tree == sessions::SESSIONS || tree == sessions::AGES
 }
 
+/// What people call a tree, if it is one of these.
+pub fn tree_name(id: TreeId) -> Option<&'static str> {
+    TREE_NAMES.iter().find(|(tree, _)| *tree == id).map(|(_, name)| *name)
+}
+
 const MEMBERSHIP: &[u8] = b"membership";
 
 /// A committed entry, as the state machine sees it.

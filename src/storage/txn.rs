@@ -108,9 +108,9 @@ impl<'a> WriteTxn<'a> {
             out.extend_from_slice(head);
             Ok(true)
         };
-        let is_new =
+        let was_present =
             self.change(tree, |draft, tree| btree::replace(draft, tree, key, body, set))?;
-        Ok(is_new == Some(false))
+        Ok(was_present == Some(true))
     }
 
     /// Sets a key to what `decide` appends to the vector, at most 255 bytes, followed by `body`, or leaves it alone: `decide`

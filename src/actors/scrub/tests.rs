@@ -4,13 +4,12 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use tokio::sync::watch;
-use tokio::task::LocalSet;
 
 use super::*;
-use crate::actors::OnFatal;
 use crate::actors::messages::inside::{Apply, TakeSnapshot};
 use crate::actors::space::Space;
 use crate::actors::storage::CheckpointActor;
+use crate::actors::{OnFatal, in_paused_time};
 use crate::storage::disk::{Disk, MemDisk};
 use crate::storage::kv::{Entry, FILE, Kv, Payload};
 use crate::storage::log::{LogEntry, LogOptions};
@@ -60,15 +59,6 @@ async fn scrubbed(damage: impl Fn(&MemDisk), during: impl AsyncFn(&Metrics)) {
     during(&metrics).await;
 }
 
-fn run(scenario: impl Future<Output = ()>) {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_time()
-        .start_paused(true)
-        .build()
-        .expect("a runtime without I/O");
-    runtime.block_on(LocalSet::new().run_until(scenario));
-}
-
 async fn pass(metrics: &Metrics, number: u64) {
     let limit = Instant::now() + 2 * PASS_EVERY;
     while metrics.scrub_passes.get() < number {
@@ -79,7 +69,7 @@ async fn pass(metrics: &Metrics, number: u64) {
 
 #[test]
 fn a_pass_reads_everything_no_faster_than_the_rate_and_comes_once_a_day() {
-    run(scrubbed(
+    in_paused_time(scrubbed(
         |_| {},
         async |metrics| {
             let begun = Instant::now();
@@ -112,7 +102,7 @@ fn damage_of_a_page_that_is_cached_and_of_a_record_is_told_at_every_pass_and_sto
         let segment = contents.keys().find(|name| name.ends_with(".seg")).expect("a segment");
         disk.flip_bit(segment, find(segment, &[9; 500]), 0);
     };
-    run(scrubbed(damage, async |metrics| {
+    in_paused_time(scrubbed(damage, async |metrics| {
         for number in 1..=2 {
             pass(metrics, number).await;
             assert_eq!(metrics.scrub_damaged.get(), 2, "after pass {number}");

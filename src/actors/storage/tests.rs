@@ -5,9 +5,9 @@ use std::sync::Arc;
 use actix::Actor;
 use bytes::Bytes;
 use tokio::sync::watch;
-use tokio::task::LocalSet;
 
 use super::*;
+use crate::actors::in_paused_time;
 use crate::storage::disk::{Disk, MemDisk};
 use crate::storage::kv::{Entry, Payload};
 use crate::storage::store::StoreOptions;
@@ -25,11 +25,6 @@ fn put(index: u64, value: Bytes) -> Entry {
 /// Nobody asks for a snapshot; checkpoints come by themselves, and before the pool is full of dirty pages.
 #[test]
 fn whoever_writes_faster_than_the_disk_waits_for_a_checkpoint() {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_time()
-        .start_paused(true)
-        .build()
-        .expect("a runtime without I/O");
     let scenario = async {
         let disk: Arc<dyn Disk> = Arc::new(MemDisk::new());
         let metrics = Arc::new(Metrics::new("test"));
@@ -58,5 +53,5 @@ fn whoever_writes_faster_than_the_disk_waits_for_a_checkpoint() {
         // 20 MB were written, and half of the pool is 2 MB.
         assert!(checkpoints >= 5, "{checkpoints} checkpoints");
     };
-    runtime.block_on(LocalSet::new().run_until(scenario));
+    in_paused_time(scenario);
 }

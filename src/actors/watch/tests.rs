@@ -4,10 +4,10 @@ use bytes::Bytes;
 use futures_util::{FutureExt, StreamExt};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
-use tokio::task::LocalSet;
 use tokio::time::{sleep, timeout};
 
 use super::*;
+use crate::actors::in_paused_time;
 use crate::actors::messages::{Batch, ChangeKind, Feed};
 use crate::storage::disk::{Disk, MemDisk};
 use crate::storage::kv::{Entry, Kv, Payload};
@@ -122,16 +122,6 @@ async fn end_of(feed: &mut Feed) -> RequestError {
     }
 }
 
-/// Runs a test in paused time, which goes on when everybody waits.
-fn run(scenario: impl Future<Output = ()>) {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_time()
-        .start_paused(true)
-        .build()
-        .expect("a runtime without I/O");
-    runtime.block_on(LocalSet::new().run_until(scenario));
-}
-
 /// A watcher that resumes like a client that knows nothing but ids.
 struct Client {
     range: KeyRange,
@@ -219,14 +209,14 @@ async fn watch_at_random(seed: u64) {
 fn a_watch_tells_each_change_once_and_in_order_wherever_it_breaks_off() {
     for seed in 0..10 {
         println!("seed {seed}");
-        run(watch_at_random(seed));
+        in_paused_time(watch_at_random(seed));
     }
 }
 
 /// A revision of more keys than a piece of history, or a batch, has.
 #[test]
 fn a_large_revision_has_one_end() {
-    run(async {
+    in_paused_time(async {
         let mut world = World::new();
         world.apply((0..3_000).map(|n| put(&format!("k{n:04}"), "v")).collect());
         let mut live = world.watch(all(), None).await;
@@ -251,7 +241,7 @@ fn a_large_revision_has_one_end() {
 
 #[test]
 fn a_slow_watcher_is_cut_while_others_go_on() {
-    run(async {
+    in_paused_time(async {
         let mut world = World::new();
         let (mut slow, mut quick) =
             (world.watch(all(), None).await, world.watch(all(), None).await);
@@ -278,7 +268,7 @@ fn a_slow_watcher_is_cut_while_others_go_on() {
 /// Each of them is within its own bound.
 #[test]
 fn what_waits_for_all_watchers_together_is_bounded() {
-    run(async {
+    in_paused_time(async {
         let mut world = World::new();
         let value = Bytes::from(vec![b'v'; 1 << 20]);
         let count = fanout::MAX_HELD_BYTES / value.len() + 10;
@@ -306,7 +296,7 @@ fn what_waits_for_all_watchers_together_is_bounded() {
 
 #[test]
 fn a_silent_watch_says_how_far_it_has_come() {
-    run(async {
+    in_paused_time(async {
         let mut world = World::new();
         let mut feed = world.watch(KeyRange::prefix("quiet"), None).await;
         assert!(feed.next().now_or_never().is_none());
@@ -322,7 +312,7 @@ fn a_silent_watch_says_how_far_it_has_come() {
 
 #[test]
 fn a_watch_waits_for_a_revision_to_come() {
-    run(async {
+    in_paused_time(async {
         let mut world = World::new();
         world.apply(vec![put("a", "1")]);
         let mut feed = world.watch(all(), Some(4)).await;
@@ -337,7 +327,7 @@ fn a_watch_waits_for_a_revision_to_come() {
 
 #[test]
 fn what_is_trimmed_is_refused_and_ends_a_watch() {
-    run(async {
+    in_paused_time(async {
         let mut world = World::new();
         world.apply(vec![put("a", "1"); 10]);
         let mut behind = world.watch(all(), Some(1)).await;
@@ -358,7 +348,7 @@ fn what_is_trimmed_is_refused_and_ends_a_watch() {
 
 #[test]
 fn a_watch_ends_with_the_life_of_the_store_and_with_the_node() {
-    run(async {
+    in_paused_time(async {
         let mut world = World::new();
         world.apply(vec![put("a", "1")]);
         let mut live = world.watch(all(), None).await;
@@ -384,7 +374,7 @@ fn a_watch_ends_with_the_life_of_the_store_and_with_the_node() {
 /// Prefixes within prefixes: every change is of ten watches, nine of which are of that key's branch alone.
 #[test]
 fn a_thousand_watchers_of_overlapping_prefixes_are_told_what_is_theirs() {
-    run(async {
+    in_paused_time(async {
         let mut world = World::new();
         let prefix = |n: usize| format!("{n:03}").chars().rev().collect::<String>();
         let mut feeds = Vec::new();

@@ -12,7 +12,7 @@ use conuredb::codec;
 use conuredb::storage::TreeId;
 use conuredb::storage::disk::{Disk, FileDisk};
 use conuredb::storage::inspect::KeySpan;
-use conuredb::storage::kv::TREE_NAMES;
+use conuredb::storage::kv;
 
 /// What the two subcommands have in common.
 #[derive(Args)]
@@ -109,7 +109,7 @@ pub fn hex(bytes: &[u8]) -> String {
 
 /// What a tree is called.
 pub fn tree_name(id: TreeId) -> &'static str {
-    TREE_NAMES.iter().find(|(tree, _)| *tree == id).map_or("unused", |(_, name)| name)
+    kv::tree_name(id).unwrap_or("unused")
 }
 
 pub fn span(keys: &KeySpan) -> String {

@@ -132,6 +132,11 @@ impl Batch<'_> {
         stored.map(|bytes| layout::decode_record(bytes).map_err(bad)).transpose()
     }
 
+    /// The same, unless it is a tombstone.
+    pub(super) fn present(&self, key: &[u8]) -> Result<Option<StoredRecord>, StorageError> {
+        Ok(self.stored(key)?.filter(|stored| !stored.is_deleted))
+    }
+
     /// What tree 0 has of a key, without its value.
     pub(super) fn head(&self, key: &[u8]) -> Result<Option<StoredRecord>, StorageError> {
         let read = |mut head: &[u8]| layout::decode_record_head(&mut head).map_err(bad);
@@ -182,7 +187,7 @@ impl Batch<'_> {
     }
 
     fn delete(&mut self, key: &Key, condition: Condition) -> Result<Outcome, StorageError> {
-        let present = self.stored(key.as_bytes())?.filter(|stored| !stored.is_deleted);
+        let present = self.present(key.as_bytes())?;
         let current = present.as_ref().map(|stored| stored.record.mod_revision);
         if !condition.holds(current) {
             return Ok(Outcome::ConditionFailed { current, revision: self.facts.revision });
@@ -236,8 +241,7 @@ impl Batch<'_> {
             let Some(last) = keys.last() else { return Ok(()) };
             bounds.start = Bound::Excluded(last.clone());
             for key in &keys {
-                let present = self.stored(key)?.filter(|stored| !stored.is_deleted);
-                if let Some(present) = present {
+                if let Some(present) = self.present(key)? {
                     self.bury(ChangeKind::Delete, key, &present)?;
                 }
             }

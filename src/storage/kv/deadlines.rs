@@ -53,7 +53,7 @@ impl Batch<'_> {
             due.push(deadline.slice_ref(key));
         }
         for key in &due {
-            let present = self.stored(key)?.filter(|stored| !stored.is_deleted);
+            let present = self.present(key)?;
             let present = present.ok_or(bad(BadBytes("a deadline is of a record that is not")))?;
             self.bury(ChangeKind::Expire, key, &present)?;
         }
