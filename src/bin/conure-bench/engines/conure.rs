@@ -322,13 +322,14 @@ impl Machine for ConureMachine {
         self.with_writer(|writer| writer.finish_checkpoint(written, applied))
     }
 
-    /// The steps of one compaction, and the checkpoints that it asks for.
+    /// The steps of one compaction, the checkpoints that it asks for, and one of what was written beside
+    /// its last steps.
     fn compact(self: Box<Self>, beside: Beside<'_>) -> Result<(), Failure> {
         loop {
             match self.with_writer(|it| it.kv.compact_step())? {
                 CompactProgress::Stepped => {}
                 CompactProgress::NeedsCheckpoint => self.settle()?,
-                CompactProgress::Done => return Ok(()),
+                CompactProgress::Done => return self.settle(),
             }
             beside(&*self)?;
         }
@@ -359,5 +360,38 @@ impl Pinned for KvSnapshot {
             seen(&record.value);
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_written_beside_a_compaction_is_there_after_it() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let options = Options { cache_bytes: 1 << 20, checkpoint_entries: 1_000 };
+        let open = || ConureMachine::open(dir.path(), options, Durability::None).expect("it opens");
+        let pair = |number: u32| Pair {
+            key: Bytes::copy_from_slice(&number.to_be_bytes()),
+            value: Bytes::from_static(b"value"),
+        };
+        let mut written = 0;
+        Box::new(open())
+            .compact(&mut |machine| {
+                written += 1;
+                machine.commit(&[pair(written)])
+            })
+            .expect("it compacts");
+
+        assert!(written > 0, "no step was taken");
+        let reopened = open();
+        for number in 1..=written {
+            let mut value = None;
+            reopened
+                .get(&pair(number).key, &mut |found| value = Some(found.to_vec()))
+                .expect("read");
+            assert_eq!(value.as_deref(), Some(&b"value"[..]), "of {number} in {written}");
+        }
     }
 }
