@@ -30,7 +30,7 @@ use crate::storage::page::{PAGE_BYTES, PageRef, u32_at, u64_at};
 use crate::storage::root::{FACTS_BYTES, Root, TREES, Tree};
 
 /// Version of the whole file format.
-pub const FORMAT_VERSION: u32 = 2;
+pub const FORMAT_VERSION: u32 = 3;
 
 /// Pages 0 and 1.
 pub const META_PAGES: u64 = 2;
@@ -179,9 +179,12 @@ mod tests {
     #[test]
     fn another_version_is_told_from_damage() {
         let mut newer = meta().encode();
-        newer[8] = 3;
+        newer[8] = FORMAT_VERSION as u8 + 1;
         let sum = checksum(&newer);
         newer[12..16].copy_from_slice(&sum.to_le_bytes());
-        assert_eq!(Meta::decode(&newer), Err(MetaError::OtherVersion { found: 3 }));
+        assert_eq!(
+            Meta::decode(&newer),
+            Err(MetaError::OtherVersion { found: FORMAT_VERSION + 1 })
+        );
     }
 }

@@ -9,10 +9,13 @@
 //!   sessions u64 (count) · trimmed u64 (last revision whose changes are gone) · change bytes u64
 //!   (values of tree 4; how many changes there are, the tree itself counts) · clock_ms u64
 //! tree 0, records: key → record
-//!   create_revision u64 · mod_revision u64 · version u64 · flags u8 · [expires_at_ms u64] ·
-//!   [ordinal u32] · value; of a value too long for a leaf, what comes before it stays there
+//!   flags u8 · create_revision u48 · mod_revision less create_revision u32 · version u16 ·
+//!   [expires_at_ms u64] · [ordinal u32] · value; of a value too long for a leaf, what comes before it
+//!   stays there. Wide: create_revision u64 · mod_revision u64 · version u64 in place of the three, where
+//!   one of them does not fit. No number changes its length when a key is put over, or leaves that are
+//!   full would have to be split for a byte
 //!   flags: bit 0 expires · bit 1 deleted: a tombstone, whose create_revision and version are 0 ·
-//!   bit 2 the change that made it has an ordinal other than 0
+//!   bit 2 the change that made it has an ordinal other than 0 · bit 7 wide
 //! tree 1, system: "membership" → term u64 · index u64 · the membership entry, opaque
 //! tree 2, sessions: client name → session
 //!   sequence u64 · used_at u64 (log index) · outcome, see `outcome`
@@ -30,11 +33,14 @@ use bytes::{Buf, BufMut, Bytes};
 use crate::storage::{FACTS_BYTES, Facts, StoredValue};
 use crate::types::{LogId, Record, Revision};
 
-/// Bytes of a record that does not expire before its value.
-pub const RECORD_HEAD_BYTES: usize = 25;
+/// Bytes of a record before its value, if it does not expire and is not wide.
+pub const RECORD_HEAD_BYTES: usize = 1 + NARROW_BYTES;
+const NARROW_BYTES: usize = 6 + 4 + 2;
+const WIDE_BYTES: usize = 3 * 8;
 const FLAG_EXPIRES: u8 = 1;
 const FLAG_DELETED: u8 = 2;
 const FLAG_ORDINAL: u8 = 4;
+const FLAG_WIDE: u8 = 0x80;
 
 /// Bytes that cannot be what they should be: a defect, or damage that the checksums did not see.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -124,22 +130,33 @@ impl From<Record> for StoredRecord {
 }
 
 /// Longest part of a record before its value.
-pub const MAX_RECORD_HEAD_BYTES: usize = RECORD_HEAD_BYTES + 8 + 4;
+pub const MAX_RECORD_HEAD_BYTES: usize = 1 + WIDE_BYTES + 8 + 4;
 
 /// Encodes what comes before a record's value; returns it with its length.
 pub fn encode_record_head(stored: &StoredRecord) -> ([u8; MAX_RECORD_HEAD_BYTES], usize) {
     let StoredRecord { record, ordinal, is_deleted } = stored;
     let flag = |flag, is_set| if is_set { flag } else { 0 };
+    let narrow = narrow(record);
     let mut head = [0; MAX_RECORD_HEAD_BYTES];
     let mut out = &mut head[..];
-    out.put_u64_le(record.create_revision);
-    out.put_u64_le(record.mod_revision);
-    out.put_u64_le(record.version);
     out.put_u8(
         flag(FLAG_EXPIRES, record.expires_at_ms.is_some())
             | flag(FLAG_DELETED, *is_deleted)
-            | flag(FLAG_ORDINAL, *ordinal != 0),
+            | flag(FLAG_ORDINAL, *ordinal != 0)
+            | flag(FLAG_WIDE, narrow.is_none()),
     );
+    match narrow {
+        Some((since_created, version)) => {
+            out.put_uint_le(record.create_revision, 6);
+            out.put_u32_le(since_created);
+            out.put_u16_le(version);
+        }
+        None => {
+            out.put_u64_le(record.create_revision);
+            out.put_u64_le(record.mod_revision);
+            out.put_u64_le(record.version);
+        }
+    }
     if let Some(expires_at_ms) = record.expires_at_ms {
         out.put_u64_le(expires_at_ms);
     }
@@ -148,6 +165,14 @@ pub fn encode_record_head(stored: &StoredRecord) -> ([u8; MAX_RECORD_HEAD_BYTES]
     }
     let len = MAX_RECORD_HEAD_BYTES - out.len();
     (head, len)
+}
+
+/// The modification since the creation, and the version, of a record whose numbers are short.
+fn narrow(record: &Record) -> Option<(u32, u16)> {
+    let since_created = record.mod_revision.checked_sub(record.create_revision)?;
+    let is_early = record.create_revision >> 48 == 0;
+    let narrow = (u32::try_from(since_created).ok()?, u16::try_from(record.version).ok()?);
+    is_early.then_some(narrow)
 }
 
 /// Decodes a record; the value shares what was read.
@@ -169,20 +194,27 @@ pub(super) fn rest_of(head: Bytes, body: Bytes) -> Result<Bytes, BadBytes> {
 
 /// Decodes what comes before a record's value, and takes it off `bytes`.
 pub fn decode_record_head(bytes: &mut impl Buf) -> Result<StoredRecord, BadBytes> {
-    if bytes.remaining() < RECORD_HEAD_BYTES {
-        return Err(BadBytes("a record is too short"));
+    const SHORT: BadBytes = BadBytes("a record is too short");
+    if !bytes.has_remaining() {
+        return Err(SHORT);
     }
-    let (create_revision, mod_revision, version) =
-        (bytes.get_u64_le(), bytes.get_u64_le(), bytes.get_u64_le());
     let flags = bytes.get_u8();
     let has = |flag| flags & flag != 0;
-    if flags & !(FLAG_EXPIRES | FLAG_DELETED | FLAG_ORDINAL) != 0 {
+    if flags & !(FLAG_EXPIRES | FLAG_DELETED | FLAG_ORDINAL | FLAG_WIDE) != 0 {
         return Err(BadBytes("a record has unknown flags"));
     }
+    let numbers = if has(FLAG_WIDE) { WIDE_BYTES } else { NARROW_BYTES };
     let more = if has(FLAG_EXPIRES) { 8 } else { 0 } + if has(FLAG_ORDINAL) { 4 } else { 0 };
-    if bytes.remaining() < more {
-        return Err(BadBytes("a record is too short"));
+    if bytes.remaining() < numbers + more {
+        return Err(SHORT);
     }
+    let (create_revision, mod_revision, version) = if has(FLAG_WIDE) {
+        (bytes.get_u64_le(), bytes.get_u64_le(), bytes.get_u64_le())
+    } else {
+        let create_revision = bytes.get_uint_le(6);
+        let mod_revision = create_revision + u64::from(bytes.get_u32_le());
+        (create_revision, mod_revision, bytes.get_u16_le().into())
+    };
     let expires_at_ms = has(FLAG_EXPIRES).then(|| bytes.get_u64_le());
     let ordinal = if has(FLAG_ORDINAL) { bytes.get_u32_le() } else { 0 };
     let value = Bytes::new();
@@ -237,7 +269,12 @@ mod tests {
     proptest! {
         #[test]
         fn records_come_back(
-            revisions in any::<(u64, u64, u64)>(),
+            revisions in prop_oneof![
+                any::<(u64, u64, u64)>(),
+                any::<(u32, u32, u16)>().prop_map(|(create, since, version)| {
+                    (create.into(), u64::from(create) + u64::from(since), version.into())
+                }),
+            ],
             expires_at_ms in any::<Option<u64>>(),
             (ordinal, is_deleted) in any::<(u32, bool)>(),
             value in proptest::collection::vec(any::<u8>(), 0..64),
@@ -257,6 +294,25 @@ mod tests {
             prop_assert_eq!(decode_record(inline), Ok(stored.clone()));
             let outline = StoredValue { head, body: value };
             prop_assert_eq!(decode_record(outline), Ok(stored));
+        }
+
+        #[test]
+        fn only_what_fits_is_narrow(
+            create in prop_oneof![(1u64 << 48) - 2..(1 << 48) + 2, 0..4u64],
+            since in prop_oneof![(1u64 << 32) - 2..(1 << 32) + 2, 0..4u64],
+            version in prop_oneof![(1u64 << 16) - 2..(1 << 16) + 2, 0..4u64],
+        ) {
+            let record = Record {
+                create_revision: create,
+                mod_revision: create + since,
+                version,
+                expires_at_ms: None,
+                value: Bytes::new(),
+            };
+            let fits = create >> 48 == 0 && since >> 32 == 0 && version >> 16 == 0;
+            let (head, len) = encode_record_head(&record.clone().into());
+            prop_assert_eq!(len, if fits { RECORD_HEAD_BYTES } else { 1 + WIDE_BYTES });
+            prop_assert_eq!(decode_record_head(&mut &head[..len]), Ok(record.into()));
         }
 
         #[test]

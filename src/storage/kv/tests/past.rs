@@ -107,7 +107,7 @@ fn a_range_of_ten_thousand_keys_is_deleted_and_told() {
 #[test]
 fn a_delete_of_more_than_is_kept_ends_the_past() {
     for retention in
-        [Retention { changes: 99, bytes: 1 << 30 }, Retention { changes: 999, bytes: 3_000 }]
+        [Retention { changes: 99, bytes: 1 << 30 }, Retention { changes: 999, bytes: 1_500 }]
     {
         let mut driver = Driver { kv: open_with(&MemDisk::new(), retention), next: 0 };
         driver.apply(put("z", "stays", Condition::None));
