@@ -9,7 +9,7 @@ use crate::cluster::Cluster;
 use crate::harness::{Node, conuresh, run, until};
 
 /// How long the keys of these tests live: longer than it takes to put them and to look.
-const TTL: Duration = Duration::from_secs(8);
+const TTL: Duration = Duration::from_secs(15);
 
 /// Waits until a node's own state tells that the key expired; says at which revision.
 async fn until_expired(node: &Node, key: &str) -> u64 {
