@@ -82,6 +82,7 @@ pub struct Config {
     pub timeouts: Timeouts,
     pub raft: RaftSettings,
     pub storage: StorageSettings,
+    pub membership: MembershipSettings,
     /// Where each setting that is no default came from, by key.
     pub origins: BTreeMap<&'static str, String>,
 }
@@ -157,6 +158,14 @@ pub struct StorageSettings {
     pub scrub_bytes_per_second: u64,
 }
 
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MembershipSettings {
+    /// Silence after which the leader removes a member, if enough voters are left that answer; zero for never.
+    pub remove_dead_after: Duration,
+    /// Whether the leader keeps the number of voters odd.
+    pub odd_voters: bool,
+}
+
 impl Default for Config {
     fn default() -> Config {
         let local = |host: &str, port| HostPort { host: host.to_owned(), port };
@@ -204,6 +213,7 @@ impl Default for Config {
                 log_segment_bytes: 16 * 1024 * 1024,
                 scrub_bytes_per_second: 4 * 1024 * 1024,
             },
+            membership: MembershipSettings { remove_dead_after: Duration::ZERO, odd_voters: false },
             origins: BTreeMap::new(),
         }
     }

@@ -224,8 +224,7 @@ async fn an_unknown_outcome_stays_unknown_whatever_later_attempts_are_told() {
         assert!(error.to_string().contains("may have been applied or not"), "{error}");
     }
     let server = Server::start(always(refuses)).await;
-    let client =
-        client_with(&[&server.url], |options| options.timeout = Duration::from_secs(1));
+    let client = client_with(&[&server.url], |options| options.timeout = Duration::from_secs(1));
     let error = client.put(b"k", "v", Condition::None).await.unwrap_err();
     assert_eq!(error.applied(), Applied::No);
     assert!(server.seen().len() > 1);

@@ -1,7 +1,7 @@
 //! The membership actor: who belongs to the cluster, and how a node comes in and goes out.
 //!
-//! On the leader it carries out `/join`, `/remove` and `/transfer`, one change at a time, and promotes learners
-//! that have caught up. On any node it passes these requests on to the leader. On a node outside it asks the
+//! On the leader it carries out `/join`, `/remove` and `/transfer`, one change at a time, promotes learners
+//! that have caught up, and does what else the [`autopilot`] is told to. On any node it passes these requests on to the leader. On a node outside it asks the
 //! configured seeds to be let in; on a member it announces a changed address, and when no leader has been heard for
 //! a while it asks whether it is still a member.
 //!
@@ -15,8 +15,10 @@
 //!
 //! What a node knows by contact (who answers, who is silent) only advises; members change through the log.
 
+pub mod autopilot;
 mod changes;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -25,6 +27,7 @@ use futures_util::future::BoxFuture;
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 
+use self::autopilot::Rules;
 use super::messages::inside::Close;
 use super::messages::{Join, Member, Remove, RequestError, Transfer};
 use super::peer::handshake::Card;
@@ -32,6 +35,7 @@ use super::raft::admin::Admin;
 use super::raft::rpc::MemberStanding;
 use super::raft::serve::NoteRemoval;
 use crate::env::Chance;
+use crate::types::NodeId;
 
 /// How often the actor looks around.
 const TICK: Duration = Duration::from_millis(250);
@@ -59,6 +63,7 @@ pub struct MembershipOptions {
     pub seeds: Vec<String>,
     /// This node as it presents itself.
     pub card: Arc<dyn Fn() -> Card + Send + Sync>,
+    pub rules: Rules,
 }
 
 /// See the module.
@@ -81,6 +86,9 @@ struct Parts {
     /// Held while a change is made; the next one waits.
     change: Arc<Mutex<()>>,
     card: Arc<dyn Fn() -> Card + Send + Sync>,
+    rules: Rules,
+    /// Since when this node, leading, has looked for an answer of each member.
+    watched: Arc<std::sync::Mutex<BTreeMap<NodeId, Instant>>>,
 }
 
 impl MembershipActor {
@@ -91,7 +99,9 @@ impl MembershipActor {
         seeds: Arc<dyn Seeds>,
         chance: Arc<dyn Chance>,
     ) -> MembershipActor {
-        let parts = Parts { admin, removal, change: Arc::default(), card: options.card.clone() };
+        let (card, rules) = (options.card.clone(), options.rules);
+        let (change, watched) = (Arc::default(), Arc::default());
+        let parts = Parts { admin, removal, change, card, rules, watched };
         MembershipActor {
             parts,
             options,
@@ -163,9 +173,9 @@ impl Parts {
 
     async fn look_around(self) {
         if self.admin.leads() {
-            self.promote().await;
             self.finish_joint().await;
         }
+        self.steer().await;
         self.announce().await;
         self.doubt().await;
     }

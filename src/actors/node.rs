@@ -19,6 +19,7 @@ use tokio::time::Instant;
 
 use super::OnFatal;
 use super::log::LogActor;
+use super::membership::autopilot::Rules;
 use super::membership::{MembershipActor, MembershipOptions, Seeds};
 use super::messages::Gateway;
 use super::messages::inside::Close;
@@ -77,6 +78,8 @@ pub struct NodeOptions {
     pub timing: RaftTiming,
     pub store: StoreOptions,
     pub log: LogOptions,
+    /// What the leader may change by itself.
+    pub rules: Rules,
     pub threads: Threads,
 }
 
@@ -250,7 +253,11 @@ impl Node {
         let membership = MembershipActor::new(
             Admin::new(context.clone()),
             raft.clone().recipient(),
-            MembershipOptions { seeds: options.seeds.clone(), card: own_card },
+            MembershipOptions {
+                seeds: options.seeds.clone(),
+                card: own_card,
+                rules: options.rules,
+            },
             around.seeds.clone(),
             around.chance.clone(),
         )

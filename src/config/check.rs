@@ -1,10 +1,15 @@
 //! What must hold between settings that are each fine alone.
 
+use std::time::Duration;
+
 use super::error::{ConfigError, ConfigErrors};
 use super::{Config, HostPort};
 
 /// What a segment of the log holds beside the longest value: its key, the entry around it, headers.
 const RECORD_ROOM_BYTES: u64 = 1024 * 1024;
+
+/// Silence of which a restart may be the cause.
+const LEAST_PATIENCE: Duration = Duration::from_secs(10);
 
 /// Segments are written in blocks of this length.
 const SEGMENT_UNIT_BYTES: u64 = 4_096;
@@ -52,6 +57,14 @@ pub fn check(config: &Config, errors: &mut Vec<ConfigError>) {
             &["seeds"],
             "one of them means every interface, to which nobody can connect".to_owned(),
             "name the seeds by host, such as http://node1:8081",
+        );
+    }
+    let patience = config.membership.remove_dead_after;
+    if !patience.is_zero() && patience < LEAST_PATIENCE {
+        conflict(
+            &["membership.remove_dead_after"],
+            "a node that restarts would be removed".to_owned(),
+            "set it to 10s or more, or to 0s for never",
         );
     }
     if overlap(&config.raft_addr, &config.http_addr) {

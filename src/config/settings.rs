@@ -254,4 +254,11 @@ pub static SETTINGS: &[Setting] = &[
         |raw| value::size(raw, 0..=GIB),
         "a size up to 1GiB, such as 4MiB, or 0 for none"
     ),
+    setting!(
+        "membership.remove_dead_after",
+        membership.remove_dead_after,
+        |raw| value::duration(raw, Duration::ZERO..=720 * HOUR),
+        "a duration from 10s, such as 24h, or 0s for never"
+    ),
+    setting!("membership.odd_voters", membership.odd_voters, value::boolean, "true or false"),
 ];

@@ -12,6 +12,7 @@ use rand::{RngCore, SeedableRng};
 use tokio::time::Instant;
 
 use crate::actors::membership::Seeds;
+use crate::actors::membership::autopilot::Rules;
 use crate::actors::messages::{Gateway, Join};
 use crate::actors::node::{NodeOptions, Threads};
 use crate::actors::peer::handshake::{Card, Secret};
@@ -125,6 +126,7 @@ pub fn options(machine: &str, seeds: &[&str]) -> NodeOptions {
             cache_bytes: 64 << 10,
             ..LogOptions::default()
         },
+        rules: Rules::default(),
         threads: Threads::Here,
     }
 }

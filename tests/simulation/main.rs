@@ -1,6 +1,7 @@
 //! Simulated clusters: what one does in a given situation, told step by step. Random runs are those of
 //! `conure-sim`, in `tests/conure_sim.rs`.
 
+mod autopilot;
 mod damage;
 mod fence;
 mod full_disk;

@@ -1,4 +1,4 @@
-//! The changes that the membership actor makes: joining, removal, promotion, transfer.
+//! The changes that the membership actor is asked for: joining, removal, transfer.
 
 use std::collections::BTreeSet;
 
@@ -7,33 +7,10 @@ use tokio::time::{Instant, timeout_at};
 
 use super::{CHANGE_LIMIT, Parts};
 use crate::actors::messages::{Join, Member, Remove, RequestError, Transfer};
-use crate::actors::raft::admin::{Admin, MemberChange};
+use crate::actors::raft::admin::{Admin, MemberChange, Peer};
 use crate::actors::raft::rpc::Request;
-use crate::plants::{Plant, planted};
-
-/// A learner that lacks no more entries than this is made a voter: a moment of replication.
-const PROMOTE_LAG: u64 = 64;
 
 impl Parts {
-    /// Makes learners voters that have caught up.
-    pub(super) async fn promote(&self) {
-        let mut ready = self.admin.candidates();
-        ready.retain(|learner| {
-            planted(Plant::LearnerStageSkipped) || learner.lag.is_some_and(|lag| lag <= PROMOTE_LAG)
-        });
-        if ready.is_empty() {
-            return;
-        }
-        let Ok(_changing) = self.change.try_lock() else { return };
-        let deadline = Instant::now() + CHANGE_LIMIT;
-        let ids = ready.iter().map(|learner| learner.node_id).collect();
-        let names: Vec<&str> = ready.iter().map(|learner| learner.name.as_str()).collect();
-        match self.admin.change(MemberChange::Promote(ids), deadline).await {
-            Ok(()) => log::info!("caught up, and a voter now: {}", names.join(", ")),
-            Err(error) => log::warn!("no promotion this time: {error}"),
-        }
-    }
-
     /// Finishes a change of voters whose leader went away between its two steps. Until then both the old and the
     /// new voters have to agree on everything.
     pub(super) async fn finish_joint(&self) {
@@ -163,8 +140,8 @@ impl Parts {
         wants_vote: bool,
         deadline: Instant,
     ) -> Result<Member, RequestError> {
-        let candidate =
-            self.admin.candidates().iter().any(|learner| learner.node_id == known.node_id);
+        let is_it = |peer: &Peer| peer.member.node_id == known.node_id;
+        let candidate = self.admin.peers().iter().any(|peer| is_it(peer) && peer.wants_vote);
         let same = known.raft_addr == asked.raft_addr && known.http_addr == asked.http_addr;
         if !same || (wants_vote && !known.voter && !candidate) {
             let wants_vote = wants_vote || known.voter || candidate;
@@ -174,15 +151,16 @@ impl Parts {
         Ok(Member { voter: known.voter, ..asked })
     }
 
-    /// Waits for the promotion that [`Parts::promote`] makes; it goes on when time is up.
+    /// Waits for the promotion that [`Parts::steer`] makes; it goes on when time is up. A learner that has to
+    /// wait for another one is not waited for.
     async fn wait_for_vote(&self, added: &Member, deadline: Instant) {
         loop {
             let is_voter =
                 self.members().iter().any(|member| member.node_id == added.node_id && member.voter);
-            if is_voter || !self.admin.leads() {
+            if is_voter || !self.admin.leads() || self.is_kept_waiting(added.node_id) {
                 return;
             }
-            self.promote().await;
+            self.steer().await;
             if !self.admin.context().pause(deadline).await {
                 return;
             }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use openraft::ChangeMembers;
+use openraft::Instant as _;
 use openraft::async_runtime::WatchReceiver;
 use openraft::errors::{ChangeMembershipError, ClientWriteError, RaftError};
 use tokio::time::{Instant, timeout, timeout_at};
@@ -33,6 +34,8 @@ pub enum MemberChange {
     Promote(BTreeSet<NodeId>),
     /// Corrects a member's addresses.
     Readdress { member: Member, wants_vote: bool },
+    /// Makes a voter a learner, which stays a candidate.
+    Demote(NodeId),
     /// Takes a member out, voter or not.
     Remove(NodeId),
 }
@@ -43,13 +46,19 @@ pub struct Admin {
     context: Arc<Context>,
 }
 
-/// A learner on its way, as the leader sees it.
+/// A member, as the leader sees it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Learner {
-    pub node_id: NodeId,
-    pub name: String,
-    /// Entries it lacks; `None` before its first answer.
+pub struct Peer {
+    pub member: Member,
+    /// Whether it is the leader.
+    pub leads: bool,
+    /// A learner that shall become a voter.
+    pub wants_vote: bool,
+    /// Entries it lacks; `None` before its first answer. Counted from the commit index: what is still on
+    /// its way to everybody is nobody's lag.
     pub lag: Option<u64>,
+    /// Time since it answered last: the longest if it has not answered since this node leads, none for the leader itself.
+    pub silent_for: Duration,
 }
 
 fn node(member: &Member, wants_vote: bool) -> PeerNode {
@@ -61,7 +70,7 @@ fn node(member: &Member, wants_vote: bool) -> PeerNode {
     }
 }
 
-/// The change in openraft's terms. A removed voter leaves the membership at once, it does not stay as a
+/// The change in openraft's terms. A removed voter leaves the membership at once, a demoted one stays as a
 /// learner; a learner is removed by another name.
 fn change_of(raft: &Raft, change: MemberChange) -> ChangeMembers<NodeId, PeerNode> {
     match change {
@@ -72,6 +81,7 @@ fn change_of(raft: &Raft, change: MemberChange) -> ChangeMembers<NodeId, PeerNod
         MemberChange::Readdress { member, wants_vote } => {
             ChangeMembers::SetNodes(BTreeMap::from([(member.node_id, node(&member, wants_vote))]))
         }
+        MemberChange::Demote(id) => ChangeMembers::RemoveVoters(BTreeSet::from([id])),
         MemberChange::Remove(id) => match raft.voter_ids().any(|voter| voter == id) {
             true => ChangeMembers::RemoveVoters(BTreeSet::from([id])),
             false => ChangeMembers::RemoveNodes(BTreeSet::from([id])),
@@ -114,8 +124,9 @@ impl Admin {
             // A task of its own: a change of voters has two steps, and the second has to be proposed
             // also when nobody waits for it any more.
             let proposed = change_of(&raft, change.clone());
+            let stays = matches!(change, MemberChange::Demote(_));
             let proposing =
-                tokio::spawn(async move { raft.change_membership(proposed, false).await });
+                tokio::spawn(async move { raft.change_membership(proposed, stays).await });
             let proposed = timeout_at(deadline, proposing).await;
             let proposed = proposed.map(|ended| {
                 ended.unwrap_or(Err(RaftError::Fatal(openraft::errors::Fatal::Stopped)))
@@ -155,28 +166,40 @@ impl Admin {
         })
     }
 
-    /// Learners that are to become voters. Their lag is counted from the commit index: what is still on
-    /// its way to everybody is nobody's lag.
-    pub fn candidates(&self) -> Vec<Learner> {
+    /// All members as this node sees them if it leads; else none.
+    pub fn peers(&self) -> Vec<Peer> {
         let Some(raft) = self.context.raft.load_full() else { return Vec::new() };
         let metrics = raft.metrics();
         let metrics = metrics.borrow_watched();
-        let Some(replication) = &metrics.replication else { return Vec::new() };
-        let voters: BTreeSet<NodeId> = metrics.membership_config.voter_ids().collect();
+        let (Some(replication), Some(heard)) = (&metrics.replication, &metrics.heartbeat) else {
+            return Vec::new();
+        };
         let committed = metrics.local_committed.map_or(0, |id| id.index);
-        metrics
-            .membership_config
-            .nodes()
-            .filter(|(id, node)| node.wants_vote && !voters.contains(id))
-            .map(|(id, node)| Learner {
-                node_id: *id,
-                name: node.name.clone(),
+        let peer = |member: Member| {
+            let id = member.node_id;
+            let node = metrics.membership_config.get_node(&id);
+            let answered = heard.get(&id).and_then(|at| at.as_ref()).map(|at| at.elapsed());
+            let leads = id == metrics.id;
+            Peer {
+                leads,
+                wants_vote: !member.voter && node.is_some_and(|node| node.wants_vote),
                 lag: replication
-                    .get(id)
+                    .get(&id)
                     .and_then(|matched| matched.as_ref())
                     .map(|matched| committed.saturating_sub(matched.index)),
-            })
-            .collect()
+                silent_for: match leads {
+                    true => Duration::ZERO,
+                    false => answered.unwrap_or(Duration::MAX),
+                },
+                member,
+            }
+        };
+        members(&metrics.membership_config).into_iter().map(peer).collect()
+    }
+
+    /// The silence up to which a member counts as answering.
+    pub fn answers_within(&self) -> Duration {
+        self.context.timing.election_timeout_max * 2
     }
 
     /// Asks whoever answers at `address` who it is.

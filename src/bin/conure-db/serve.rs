@@ -11,6 +11,7 @@ use std::sync::Arc;
 
 use actix::{Actor, Arbiter, ArbiterHandle, System};
 use conuredb::actors::http::HttpActor;
+use conuredb::actors::membership::autopilot::Rules;
 use conuredb::actors::messages::inside::Close;
 use conuredb::actors::node::{Node, NodeOptions, Surroundings, Threads};
 use conuredb::actors::peer::handshake::Secret;
@@ -191,6 +192,11 @@ fn node_options(config: &Config, consensus: ArbiterHandle) -> NodeOptions {
             max_payload_bytes,
             nonce: rand::random(),
             ..LogOptions::default()
+        },
+        rules: Rules {
+            remove_dead_after: Some(config.membership.remove_dead_after)
+                .filter(|after| !after.is_zero()),
+            odd_voters: config.membership.odd_voters,
         },
         threads: Threads::Dedicated { consensus },
     }
