@@ -146,6 +146,8 @@ pub struct RaftSettings {
     pub checkpoint_log_bytes: u64,
     /// Entries kept behind a checkpoint, so that a follower that lags by less needs no snapshot.
     pub keep_log_entries: u64,
+    /// How fast a snapshot is sent to a follower; 0 for as fast as it goes.
+    pub snapshot_bytes_per_second: u64,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -207,6 +209,7 @@ impl Default for Config {
                 election_timeout_max: Duration::from_millis(600),
                 checkpoint_log_bytes: 64 * 1024 * 1024,
                 keep_log_entries: 10_000,
+                snapshot_bytes_per_second: 64 * 1024 * 1024,
             },
             storage: StorageSettings {
                 cache_bytes: 256 * 1024 * 1024,

@@ -340,6 +340,10 @@ impl Handler<Receive> for StorageActor {
         if *transfer != message.transfer {
             return Err(no_transfer(message.transfer));
         }
+        // The answer was lost, and the sender gives the piece again.
+        if import.has_just_taken(message.sequence) {
+            return Ok(());
+        }
         let taken = import.take_piece(message.sequence, message.piece);
         taken.map_err(|error| {
             // What came so far takes room that may be the very reason.

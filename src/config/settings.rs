@@ -237,6 +237,12 @@ pub static SETTINGS: &[Setting] = &[
         "a number, such as 10000"
     ),
     setting!(
+        "raft.snapshot_bytes_per_second",
+        raft.snapshot_bytes_per_second,
+        |raw| value::size(raw, 0..=64 * GIB),
+        "a size, such as 64MiB, or 0 for no bound"
+    ),
+    setting!(
         "storage.cache_bytes",
         storage.cache_bytes,
         |raw| value::size(raw, MIB..=1024 * GIB),

@@ -118,6 +118,7 @@ pub fn options(machine: &str, seeds: &[&str]) -> NodeOptions {
             checkpoint_entries: 40,
             checkpoint_bytes: 1 << 20,
             keep_entries: 10,
+            snapshot_bytes_per_second: 0,
         },
         store: StoreOptions { cache_bytes: 1 << 20 },
         log: LogOptions {

@@ -174,6 +174,11 @@ impl Import {
         Ok(Import { disk, name, store, sequence: 0, records: 0, crc, finished: false })
     }
 
+    /// Whether this piece was the last one taken.
+    pub fn has_just_taken(&self, sequence: u64) -> bool {
+        sequence + 1 == self.sequence
+    }
+
     /// Takes the next piece.
     pub fn take_piece(&mut self, sequence: u64, piece: Bytes) -> Result<(), ImportError> {
         if sequence != self.sequence {

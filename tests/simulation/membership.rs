@@ -3,10 +3,14 @@
 use std::time::Duration;
 
 use conuredb::actors::messages::{Join, Member, RequestError};
+use conuredb::actors::node::NodeOptions;
+use conuredb::actors::raft::context::RaftTiming;
 use conuredb::simulation::client::{
-    self as clients, get, join, leader, put, remove, status, wait_for, wait_for_voters,
+    self as clients, are_well, get, join, leader, put, remove, status, wait_for, wait_for_voters,
 };
+use conuredb::simulation::surroundings::options;
 use conuredb::simulation::world::World;
+use conuredb::storage::disk::Disk;
 use tokio::time::sleep;
 
 const LIMIT: Duration = Duration::from_secs(10);
@@ -157,6 +161,61 @@ fn a_node_that_lost_its_disk_comes_back_as_a_new_incarnation_by_snapshot() {
         world.start(lost, &[&leads]).await;
         wait_for_voters(&world, &["n1", "n2", "n3"], 3).await;
         assert!(clients::get(&world, lost, "k0").await.expect("a read").is_some());
+    });
+}
+
+/// Numbers of the transfers of snapshots that left a file on a machine's disk.
+fn transfers(world: &World, name: &str) -> Vec<String> {
+    let names = world.disk(name).expect("a disk").list().expect("names");
+    names.into_iter().filter(|name| name.starts_with("incoming-")).collect()
+}
+
+#[test]
+fn a_snapshot_whose_connection_breaks_goes_on_where_it_was() {
+    World::run(10, |world| async move {
+        let slowly = |name: &str, seeds: &[&str]| {
+            let options = options(name, seeds);
+            let timing = RaftTiming { snapshot_bytes_per_second: 256 << 10, ..options.timing };
+            NodeOptions { timing, ..options }
+        };
+        for (name, seeds) in [("n1", &[][..]), ("n2", &["n1"]), ("n3", &["n1"])] {
+            world.try_start(name, slowly(name, seeds)).await.expect("it starts");
+        }
+        wait_for_voters(&world, &["n1", "n2", "n3"], 3).await;
+        let leads = leader(&world, &["n1", "n2", "n3"]).await;
+        let lost = ["n1", "n2", "n3"].into_iter().find(|name| *name != leads).unwrap();
+        world.crash(lost);
+        world.lose_disk(lost);
+        // Some pieces of a second each.
+        for number in 0..100u32 {
+            put(&world, &leads, &format!("k{number}"), &[7; 16_000], None).await.expect("a write");
+        }
+        world.try_start(lost, slowly(lost, &[&leads])).await.expect("it starts");
+        let first = wait_for(&world, "a snapshot to come", async |world| {
+            Some(transfers(world, lost)).filter(|files| !files.is_empty())
+        })
+        .await;
+        // The leader stays one by the third node.
+        for _ in 0..3 {
+            sleep(Duration::from_secs(1)).await;
+            world.network.cut(&leads, lost);
+            world.network.cut(lost, &leads);
+            world.network.reset(&leads, lost);
+            // Longer than it takes to see that nobody can be reached.
+            sleep(Duration::from_secs(4)).await;
+            assert_eq!(transfers(&world, lost), first, "it was through already");
+            world.network.heal();
+        }
+        wait_for(&world, "the snapshot to be in place", async |world| {
+            let present = transfers(world, lost);
+            assert!(present.is_empty() || present == first, "it began again: {present:?}");
+            are_well(world, &["n1", "n2", "n3"], 3).await.then_some(())
+        })
+        .await;
+        for number in [0, 57, 99] {
+            let read = get(&world, lost, &format!("k{number}")).await.expect("a read");
+            assert_eq!(read.as_deref(), Some(&[7; 16_000][..]), "k{number}");
+        }
     });
 }
 

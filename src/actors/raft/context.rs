@@ -42,6 +42,8 @@ pub struct RaftTiming {
     pub checkpoint_bytes: u64,
     /// Entries kept behind the last checkpoint, for followers that lag a little.
     pub keep_entries: u64,
+    /// How fast a snapshot is sent to a follower; 0 for as fast as it goes.
+    pub snapshot_bytes_per_second: u64,
 }
 
 impl RaftTiming {

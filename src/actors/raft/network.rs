@@ -18,21 +18,17 @@ use openraft::{OptionalSend, RaftNetworkV2, StorageError};
 use super::peers::{Lane, PeerError, Peers};
 use super::rpc::{Request, Response};
 use super::state_machine::SnapshotData;
-use super::transfer::{self, SendError};
+use super::transfer::{self, Pace, SendError};
 use super::types::{PeerNode, TypeConfig, Vote};
 use crate::actors::peer::link::LinkError;
 use crate::types::NodeId;
 
 /// Makes a client for each peer.
 pub struct NetworkFactory {
-    own_id: NodeId,
-    peers: Peers,
-}
-
-impl NetworkFactory {
-    pub fn new(own_id: NodeId, peers: Peers) -> NetworkFactory {
-        NetworkFactory { own_id, peers }
-    }
+    pub own_id: NodeId,
+    pub peers: Peers,
+    /// How fast snapshots are sent to each peer; 0 for as fast as it goes.
+    pub snapshot_bytes_per_second: u64,
 }
 
 impl RaftNetworkFactory<TypeConfig> for NetworkFactory {
@@ -45,6 +41,7 @@ impl RaftNetworkFactory<TypeConfig> for NetworkFactory {
             node: node.clone(),
             peers: self.peers.clone(),
             lane: Lane::Raft,
+            snapshot_bytes_per_second: self.snapshot_bytes_per_second,
         }
     }
 
@@ -60,6 +57,7 @@ pub struct PeerClient {
     node: PeerNode,
     peers: Peers,
     lane: Lane,
+    snapshot_bytes_per_second: u64,
 }
 
 /// Time for a peer to take entries: well above the worst fsync, and enough for the largest entry on a slow
@@ -166,7 +164,9 @@ impl RaftNetworkV2<TypeConfig> for PeerClient {
         option: RPCOption,
     ) -> Result<SnapshotResponse<TypeConfig>, StreamingError<TypeConfig>> {
         let link = self.peers.link(self.target, &self.node, Lane::Snapshot);
-        let sending = transfer::send(link, vote, snapshot, option.soft_ttl());
+        let pace =
+            Pace { timeout: option.soft_ttl(), bytes_per_second: self.snapshot_bytes_per_second };
+        let sending = transfer::send(link, vote, snapshot, pace);
         tokio::select! {
             biased;
             closed = cancel => Err(closed.into()),

@@ -1,9 +1,13 @@
 //! Snapshots between nodes: pieces out, pieces in.
 //!
 //! The sender walks a pinned state and sends it piece by piece, each acknowledged before the next, so that a
-//! slow receiver slows the sender down and neither holds more than a piece. The receiver builds a
-//! store beside the present one and puts it in place in one rename (`crate::storage::backup`). A broken transfer
-//! starts over; nothing of it is kept.
+//! slow receiver slows the sender down and neither holds more than a piece. It sends no faster than it is told
+//! ([`Pace`]), so that the writes of clients go on beside it. The receiver builds a
+//! store beside the present one and puts it in place in one rename (`crate::storage::backup`).
+//!
+//! A transfer whose connection breaks goes on over the next one: the sender gives the same piece again, for
+//! [`RESUME_LIMIT`] at most, and the receiver takes a piece that it has already for well. When one of the two
+//! starts again, the transfer does, too; nothing of it is kept.
 
 use std::io;
 use std::time::Duration;
@@ -12,6 +16,7 @@ use actix::Addr;
 use bytes::Bytes;
 use openraft::alias::SnapshotOf;
 use openraft::raft::SnapshotResponse;
+use tokio::time::{Instant, sleep, sleep_until};
 
 use super::peers::{PeerError, ask};
 use super::rpc::{Request, Response};
@@ -38,33 +43,75 @@ pub enum SendError {
     Own(#[from] StorageError),
 }
 
-/// Sends a snapshot; `timeout` bounds each piece.
+/// How long a piece is given again over new connections.
+const RESUME_LIMIT: Duration = Duration::from_secs(10);
+
+/// Pause before it is given again.
+const RESUME_PAUSE: Duration = Duration::from_millis(100);
+
+/// How fast a snapshot is sent.
+#[derive(Debug, Clone, Copy)]
+pub struct Pace {
+    /// Time for the receiver to answer a piece.
+    pub timeout: Duration,
+    /// Over the whole, with pauses between the pieces; 0 for as fast as it goes.
+    pub bytes_per_second: u64,
+}
+
+impl Pace {
+    /// How long a piece of this length fills the time for.
+    fn share(&self, piece_bytes: usize) -> Duration {
+        match self.bytes_per_second {
+            0 => Duration::ZERO,
+            rate => Duration::from_secs_f64(piece_bytes as f64 / rate as f64),
+        }
+    }
+}
+
+/// Sends a snapshot.
 pub async fn send(
     link: Link,
     vote: Vote,
     snapshot: SnapshotOf<TypeConfig, SnapshotData>,
-    timeout: Duration,
+    pace: Pace,
 ) -> Result<SnapshotResponse<TypeConfig>, SendError> {
     let SnapshotData::Pinned(pinned) = snapshot.snapshot else {
         let detail = "a received snapshot is not sent on before it is installed".into();
         return Err(PeerError::Failed(RequestError::Storage { detail }).into());
     };
-    let Response::SnapshotBegun { transfer } = ask(&link, &Request::SnapshotBegin, timeout).await?
-    else {
+    let begun = ask(&link, &Request::SnapshotBegin, pace.timeout).await?;
+    let Response::SnapshotBegun { transfer } = begun else {
         return Err(PeerError::Mismatch.into());
     };
     let mut export = Export::new(*pinned);
     let mut sequence = 0;
     while let Some(piece) = export.next_piece()? {
+        let next_at = Instant::now() + pace.share(piece.len());
         let request = Request::SnapshotPiece { transfer, sequence, piece: Bytes::from(piece) };
-        ask(&link, &request, timeout).await?;
+        deliver(&link, &request, pace.timeout).await?;
         sequence += 1;
+        sleep_until(next_at).await;
     }
     log::info!("sent a snapshot of {sequence} pieces to {}", link.address());
     let end = Request::SnapshotEnd { transfer, vote, meta: snapshot.meta };
-    match ask(&link, &end, timeout).await? {
+    match ask(&link, &end, pace.timeout).await? {
         Response::SnapshotEnd(response) => Ok(response),
         _ => Err(PeerError::Mismatch.into()),
+    }
+}
+
+/// Gives the receiver a piece, over as many connections as it takes.
+async fn deliver(link: &Link, piece: &Request, timeout: Duration) -> Result<(), PeerError> {
+    let give_up = Instant::now() + RESUME_LIMIT;
+    loop {
+        match ask(link, piece, timeout).await {
+            Ok(_) => return Ok(()),
+            Err(PeerError::Link(error)) if Instant::now() < give_up => {
+                log::info!("a snapshot is interrupted: {error}");
+                sleep(RESUME_PAUSE).await;
+            }
+            Err(error) => return Err(error),
+        }
     }
 }
 

@@ -185,6 +185,7 @@ fn node_options(config: &Config, consensus: ArbiterHandle) -> NodeOptions {
             checkpoint_entries: CHECKPOINT_ENTRIES,
             checkpoint_bytes: config.raft.checkpoint_log_bytes,
             keep_entries: config.raft.keep_log_entries,
+            snapshot_bytes_per_second: config.raft.snapshot_bytes_per_second,
         },
         store: StoreOptions { cache_bytes: config.storage.cache_bytes },
         log: LogOptions {
