@@ -382,6 +382,10 @@ fn identity(options: &NodeOptions, around: &Surroundings) -> Result<Identity, Id
             return Err(IdentityError::OtherNode {
                 file: around.disk.locate(crate::storage::identity::FILE),
                 stored: identity.name,
+        Some(identity) if identity.standing == Standing::Restoring => {
+            let file = around.disk.locate(crate::storage::identity::FILE);
+            return Err(IdentityError::HalfRestored { file });
+        }
                 configured: options.name.clone(),
             });
         }

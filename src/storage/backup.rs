@@ -10,30 +10,33 @@
 //! too long for one (0 where all of it is there). A piece holds whole records, about `PIECE_BYTES` of them or one
 //! larger one. The first byte of every piece says which of the three it is (0, 1, 2).
 //!
-//! [`Import`] builds a store beside the present one, a commit for each piece and a checkpoint now and then, so
-//! that memory stays bounded, and puts it in place with one rename: a crash leaves the old state or
-//! the new one. The result is compact, since keys come in order.
+//! Between nodes a piece is a message. In a file the same pieces are a backup:
+//!
+//! ```text
+//! import    a store made of pieces      file      pieces in a file, each with its length and checksum
+//! restore   a data directory made of such a file, for a cluster of its own
+//! ```
 
-use std::io;
+pub mod file;
+mod import;
+pub mod restore;
+#[cfg(test)]
+mod tests;
+
 use std::ops::ControlFlow;
-use std::sync::Arc;
 
-use bytes::{Buf, BufMut, Bytes};
+use bytes::{Buf, BufMut};
 
-use super::disk::Disk;
+pub use self::import::Import;
+pub(super) use self::import::remove_leftovers;
 use super::error::StorageError;
-use super::kv::{self, AppliedState, Kv, KvSnapshot};
+use super::kv::KvSnapshot;
 use super::snapshot::Snapshot;
-use super::store::{Store, StoreOptions};
-use super::{FACTS_BYTES, TreeId};
-use crate::plants::{Plant, planted};
+use super::{FACTS_BYTES, Facts, TreeId};
 use crate::storage::cursor::{Lent, Range};
 
 /// About how long a piece is.
 const PIECE_BYTES: usize = 256 * 1024;
-
-/// Dirty bytes after which an import writes a checkpoint.
-const CHECKPOINT_BYTES: u64 = 32 * 1024 * 1024;
 
 const MAGIC: [u8; 8] = *b"CONURESN";
 const VERSION: u8 = 2;
@@ -45,8 +48,6 @@ const TAIL: u8 = 2;
 const RECORD_BYTES: usize = 1 + 2 + 1 + 4;
 /// Bytes of the last piece after its kind.
 const TAIL_BYTES: usize = 8 + FACTS_BYTES + 4;
-
-const LEFTOVER_PREFIX: &str = "incoming-";
 
 /// Why a received snapshot is not one.
 #[derive(Debug, thiserror::Error)]
@@ -151,166 +152,97 @@ fn put_record(piece: &mut Vec<u8>, tree: TreeId, entry: &Lent<'_>) -> Result<(),
     Ok(())
 }
 
-/// Builds a store from pieces. Dropping it gives up and removes its file.
-pub struct Import {
-    disk: Arc<dyn Disk>,
-    /// The file being built; `None` once it is in place.
-    name: Option<String>,
-    store: Store,
+/// A record of a piece, in the parts that it is stored in.
+struct Record<'p> {
+    tree: TreeId,
+    key: &'p [u8],
+    head: &'p [u8],
+    body: &'p [u8],
+}
+
+/// What pieces must be: in order, of whole records, and of the checksum that the last one has.
+#[derive(Default)]
+struct Pieces {
     sequence: u64,
     records: u64,
     crc: crc32fast::Hasher,
-    finished: bool,
+    /// What the last piece says.
+    facts: Option<Facts>,
 }
 
-impl Import {
-    /// Begins a transfer; `number` names its file.
-    pub fn begin(kv: &Kv, number: u64) -> Result<Import, StorageError> {
-        let name = format!("{LEFTOVER_PREFIX}{number}.db");
-        let options: StoreOptions = kv.options().clone();
-        let store = Store::open(kv.disk(), &name, options)?;
-        let crc = crc32fast::Hasher::new();
-        let (disk, name) = (kv.disk().clone(), Some(name));
-        Ok(Import { disk, name, store, sequence: 0, records: 0, crc, finished: false })
-    }
-
-    /// Whether this piece was the last one taken.
-    pub fn has_just_taken(&self, sequence: u64) -> bool {
-        sequence + 1 == self.sequence
-    }
-
-    /// Takes the next piece.
-    pub fn take_piece(&mut self, sequence: u64, piece: Bytes) -> Result<(), ImportError> {
-        if sequence != self.sequence {
-            return Err(ImportError::OutOfOrder { expected: self.sequence, found: sequence });
-        }
+impl Pieces {
+    /// Takes the next piece, and hands its records on.
+    fn take(
+        &mut self,
+        piece: &[u8],
+        each: impl FnMut(Record<'_>) -> Result<(), StorageError>,
+    ) -> Result<(), ImportError> {
+        let sequence = self.sequence;
         let damaged = |what| ImportError::Damaged { sequence, what };
-        let mut rest = piece.clone();
-        if rest.is_empty() || self.finished {
+        let Some((&kind, body)) = piece.split_first().filter(|_| self.facts.is_none()) else {
             return Err(damaged("it is empty, or behind the last"));
-        }
-        match rest.get_u8() {
-            HEAD if sequence == 0 => {
-                if rest.len() != 9 || rest[..8] != MAGIC {
-                    return Err(damaged("it does not begin a snapshot"));
-                }
-                if rest[8] != VERSION {
-                    return Err(ImportError::Version { found: rest[8] });
-                }
-            }
-            RECORDS if sequence > 0 => self.take_records(&rest, sequence)?,
-            TAIL if sequence > 0 => {
-                if rest.len() != TAIL_BYTES || rest.get_u64_le() != self.records {
-                    return Err(damaged("it counts other records than came"));
-                }
-                self.crc.update(&piece[..piece.len() - 4]);
-                let mut facts = [0; FACTS_BYTES];
-                rest.copy_to_slice(&mut facts);
-                if rest.get_u32_le() != self.crc.clone().finalize() {
-                    return Err(damaged("the checksum of the whole does not match"));
-                }
-                let mut txn = self.store.begin();
-                txn.set_facts(facts);
-                txn.commit()?;
-                self.finished = true;
-            }
+        };
+        match kind {
+            HEAD if sequence == 0 => check_head(body)?,
+            RECORDS if sequence > 0 => self.records += take_records(body, sequence, each)?,
+            TAIL if sequence > 0 => self.facts = Some(self.take_tail(piece)?),
             _ => return Err(damaged("it is of another kind than was due")),
         }
-        self.crc.update(&piece);
+        self.crc.update(piece);
         self.sequence += 1;
         Ok(())
     }
 
-    fn take_records(&mut self, mut rest: &[u8], sequence: u64) -> Result<(), ImportError> {
-        let damaged = |what| ImportError::Damaged { sequence, what };
-        let mut txn = self.store.begin();
-        while !rest.is_empty() {
-            if rest.len() < RECORD_BYTES {
-                return Err(damaged("a record is cut off"));
-            }
-            let tree = usize::from(rest.get_u8());
-            let tree = TreeId::all().nth(tree).ok_or(damaged("an unknown tree"))?;
-            let key_len = usize::from(rest.get_u16_le());
-            let (head_len, value_len) = (usize::from(rest.get_u8()), rest.get_u32_le() as usize);
-            if rest.len() < key_len + value_len || value_len < head_len {
-                return Err(damaged("a record is cut off"));
-            }
-            let (key, behind) = rest.split_at(key_len);
-            let (value, behind) = behind.split_at(value_len);
-            let (head, body) = value.split_at(head_len);
-            if !is_left_out(tree) {
-                txn.put_parts(tree, key, head, body)?;
-            }
-            rest = behind;
-            self.records += 1;
+    fn take_tail(&mut self, piece: &[u8]) -> Result<Facts, ImportError> {
+        let damaged = |what| ImportError::Damaged { sequence: self.sequence, what };
+        let mut rest = &piece[1..];
+        if rest.len() != TAIL_BYTES || rest.get_u64_le() != self.records {
+            return Err(damaged("it counts other records than came"));
         }
-        txn.commit()?;
-        if self.store.dirty_bytes() >= CHECKPOINT_BYTES {
-            self.checkpoint()?;
-        }
-        Ok(())
-    }
-
-    fn checkpoint(&mut self) -> Result<(), StorageError> {
-        if let Some(checkpoint) = self.store.begin_checkpoint()? {
-            self.store.finish_checkpoint(checkpoint.write())?;
-        }
-        Ok(())
-    }
-
-    /// Makes the received state durable and says what it holds of the log.
-    pub fn finish(&mut self) -> Result<AppliedState, ImportError> {
-        if !self.finished {
-            return Err(ImportError::Unfinished);
-        }
-        self.checkpoint()?;
-        let state = KvSnapshot::new(self.store.snapshot());
-        Ok(state.applied_state()?)
-    }
-
-    /// Puts the received state in place of the present one.
-    pub fn install(mut self, kv: &mut Kv) -> Result<(), StorageError> {
-        let Some(name) = self.name.take() else { return Ok(()) };
-        let io = |action, source: io::Error| StorageError::Io {
-            file: self.disk.locate(&name),
-            action,
-            offset: 0,
-            source,
-        };
-        let renamed = self.disk.rename(&name, kv::FILE);
-        renamed.map_err(|source| io("put the snapshot in place", source))?;
-        self.disk.sync_dir().map_err(|source| io("sync its directory", source))?;
-        kv.reopen()
-    }
-}
-
-impl Drop for Import {
-    fn drop(&mut self) {
-        if let Some(name) = &self.name {
-            // What stays behind is removed at the next start.
-            let _ = self.disk.remove(name);
+        let mut facts = [0; FACTS_BYTES];
+        rest.copy_to_slice(&mut facts);
+        let mut crc = self.crc.clone();
+        crc.update(&piece[..piece.len() - 4]);
+        match rest.get_u32_le() == crc.finalize() {
+            true => Ok(facts),
+            false => Err(damaged("the checksum of the whole does not match")),
         }
     }
 }
 
-/// Whether a planted bug leaves a tree out of what is installed.
-fn is_left_out(tree: TreeId) -> bool {
-    planted(Plant::SnapshotWithoutMembership) && tree == kv::SYSTEM
-        || planted(Plant::SessionsNotInSnapshot) && kv::is_of_sessions(tree)
+fn check_head(body: &[u8]) -> Result<(), ImportError> {
+    match body.strip_prefix(&MAGIC) {
+        Some([VERSION]) => Ok(()),
+        Some([found]) => Err(ImportError::Version { found: *found }),
+        _ => Err(ImportError::Damaged { sequence: 0, what: "it does not begin a snapshot" }),
+    }
 }
 
-/// Removes what transfers that never ended left behind.
-pub(super) fn remove_leftovers(disk: &dyn Disk) -> Result<(), StorageError> {
-    let io = |source: io::Error| StorageError::Io {
-        file: disk.locate(LEFTOVER_PREFIX),
-        action: "remove what an unfinished transfer left",
-        offset: 0,
-        source,
-    };
-    for name in disk.list().map_err(io)? {
-        if name.starts_with(LEFTOVER_PREFIX) {
-            disk.remove(&name).map_err(io)?;
+/// Hands on the records of a piece; says how many there were.
+fn take_records(
+    mut rest: &[u8],
+    sequence: u64,
+    mut each: impl FnMut(Record<'_>) -> Result<(), StorageError>,
+) -> Result<u64, ImportError> {
+    let damaged = |what| ImportError::Damaged { sequence, what };
+    let mut count = 0;
+    while !rest.is_empty() {
+        if rest.len() < RECORD_BYTES {
+            return Err(damaged("a record is cut off"));
         }
+        let tree = usize::from(rest.get_u8());
+        let tree = TreeId::all().nth(tree).ok_or(damaged("an unknown tree"))?;
+        let key_len = usize::from(rest.get_u16_le());
+        let (head_len, value_len) = (usize::from(rest.get_u8()), rest.get_u32_le() as usize);
+        if rest.len() < key_len + value_len || value_len < head_len {
+            return Err(damaged("a record is cut off"));
+        }
+        let (key, behind) = rest.split_at(key_len);
+        let (value, behind) = behind.split_at(value_len);
+        let (head, body) = value.split_at(head_len);
+        each(Record { tree, key, head, body })?;
+        rest = behind;
+        count += 1;
     }
-    Ok(())
+    Ok(count)
 }

@@ -17,7 +17,7 @@ use crate::types::{ClusterId, NodeId};
 
 /// Name of the file.
 pub const FILE: &str = "identity";
-const NEW_FILE: &str = "identity.new";
+pub(super) const NEW_FILE: &str = "identity.new";
 
 const MAGIC: [u8; 8] = *b"CONUREID";
 const VERSION: u8 = 1;
@@ -37,6 +37,8 @@ pub enum Standing {
     Removed = 2,
     /// Gives up its former life; everything but this file is to be wiped.
     Resetting = 3,
+    /// A backup is being restored here, and may be there in part; no node may run on it.
+    Restoring = 4,
 }
 
 /// The content of the file.
@@ -67,6 +69,11 @@ pub enum IdentityError {
          \"{stored}\", or give this node a data directory of its own"
     )]
     OtherNode { file: String, stored: String, configured: String },
+    #[error(
+        "{file} says that a backup was being restored here, which did not end: run `conure-db restore` again, or \
+         empty the directory"
+    )]
+    HalfRestored { file: String },
 }
 
 impl Identity {
@@ -135,6 +142,7 @@ fn decode(bytes: &[u8], file: &str) -> Result<Identity, IdentityError> {
         1 => Standing::Founder,
         2 => Standing::Removed,
         3 => Standing::Resetting,
+        4 => Standing::Restoring,
         _ => return Err(damaged("unknown standing")),
     };
     let name_len = u16::from_le_bytes(array(take(10..12)?)) as usize;

@@ -90,7 +90,7 @@ pub fn tree_name(id: TreeId) -> Option<&'static str> {
     TREE_NAMES.iter().find(|(tree, _)| *tree == id).map(|(_, name)| *name)
 }
 
-const MEMBERSHIP: &[u8] = b"membership";
+pub(crate) const MEMBERSHIP: &[u8] = b"membership";
 
 /// A committed entry, as the state machine sees it.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -10,12 +10,14 @@
 //! * [`serve`]: answering peers;
 //! * [`watch`]: metrics, and when to take a checkpoint; [`expiry`]: when records end;
 //! * [`admin`]: membership changes and leadership, for the membership actor;
+//! * [`anew`]: the membership with which a restored store begins;
 //! * [`actor`]: the actor that owns it all, and this node's life cycle.
 //!
 //! openraft runs on the multi-threaded runtime given by the outermost layer; its handle is shared.
 
 pub mod actor;
 pub mod admin;
+pub mod anew;
 #[cfg(test)]
 mod conformance;
 pub mod context;

@@ -5,12 +5,14 @@
 //! check     says whether a data directory is sound, and what of it is not
 //! inspect   shows what its files hold     inspect/page   one page     inspect/log   segments and records
 //! offline   the data directory of the two, opened so that nothing changes
+//! backup    verify-backup and restore: a backup checked, and made a data directory again
 //! ```
 //!
 //! Exit status of a node: 0 after an ordered close, 1 when it could not start or had to stop, 2 for bad
-//! settings. Of the others: 0 sound, 1 damaged, 2 the directory cannot be opened or there is no such thing in it.
+//! settings. Of the others: 0 sound or done, 1 damaged, 2 what they need cannot be opened or is not there.
 #![allow(clippy::disallowed_methods)] // a binary is the outermost layer
 
+mod backup;
 mod check;
 mod inspect;
 mod offline;
@@ -38,6 +40,8 @@ struct Program {
 enum Command {
     Check(check::Args),
     Inspect(inspect::Args),
+    VerifyBackup(backup::VerifyArgs),
+    Restore(backup::RestoreArgs),
 }
 
 fn main() -> ExitCode {
@@ -52,5 +56,7 @@ fn main() -> ExitCode {
         }
         Some(Command::Check(args)) => check::run(&args),
         Some(Command::Inspect(args)) => inspect::run(&args),
+        Some(Command::VerifyBackup(args)) => backup::run_verify(&args),
+        Some(Command::Restore(args)) => backup::run_restore(&args),
     }
 }
