@@ -378,14 +378,14 @@ fn check_joint(log: &Log, reader: &KvReader) -> Result<(), NodeError> {
 fn identity(options: &NodeOptions, around: &Surroundings) -> Result<Identity, IdentityError> {
     let stored = Identity::load(&around.disk)?;
     let mut identity = match stored.clone() {
-        Some(identity) if identity.name != options.name => {
-            return Err(IdentityError::OtherNode {
-                file: around.disk.locate(crate::storage::identity::FILE),
-                stored: identity.name,
         Some(identity) if identity.standing == Standing::Restoring => {
             let file = around.disk.locate(crate::storage::identity::FILE);
             return Err(IdentityError::HalfRestored { file });
         }
+        Some(identity) if identity.name != options.name => {
+            return Err(IdentityError::OtherNode {
+                file: around.disk.locate(crate::storage::identity::FILE),
+                stored: identity.name,
                 configured: options.name.clone(),
             });
         }
