@@ -28,7 +28,7 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::types::DEFAULT_MAX_VALUE_BYTES;
+use crate::types::{DEFAULT_MAX_VALUE_BYTES, Retention};
 
 mod addr;
 mod check;
@@ -158,6 +158,18 @@ pub struct StorageSettings {
     pub log_segment_bytes: u64,
     /// How fast pages and records that nobody reads are verified; 0 turns it off.
     pub scrub_bytes_per_second: u64,
+    /// How much of the past is kept: changes, their bytes, and for how long; 0 for any time.
+    pub history_max_changes: u64,
+    pub history_max_bytes: u64,
+    pub history_max_age: Duration,
+}
+
+impl StorageSettings {
+    /// `history_max_age` in milliseconds, unless it is without end.
+    pub fn history_age_ms(&self) -> Option<u64> {
+        let age_ms = u64::try_from(self.history_max_age.as_millis()).unwrap_or(u64::MAX);
+        (age_ms > 0).then_some(age_ms)
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -215,6 +227,9 @@ impl Default for Config {
                 cache_bytes: 256 * 1024 * 1024,
                 log_segment_bytes: 16 * 1024 * 1024,
                 scrub_bytes_per_second: 4 * 1024 * 1024,
+                history_max_changes: Retention::default().changes,
+                history_max_bytes: Retention::default().bytes,
+                history_max_age: Duration::ZERO,
             },
             membership: MembershipSettings { remove_dead_after: Duration::ZERO, odd_voters: false },
             origins: BTreeMap::new(),

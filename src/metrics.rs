@@ -113,6 +113,10 @@ pub struct Metrics {
     /// Connections this node holds to peers, up to three for each.
     pub peer_connections: Level,
 
+    /// The oldest revision that can be read, and the changes that are kept for it.
+    pub oldest_revision: Level,
+    pub history_changes: Level,
+    pub history_bytes: Level,
     /// Size of the database file.
     pub db_file_bytes: Level,
     /// The part of the database file that the last state uses.
@@ -176,6 +180,9 @@ impl Metrics {
             snapshot_index: level(add, "raft_snapshot_index", "Log index of the last snapshot"),
             revision: level(add, "revision", "Revision of the store"),
             peer_connections: level(add, "peer_connections", "Connections held to peers"),
+            oldest_revision: level(add, "oldest_revision", "Oldest revision that can be read"),
+            history_changes: level(add, "history_changes", "Changes kept for the past"),
+            history_bytes: level(add, "history_bytes", "Bytes of these changes"),
             db_file_bytes: level(add, "db_file_bytes", "Size of the database file"),
             db_live_bytes: level(add, "db_live_bytes", "Bytes of it that the last state uses"),
             log_bytes: level(add, "log_bytes", "Size of the Raft log"),

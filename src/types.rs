@@ -4,6 +4,7 @@
 //! pure function of the log: a command holds everything that could differ between nodes, the
 //! leader's clock included ([`Command::time_ms`]). Nothing here does I/O.
 
+mod retention;
 mod txn;
 
 use std::fmt;
@@ -11,6 +12,7 @@ use std::fmt;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
+pub use self::retention::Retention;
 pub use self::txn::*;
 
 /// Longest key, in bytes. A key of this length still leaves room for three separators in a branch
@@ -236,6 +238,7 @@ impl fmt::Display for Command {
             Operation::Put { key, value, .. } => write!(f, "put {key} ({} bytes)", value.len()),
             Operation::Delete { key, .. } => write!(f, "delete {key}"),
             Operation::Expire => write!(f, "expire"),
+            Operation::Retain(retention) => write!(f, "retain {retention:?}"),
             Operation::Txn(txn) => {
                 write!(f, "a transaction of {} operations", txn.operations().count())
             }
@@ -273,6 +276,8 @@ pub enum Operation {
     Txn(Txn),
     /// Removes records whose time is up. The leader's own; no client asks for it.
     Expire,
+    /// Sets how much of the past is kept, and trims a part of what is beyond it. The leader's own, too.
+    Retain(Retention),
 }
 
 impl Operation {
@@ -283,7 +288,7 @@ impl Operation {
             Operation::Delete { key, .. } => key.as_bytes().len(),
             Operation::DeleteRange { range } => range.payload_bytes(),
             Operation::Txn(txn) => txn.payload_bytes(),
-            Operation::Expire => 0,
+            Operation::Expire | Operation::Retain(_) => 0,
         }
     }
 }

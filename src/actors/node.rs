@@ -45,7 +45,7 @@ use crate::storage::identity::{Identity, IdentityError, Standing};
 use crate::storage::kv::{Kv, KvReader};
 use crate::storage::log::{Log, LogError, LogOptions};
 use crate::storage::store::StoreOptions;
-use crate::types::{ClusterId, LogId};
+use crate::types::{ClusterId, LogId, Retention};
 
 /// Segments of the log that are held in reserve for a full disk: one that deletes fill, and the next, or what
 /// the tree needs for the checkpoint after which segments can go.
@@ -76,6 +76,7 @@ pub struct NodeOptions {
     pub seeds: Vec<String>,
     pub secret: Secret,
     pub timing: RaftTiming,
+    pub retention: Retention,
     pub store: StoreOptions,
     pub log: LogOptions,
     /// What the leader may change by itself.
@@ -220,6 +221,7 @@ impl Node {
 
         let context = Arc::new(context::Context {
             timing: options.timing,
+            retention: options.retention,
             raft: ArcSwapOption::empty(),
             peers: Peers::new(dialer),
             identity,

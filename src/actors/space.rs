@@ -92,7 +92,10 @@ impl Space {
             (Room::Enough, _) => return None,
             (
                 Room::Reserve,
-                Operation::Delete { .. } | Operation::DeleteRange { .. } | Operation::Expire,
+                Operation::Delete { .. }
+                | Operation::DeleteRange { .. }
+                | Operation::Expire
+                | Operation::Retain(_),
             ) => return None,
             (Room::Reserve, Operation::Txn(txn)) if !txn.operations().any(TxnOp::adds) => {
                 return None;

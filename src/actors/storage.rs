@@ -166,10 +166,19 @@ impl StorageActor {
         let next = state.applied().map_or(0, |id| id.index + 1);
         self.metrics.revision.set(state.revision());
         self.metrics.applied_index.set(next.saturating_sub(1));
+        let (changes, bytes) = state.kept_changes();
+        self.metrics.oldest_revision.set(state.oldest_revision());
+        self.metrics.history_changes.set(changes);
+        self.metrics.history_bytes.set(bytes);
+        self.publish_sizes();
+        self.applied.send_replace(next);
+    }
+
+    /// Tells metrics how large the file is: without a write, too, a checkpoint may cut it.
+    fn publish_sizes(&self) {
         let stats = self.kv.stats();
         self.metrics.db_file_bytes.set(stats.file_bytes);
         self.metrics.db_live_bytes.set(stats.live_bytes);
-        self.applied.send_replace(next);
     }
 
     /// Begins a checkpoint unless one is in flight. With nothing new to write, the answer is the

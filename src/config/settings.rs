@@ -31,6 +31,8 @@ pub fn find(key: &str) -> Option<&'static Setting> {
 const MILLI: Duration = Duration::from_millis(1);
 const MINUTE: Duration = Duration::from_secs(60);
 const HOUR: Duration = Duration::from_secs(3_600);
+const SECOND: Duration = Duration::from_secs(1);
+const CENTURY: Duration = Duration::from_secs(100 * 365 * 24 * 3_600);
 const KIB: u64 = 1 << 10;
 const MIB: u64 = 1 << 20;
 const GIB: u64 = 1 << 30;
@@ -259,6 +261,24 @@ pub static SETTINGS: &[Setting] = &[
         storage.scrub_bytes_per_second,
         |raw| value::size(raw, 0..=GIB),
         "a size up to 1GiB, such as 4MiB, or 0 for none"
+    ),
+    setting!(
+        "storage.history_max_changes",
+        storage.history_max_changes,
+        |raw| value::size(raw, 1..=GIB),
+        "a number from 1, such as 65536"
+    ),
+    setting!(
+        "storage.history_max_bytes",
+        storage.history_max_bytes,
+        |raw| value::size(raw, KIB..=1024 * GIB),
+        "a size from 1KiB, such as 64MiB"
+    ),
+    setting!(
+        "storage.history_max_age",
+        storage.history_max_age,
+        |raw| value::age(raw, SECOND..=CENTURY),
+        "a duration from 1s, such as 24h, or 0s for any"
     ),
     setting!(
         "membership.remove_dead_after",

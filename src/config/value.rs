@@ -76,6 +76,14 @@ pub fn duration(raw: &ValueKind, range: RangeInclusive<Duration>) -> Result<Dura
     }
 }
 
+/// A duration, or none at all.
+pub fn age(raw: &ValueKind, range: RangeInclusive<Duration>) -> Result<Duration, Problem> {
+    match duration(raw, Duration::ZERO..=*range.end())? {
+        Duration::ZERO => Ok(Duration::ZERO),
+        _ => duration(raw, range),
+    }
+}
+
 pub fn boolean(raw: &ValueKind) -> Result<bool, Problem> {
     match raw {
         ValueKind::Boolean(yes) => Ok(*yes),

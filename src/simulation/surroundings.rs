@@ -20,6 +20,7 @@ use crate::actors::raft::context::RaftTiming;
 use crate::env::{Chance, Clock};
 use crate::storage::log::LogOptions;
 use crate::storage::store::StoreOptions;
+use crate::types::Retention;
 
 /// The port every simulated node listens on.
 const PORT: u16 = 7001;
@@ -120,6 +121,7 @@ pub fn options(machine: &str, seeds: &[&str]) -> NodeOptions {
             keep_entries: 10,
             snapshot_bytes_per_second: 0,
         },
+        retention: Retention::default(),
         store: StoreOptions { cache_bytes: 1 << 20 },
         log: LogOptions {
             segment_bytes: 64 << 10,

@@ -16,7 +16,8 @@
 //!
 //! The past is kept for a while as *undo* entries, one for each key changed (`history`): what a change replaced is
 //! copied into the change, so that present values are stored once, and reads of the present find them as if
-//! there were no past. `past` reads it, `changes` lists it, `versions` tells it of one key.
+//! there were no past. `past` reads it, `changes` lists it, `versions` tells it of one key, `retention` says for how
+//! long.
 //!
 //! Records that expire are removed by entries of the log (`deadlines`), never by a node's own clock.
 
@@ -28,6 +29,7 @@ mod history;
 pub mod layout;
 mod outcome;
 mod past;
+mod retention;
 mod sessions;
 #[cfg(test)]
 mod tests;
@@ -43,10 +45,10 @@ use self::batch::{Batch, Progress};
 use self::change::ChangeBuffer;
 pub use self::change::{ChangeId, ChangeKind};
 pub use self::changes::{Change, ChangeStep, Changes};
-pub use self::history::Retention;
 pub use self::layout::BadBytes;
 use self::layout::KvFacts;
 pub use self::past::PastError;
+use self::retention::Policy;
 pub use self::versions::{Version, Versions};
 pub use self::view::{KvReader, KvSnapshot, Records};
 use super::TreeId;
@@ -56,7 +58,7 @@ use super::disk::Disk;
 use super::error::StorageError;
 use super::store::{Store, StoreOptions, StoreStats};
 use super::txn::PREFETCH_KEYS;
-use crate::types::{Command, LogId, Outcome};
+use crate::types::{Command, LogId, Outcome, Retention};
 
 /// The file of the store.
 pub const FILE: &str = "conure.db";
@@ -121,7 +123,9 @@ pub struct AppliedState {
 pub struct Kv {
     disk: Arc<dyn Disk>,
     options: StoreOptions,
-    retention: Retention,
+    /// How much of the past is kept, and how much where that was never set.
+    policy: Policy,
+    unset: Retention,
     store: Store,
     reader: KvReader,
     /// The state of the last finished checkpoint, pinned, and the state of one in flight.
@@ -137,8 +141,9 @@ impl Kv {
         let present = KvSnapshot::new(store.snapshot());
         let durable = present.applied().map(|_| present);
         let reader = KvReader::new(store.reader());
-        let retention = Retention::default();
-        Ok(Kv { disk, options, retention, store, reader, durable, writing: None })
+        let unset = Retention::default();
+        let policy = Policy::of(&store.snapshot(), unset)?;
+        Ok(Kv { disk, options, policy, unset, store, reader, durable, writing: None })
     }
 
     /// Where to read from any thread; follows installs.
@@ -171,7 +176,7 @@ impl Kv {
         let txn = self.store.begin();
         let facts = KvFacts::decode(txn.facts());
         let (command, change) = (Progress::default(), ChangeBuffer::new());
-        let mut batch = Batch { txn, facts, retention: self.retention, command, change };
+        let mut batch = Batch { txn, facts, policy: self.policy, command, change };
         let mut outcomes = Vec::with_capacity(entries.len());
         let mut entries = entries.into_iter();
         while !entries.as_slice().is_empty() {
@@ -186,9 +191,10 @@ impl Kv {
                 outcomes.push(batch.apply_entry(entry)?);
             }
         }
-        let Batch { mut txn, facts, .. } = batch;
+        let Batch { mut txn, facts, policy, .. } = batch;
         txn.set_facts(facts.encode());
         txn.commit()?;
+        self.policy = policy;
         Ok(outcomes)
     }
 
@@ -252,6 +258,7 @@ impl Kv {
 
     fn open_anew(&mut self, is_new_life: bool) -> Result<(), StorageError> {
         self.store = Store::open(&self.disk, FILE, self.options.clone())?;
+        self.policy = Policy::of(&self.store.snapshot(), self.unset)?;
         self.reader.replace(self.store.reader(), is_new_life);
         let present = KvSnapshot::new(self.store.snapshot());
         self.durable = present.applied().map(|_| present);

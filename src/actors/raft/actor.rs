@@ -33,7 +33,7 @@ use super::rpc::MemberStanding;
 use super::serve::{AcceptInvitation, AskReadIndex, NoteRemoval};
 use super::state_machine::StateMachine;
 use super::types::{PeerNode, Raft};
-use super::{expiry, watch as watcher, write};
+use super::{expiry, retention, watch as watcher, write};
 use crate::actors::log::LogActor;
 use crate::actors::messages::inside::{Close, WipeLog, WipeStore};
 use crate::actors::messages::{GetMembers, GetStatus, Read, ReadView, RequestError, Write};
@@ -205,6 +205,7 @@ impl Parts {
         self.context.raft.store(Some(raft.clone()));
         self.spawner.spawn(watcher::follow(self.context.clone(), raft.clone()));
         self.spawner.spawn(expiry::follow(self.context.clone(), raft.clone()));
+        self.spawner.spawn(retention::follow(self.context.clone(), raft.clone()));
         self.spawner.spawn(watcher::checkpoints(self.context.clone(), raft));
         Ok(())
     }

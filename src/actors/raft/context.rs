@@ -24,7 +24,7 @@ use crate::env::{Chance, Clock};
 use crate::storage::identity::{Identity, Standing};
 use crate::storage::kv::KvReader;
 use crate::storage::log::Log;
-use crate::types::NodeId;
+use crate::types::{NodeId, Retention};
 
 /// Committed entries that a ready node may be about to apply: under load there are always some. A read waits for
 /// those it needs.
@@ -68,6 +68,8 @@ impl RaftTiming {
 /// Shared by all handlers of a node's Raft actor.
 pub struct Context {
     pub timing: RaftTiming,
+    /// How much of the past this node is set to keep; what is in force is in the state.
+    pub retention: Retention,
     pub raft: ArcSwapOption<Raft>,
     pub peers: Peers,
     pub identity: watch::Receiver<Identity>,

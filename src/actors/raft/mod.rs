@@ -8,7 +8,7 @@
 //! * [`context`]: what the handlers share;
 //! * [`mod@write`], [`mod@read`]: the life of a PUT and of a GET;
 //! * [`serve`]: answering peers;
-//! * [`watch`]: metrics, and when to take a checkpoint; [`expiry`]: when records end;
+//! * [`watch`]: metrics, and when to take a checkpoint; [`expiry`]: when records end; [`retention`]: and the past;
 //! * [`admin`]: membership changes and leadership, for the membership actor;
 //! * [`anew`]: the membership with which a restored store begins;
 //! * [`actor`]: the actor that owns it all, and this node's life cycle.
@@ -26,6 +26,7 @@ pub mod log_store;
 pub mod network;
 pub mod peers;
 pub mod read;
+pub mod retention;
 pub mod rpc;
 pub mod serve;
 pub mod state_machine;

@@ -25,6 +25,7 @@ use conuredb::os::{OsChance, OsClock};
 use conuredb::storage::disk::FileDisk;
 use conuredb::storage::log::LogOptions;
 use conuredb::storage::store::StoreOptions;
+use conuredb::types::Retention;
 use tokio::runtime::Handle;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::oneshot;
@@ -186,6 +187,11 @@ fn node_options(config: &Config, consensus: ArbiterHandle) -> NodeOptions {
             checkpoint_bytes: config.raft.checkpoint_log_bytes,
             keep_entries: config.raft.keep_log_entries,
             snapshot_bytes_per_second: config.raft.snapshot_bytes_per_second,
+        },
+        retention: Retention {
+            changes: config.storage.history_max_changes,
+            bytes: config.storage.history_max_bytes,
+            age_ms: config.storage.history_age_ms(),
         },
         store: StoreOptions { cache_bytes: config.storage.cache_bytes },
         log: LogOptions {

@@ -52,7 +52,7 @@ impl Import {
 
     /// Whether this piece was the last one taken.
     pub fn has_just_taken(&self, sequence: u64) -> bool {
-        sequence + 1 == self.sequence
+        sequence + 1 == self.pieces.sequence
     }
 
     /// Takes the next piece.

@@ -13,8 +13,9 @@ use std::ops::{Bound, ControlFlow};
 use bytes::Bytes;
 
 use super::change::{ChangeBuffer, ChangeId, ChangeKind, Value, change_len};
-use super::history::{Deleted, Kept, Retention};
+use super::history::{Deleted, Kept};
 use super::layout::{self, BadBytes, KvFacts, StoredRecord};
+use super::retention::{Policy, RETAIN_TRIMS};
 use super::{Entry, KV, MEMBERSHIP, Payload, SYSTEM, bad, sessions};
 use crate::storage::cursor::Bounds;
 use crate::storage::error::StorageError;
@@ -27,7 +28,7 @@ const RANGE_BATCH_KEYS: usize = 256;
 pub(super) struct Batch<'a> {
     pub(super) txn: WriteTxn<'a>,
     pub(super) facts: KvFacts,
-    pub(super) retention: Retention,
+    pub(super) policy: Policy,
     pub(super) command: Progress,
     /// The change that goes to the log next.
     pub(super) change: ChangeBuffer,
@@ -100,8 +101,10 @@ impl Batch<'_> {
             }
             Operation::Txn(txn) => self.transact(txn),
             Operation::Expire => self.expire(),
+            Operation::Retain(retention) => self.retain(retention),
         }?;
-        self.trim()?;
+        let is_retain = matches!(operation, Operation::Retain(_));
+        self.trim(if is_retain { RETAIN_TRIMS } else { 0 })?;
         Ok(outcome)
     }
 
@@ -205,7 +208,8 @@ impl Batch<'_> {
             true => Extent::default(),
             false => self.measure(range)?,
         };
-        if count > self.retention.changes || change_bytes > self.retention.bytes {
+        let retention = &self.policy.retention;
+        if count > retention.changes || change_bytes > retention.bytes {
             self.take_revision();
             self.drop_deadlines(range)?;
             self.txn.delete_range(KV, range.clone())?;

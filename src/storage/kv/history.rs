@@ -4,19 +4,20 @@
 //! the left: a page holds a score of them, and one page is touched for a score of writes. A trimmed
 //! delete takes its tombstone along, unless the key was written since.
 //!
-//! [`Retention`] is a constant for now, since every node must have the same: what is trimmed when is a function
-//! of the log, like everything else that apply does. A replicated setting can take its place.
+//! How much is kept is a part of the state (`retention`): what is trimmed when is a function of the log, like everything
+//! else that apply does.
 //!
 //! # How much is kept, and what trimming costs
 //!
 //! Trimming begins when a limit is exceeded by one part in [`SLACK`], and goes on down to the limit. It is paid
 //! for by those who write: a command that makes changes may trim two for each, as many again as its share of
-//! the byte limit is of the limit on changes, and twice the slack. So no command does more than about thrice
-//! its own work and a constant, and
+//! the byte limit is of the limit on changes, and twice the slack, or [`MOST_BESIDE`]. So no command does more than
+//! about thrice its own work and a constant, and
 //!
 //! * the changes kept are at most those of the limit and the slack, after every command;
 //! * their bytes are at most about twice the limit and one change: small old changes are trimmed no faster
-//!   than large new ones come, but when these have filled the limit once, all that was there before is gone.
+//!   than large new ones come, but when these have filled the limit once, all that was there before is gone;
+//! * what is too old, or too much since a limit was lowered, goes as fast, and by what the leader proposes for it.
 //!
 //! # Left out
 //!
@@ -32,6 +33,7 @@ use super::change::{self, ChangeEntry, ChangeId, ChangeKind};
 use super::{CHANGES, bad};
 use crate::storage::cursor::{Bounds, Lent};
 use crate::storage::error::StorageError;
+use crate::types::{Retention, Revision};
 
 /// Trimming begins past a limit by one part in so many, so that it comes in batches that stay in one place
 /// of the tree.
@@ -40,21 +42,8 @@ const SLACK: u64 = 256;
 /// Changes that trimming holds at a time: a mebibyte with the longest keys.
 const TRIM_BATCH: u64 = 256;
 
-/// How much of the past is kept; the same on every node.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Retention {
-    /// Changes: keys put or deleted.
-    pub changes: u64,
-    /// Bytes of their keys and of the records they replaced.
-    pub bytes: u64,
-}
-
-impl Default for Retention {
-    /// A minute of a busy store, a day of an idle one; as many bytes as that is of kilobyte records.
-    fn default() -> Retention {
-        Retention { changes: 65_536, bytes: 64 << 20 }
-    }
-}
+/// Changes that a command trims at most for others.
+const MOST_BESIDE: u64 = 512;
 
 /// What is kept, or is to be.
 #[derive(Clone, Copy, Default)]
@@ -76,18 +65,23 @@ struct Oldest {
     deleted: Option<Deleted>,
 }
 
-impl Retention {
-    fn allows(&self, kept: Kept, slack: u64) -> bool {
-        let allowed = |limit: u64| limit.saturating_add(limit.checked_div(slack).unwrap_or(0));
-        kept.changes <= allowed(self.changes) && kept.bytes <= allowed(self.bytes)
-    }
+/// Whether so much may be kept, and one part more in `slack`.
+fn allows(retention: &Retention, kept: Kept, slack: u64) -> bool {
+    let allowed = |limit: u64| limit.saturating_add(limit.checked_div(slack).unwrap_or(0));
+    kept.changes <= allowed(retention.changes) && kept.bytes <= allowed(retention.bytes)
+}
 
-    /// How many changes may be trimmed by a command that kept `made` more.
-    fn budget(&self, made: Kept) -> u64 {
-        let share =
-            u128::from(made.bytes) * u128::from(self.changes) / u128::from(self.bytes.max(1));
-        2 * made.changes + share as u64 + 2 * (self.changes / SLACK)
-    }
+/// Whether so much is no reason to trim.
+pub(super) fn is_within(retention: &Retention, changes: u64, bytes: u64) -> bool {
+    allows(retention, Kept { changes, bytes }, SLACK)
+}
+
+/// How many changes may be trimmed by a command that kept `made` more.
+fn budget(retention: &Retention, made: Kept) -> u64 {
+    let (changes, bytes) = (u128::from(retention.changes), u128::from(retention.bytes.max(1)));
+    let share = u128::from(made.bytes) * changes / bytes;
+    let beside = (2 * (retention.changes / SLACK)).min(MOST_BESIDE);
+    2 * made.changes + share as u64 + beside
 }
 
 impl Batch<'_> {
@@ -103,38 +97,55 @@ impl Batch<'_> {
         self.command.made.changes += 1;
         self.command.made.bytes += len_bytes;
         self.txn.put_parts(CHANGES, &id.encode(), head, body)?;
-        Ok(())
+        self.mark(id.revision)
     }
 
-    /// Removes the oldest changes after a command.
-    pub(super) fn trim(&mut self) -> Result<(), StorageError> {
-        let mut kept = self.kept()?;
-        if self.retention.allows(kept, SLACK) {
+    /// Removes the oldest changes after a command; `extra` more of them than it has to pay for.
+    pub(super) fn trim(&mut self, extra: u64) -> Result<(), StorageError> {
+        let retention = self.policy.retention;
+        let young = self.first_young()?;
+        let too_many = !allows(&retention, self.kept()?, SLACK);
+        if young.is_none() && !too_many {
             return Ok(());
         }
-        let mut budget = self.retention.budget(self.command.made);
-        while budget > 0 && !self.retention.allows(kept, 0) {
-            let batch = self.oldest(kept, budget.min(TRIM_BATCH))?;
-            budget -= batch.len() as u64;
+        let mut budget = budget(&retention, self.command.made) + extra;
+        while budget > 0 {
+            let batch = self.beyond(young, too_many, budget.min(TRIM_BATCH))?;
             let Some(last) = batch.last() else { break };
+            budget -= batch.len() as u64;
             self.facts.trimmed = last.id.revision;
             self.txn.delete_below(CHANGES, &last.id.end())?;
             for Oldest { len_bytes, deleted, .. } in batch {
                 self.facts.change_bytes -= len_bytes;
                 deleted.map_or(Ok(()), |deleted| self.clear_away(&deleted))?;
             }
-            kept = self.kept()?;
         }
-        Ok(())
+        match young {
+            Some(first) if self.beyond(young, false, 1)?.is_empty() => {
+                self.forget_marks_below(first)
+            }
+            _ => Ok(()),
+        }
     }
 
-    /// At most `most` of the oldest changes, and no more than are too many.
-    fn oldest(&self, mut kept: Kept, most: u64) -> Result<Vec<Oldest>, StorageError> {
+    /// At most `most` of the oldest changes, of those that were made before `young` and, if they are `too_many`, of
+    /// those beyond the limits.
+    fn beyond(
+        &self,
+        young: Option<Revision>,
+        too_many: bool,
+        most: u64,
+    ) -> Result<Vec<Oldest>, StorageError> {
+        let (retention, mut kept) = (self.policy.retention, self.kept()?);
         let mut batch: Vec<Oldest> = Vec::with_capacity(most as usize);
         self.collect(Bounds::ALL, most, &mut batch, |oldest| {
+            let is_old = young.is_some_and(|young| oldest.id.revision < young);
+            if !is_old && (!too_many || allows(&retention, kept, 0)) {
+                return false;
+            }
             kept.changes -= 1;
             kept.bytes -= oldest.len_bytes;
-            !self.retention.allows(kept, 0)
+            true
         })?;
         Ok(batch)
     }
@@ -155,25 +166,27 @@ impl Batch<'_> {
         self.txn.clear(CHANGES)?;
         self.facts.trimmed = self.facts.revision;
         self.facts.change_bytes = 0;
-        Ok(())
+        self.forget_marks()
     }
 
-    /// Adds changes to `batch`, until it has `most` or `wants_more` says no after one.
+    /// Adds changes to `batch`, until it has `most` or one is not `wanted`.
     fn collect(
         &self,
         bounds: Bounds,
         most: u64,
         batch: &mut Vec<Oldest>,
-        mut wants_more: impl FnMut(&Oldest) -> bool,
+        mut wanted: impl FnMut(&Oldest) -> bool,
     ) -> Result<(), StorageError> {
         let visit = |entry: Lent<'_>| {
             let oldest = match read_oldest(&entry) {
                 Ok(oldest) => oldest,
                 Err(error) => return ControlFlow::Break(Err(error)),
             };
-            let goes_on = wants_more(&oldest);
+            if !wanted(&oldest) {
+                return ControlFlow::Break(Ok(()));
+            }
             batch.push(oldest);
-            match goes_on && (batch.len() as u64) < most {
+            match (batch.len() as u64) < most {
                 true => ControlFlow::Continue(()),
                 false => ControlFlow::Break(Ok(())),
             }

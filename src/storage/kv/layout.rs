@@ -17,6 +17,7 @@
 //!   flags: bit 0 expires · bit 1 deleted: a tombstone, whose create_revision and version are 0 ·
 //!   bit 2 the change that made it has an ordinal other than 0 · bit 7 wide
 //! tree 1, system: "membership" → term u64 · index u64 · the membership entry, opaque
+//!   "retention" → how much of the past is kept · "mark/" revision u64 big-endian → when, see `retention`
 //! tree 2, sessions: client name → session
 //!   sequence u64 · used_at u64 (log index) · outcome, see `outcome`
 //! tree 3, session ages: used_at u64 big-endian · client name → nothing

@@ -1,15 +1,17 @@
 //! The state machine against its rules; in `model` against a model, in `past` what it tells of the past,
-//! in `deadlines` when records expire.
+//! in `deadlines` when records expire, in `retention` how long the past is kept.
 
 mod deadlines;
 mod model;
 mod past;
+mod retention;
 
 use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::{Entry, Kv, KvSnapshot, Payload, Retention, sessions::MAX_SESSIONS};
+use super::retention::Policy;
+use super::{Entry, Kv, KvSnapshot, Payload, sessions::MAX_SESSIONS};
 use crate::storage::backup::{Export, Import, ImportError};
 use crate::storage::disk::{Disk, MemDisk, PowerCut};
 use crate::storage::store::StoreOptions;
@@ -30,7 +32,9 @@ fn put(text: &str, value: &str, condition: Condition) -> Operation {
 }
 
 fn open_with(disk: &MemDisk, retention: Retention) -> Kv {
-    Kv { retention, ..open(disk) }
+    let kv = open(disk);
+    let policy = Policy::of(&kv.store.snapshot(), retention).expect("no I/O fails");
+    Kv { policy, unset: retention, ..kv }
 }
 
 /// Carries a state over to another store; returns the last entry that it holds.

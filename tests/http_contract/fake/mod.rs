@@ -172,7 +172,7 @@ impl Store {
         let before = self.map.clone();
         let current = |map: &Map, key: &Key| map.get(key.as_bytes()).map(|r| r.mod_revision);
         let outcome = match operation {
-            Operation::Expire => unreachable!("no client asks for it"),
+            Operation::Expire | Operation::Retain(_) => unreachable!("no client asks for it"),
             Operation::Txn(txn) => self.transact(&txn, next),
             Operation::Put { key, condition, .. } | Operation::Delete { key, condition }
                 if !condition.holds(current(&self.map, &key)) =>

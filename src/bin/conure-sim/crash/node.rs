@@ -55,7 +55,9 @@ impl State {
                 self.records.retain(|key, _| !range.contains(key));
                 self.records.len() < before
             }
-            Operation::Txn(_) | Operation::Expire => unreachable!("the workload has none"),
+            Operation::Txn(_) | Operation::Expire | Operation::Retain(_) => {
+                unreachable!("the workload has none")
+            }
         };
         self.revision += u64::from(has_changed);
     }

@@ -94,7 +94,7 @@ fn many_expire_in_steps_in_the_order_of_their_deadlines() {
 
 #[test]
 fn a_delete_of_more_than_the_past_holds_forgets_deadlines_and_no_others() {
-    let retention = Retention { changes: 100, bytes: 1 << 30 };
+    let retention = Retention { changes: 100, bytes: 1 << 30, age_ms: None };
     let mut driver = Driver { kv: open_with(&MemDisk::new(), retention), next: 0 };
     driver.apply_at(0, put_for("a", 10));
     for n in 0..700 {

@@ -371,7 +371,7 @@ proptest! {
     /// the last checkpoint, and the log brings the rest back; on another node a snapshot does.
     #[test]
     fn the_store_is_a_map_with_revisions_and_a_past(steps in steps(), changes in prop_oneof![3..40u64, Just(1_000)]) {
-        let retention = Retention { changes, bytes: u64::MAX };
+        let retention = Retention { changes, bytes: u64::MAX, age_ms: None };
         let mut disk = MemDisk::new();
         let mut kv = open_with(&disk, retention);
         let mut log: Vec<Entry> = Vec::new();

@@ -106,9 +106,10 @@ fn a_range_of_ten_thousand_keys_is_deleted_and_told() {
 
 #[test]
 fn a_delete_of_more_than_is_kept_ends_the_past() {
-    for retention in
-        [Retention { changes: 99, bytes: 1 << 30 }, Retention { changes: 999, bytes: 1_500 }]
-    {
+    for retention in [
+        Retention { changes: 99, bytes: 1 << 30, age_ms: None },
+        Retention { changes: 999, bytes: 1_500, age_ms: None },
+    ] {
         let mut driver = Driver { kv: open_with(&MemDisk::new(), retention), next: 0 };
         driver.apply(put("z", "stays", Condition::None));
         driver.apply(put("zz", "goes", Condition::None));
@@ -164,7 +165,7 @@ fn large_records_and_long_keys_have_a_past() {
 
 #[test]
 fn the_tombstone_of_a_long_key_goes_with_its_change() {
-    let retention = Retention { changes: 1, bytes: 1 << 30 };
+    let retention = Retention { changes: 1, bytes: 1 << 30, age_ms: None };
     let mut driver = Driver { kv: open_with(&MemDisk::new(), retention), next: 0 };
     let long = "l".repeat(MAX_KEY_BYTES);
     driver.apply(put(&long, &"v".repeat(5_000), Condition::None));
@@ -179,7 +180,7 @@ fn the_tombstone_of_a_long_key_goes_with_its_change() {
 #[test]
 fn the_work_of_trimming_and_what_stays_beyond_the_limit_are_bounded() {
     const LARGE: u64 = 25_000;
-    let retention = Retention { changes: 1_024, bytes: 1 << 20 };
+    let retention = Retention { changes: 1_024, bytes: 1 << 20, age_ms: None };
     let mut driver = Driver { kv: open_with(&MemDisk::new(), retention), next: 0 };
     put_rounds(&mut driver, 4, 512);
     let large = "x".repeat(LARGE as usize);
