@@ -6,6 +6,7 @@
 //!                    past.rs      what became of a key
 //! txn                txn.rs       several at once
 //! status, join …     cluster.rs   what operators do
+//! observe            observe.rs   what one node says of itself
 //!      │
 //!   transport.rs     one operation: attempts, retries, redirects
 //!      ├── servers.rs    whom to ask: the servers given, and those the cluster tells of
@@ -36,6 +37,7 @@ mod error;
 mod events;
 mod items;
 mod kv;
+mod observe;
 mod past;
 mod servers;
 mod transport;
@@ -47,6 +49,7 @@ pub use cluster::{Health, Join, Member, Members, Ready, Status};
 pub use error::{Applied, ClientError, Problem};
 pub use items::Items;
 pub use kv::{Deleted, DeletedRange, Item, Page, ReadOptions, Scan, Value, Written};
+pub use observe::{Observation, Peer, Samples, Stats};
 pub use past::{History, Version, VersionKind};
 pub use txn::{TxnAnswer, TxnDone};
 pub use watch::{Event, EventKind, Keys, Watch, Watcher};
@@ -124,6 +127,11 @@ impl Client {
                 options,
             }),
         })
+    }
+
+    /// How long one operation may take with all its retries.
+    pub fn timeout(&self) -> Duration {
+        self.shared.options.timeout
     }
 
     /// The servers this client knows: the ones it was given first, then those it learned.

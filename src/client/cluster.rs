@@ -47,6 +47,13 @@ pub struct Members {
     pub servers: Vec<Member>,
 }
 
+impl Members {
+    /// Whether `member` is the leader, as the server that was asked knows it.
+    pub fn is_led_by(&self, member: &Member) -> bool {
+        !self.leader.is_empty() && member.address == self.leader
+    }
+}
+
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(default)]
 pub struct Member {

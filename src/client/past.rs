@@ -44,6 +44,18 @@ pub enum VersionKind {
     Other,
 }
 
+impl VersionKind {
+    /// Its name in the API.
+    pub fn name(self) -> &'static str {
+        match self {
+            VersionKind::Put => "put",
+            VersionKind::Delete => "delete",
+            VersionKind::Expire => "expire",
+            VersionKind::Other => "other",
+        }
+    }
+}
+
 #[derive(Deserialize)]
 struct WireVersion {
     revision: Revision,

@@ -136,7 +136,8 @@ impl Client {
         }
     }
 
-    async fn attempt(
+    /// One attempt, at one server.
+    pub(super) async fn attempt(
         &self,
         server: String,
         call: &Call,
