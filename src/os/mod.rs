@@ -1,10 +1,12 @@
-//! The outermost layer: this machine's clock, randomness and network, for a real node.
+//! The outermost layer: this machine's clock, randomness and network, for a real node; and the pages that
+//! its programs print about themselves.
 //!
 //! The rest of the program reaches them through traits; only here, in `storage::disk`'s real disk and in the
 //! binaries are the operating system's own calls allowed. Nothing but the binaries imports this.
 #![allow(clippy::disallowed_methods)] // what everybody else has to take from here, or from a trait
 
 pub mod net;
+pub mod pages;
 pub mod seeds;
 
 use std::time::{SystemTime, UNIX_EPOCH};

@@ -49,6 +49,13 @@ impl Network for TcpNetwork {
     }
 }
 
+/// A listener on a socket that is bound already. For whoever has to tell others the port before there is a node.
+pub fn listen_on(socket: std::net::TcpListener) -> io::Result<Box<dyn Listener>> {
+    let bound = socket.local_addr()?;
+    socket.set_nonblocking(true)?;
+    Ok(Box::new(OsListener { socket: TcpListener::from_std(socket)?, bound }))
+}
+
 struct OsListener {
     socket: TcpListener,
     bound: SocketAddr,
