@@ -2,13 +2,15 @@
 //!
 //! ```text
 //!   one-shot  conuresh get k      pipe  conuresh < file      prompt  conuresh
-//!        │                          │                          │ editor.rs (reedline)
+//!        │                          │                          │ editor.rs (reedline), complete.rs
 //!        └── words as the OS        └────────── words.rs ──────┘
 //!            gave them                             │ bytes
-//!                       command.rs (by table.rs)   ▼ a Command
-//!                       run.rs                     asks the client, prints (print.rs, files.rs)
+//!                       extra.rs                   ▼ what is asked, and in which form (output.rs)
+//!                       command.rs (by table.rs)   a Command
+//!                       run.rs                     asks the client, prints (print.rs, json.rs, files.rs)
 //!                       past.rs                    history and diff, which take more than one question
 //!                       txn.rs                     transactions
+//!                       top.rs                     all members, live
 //! ```
 //!
 //! What the three share is all but the reading of words: a command does the same everywhere. They differ
@@ -18,7 +20,10 @@
 //!   a pipe or file, it goes as the exact bytes; between other commands' output it ends with a newline;
 //! * a failing command ends one-shot mode with its exit code; a pipe goes on and ends with the code of
 //!   the first failure (or stops there, with `--exit-on-error`); the prompt goes on;
+//! * a terminal gets tables, a program lines with tabs, whoever asks for it JSON ([`Output`]);
 //! * a reader of the output that leaves (`conuresh scan | head`) is a normal end.
+//!
+//! The program that opens a shell may add commands of its own ([`Extra`]).
 
 use std::io::{self, BufRead, IsTerminal};
 use std::process::ExitCode;
@@ -27,81 +32,157 @@ use tokio::runtime::Runtime;
 
 use crate::client::Client;
 
+pub mod columns;
 mod command;
+mod complete;
 mod editor;
 pub mod exit;
+mod extra;
 mod files;
+mod json;
+mod output;
+mod paint;
 mod past;
 mod print;
 mod run;
 mod table;
+mod top;
 mod txn;
 mod words;
 
-use command::{Command, parse};
+use command::Command;
 use exit::Failure;
+use extra::{Asked, What};
 use run::{Mode, Session};
 use words::Word;
+
+pub use extra::{Done, Extra, Vocabulary};
+pub use output::Output;
+pub use table::{COMMANDS, Opt, Spec};
 
 /// Longest line of a pipe: a value of the greatest length, each byte an escape of four.
 const MAX_LINE_BYTES: u64 = 4 * files::MAX_VALUE_BYTES + 64 * 1024;
 
 /// All commands, for `--help`.
 pub fn overview() -> String {
-    table::overview()
+    Vocabulary::default().overview()
 }
 
-/// Does the one command that `arguments` are.
-pub fn one_shot(runtime: &Runtime, client: Client, arguments: Vec<Vec<u8>>) -> ExitCode {
-    let words = arguments.into_iter().map(|bytes| Word { bytes, bare: true }).collect();
-    let mut session = Session::new(client, Mode::OneShot);
-    let done = parse(words).map_err(Failure::from).and_then(|command| match command {
-        Some(command) => runtime.block_on(session.run(command)),
-        None => Ok(()),
-    });
-    match done {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(failure) => fail(failure),
-    }
+/// A shell, before it is told where its commands come from.
+pub struct Shell<'a> {
+    pub runtime: &'a Runtime,
+    pub client: Client,
+    /// The form of answers; `None` for what suits who reads them.
+    pub output: Option<Output>,
+    pub vocabulary: Vocabulary,
 }
 
-/// Does the commands on standard input, one a line; empty lines and those that begin with `#` are
-/// skipped.
-pub fn lines(runtime: &Runtime, client: Client, exit_on_error: bool) -> ExitCode {
-    let mut session = Session::new(client, Mode::Lines);
-    let mut input = io::stdin().lock();
-    let mut first_failure = None;
-    let mut number = 0;
-    loop {
-        number += 1;
-        let line = match read_command(&mut input, &mut number) {
-            Ok(None) => break,
-            Ok(Some(line)) => line,
-            Err(failure) => {
-                print::failure(&failure, Some(number));
-                return failure.exit_code();
-            }
-        };
-        match read(&line).and_then(|command| match command {
-            Some(Command::Exit) => Ok(true),
-            Some(command) => runtime.block_on(session.run(command)).map(|()| false),
-            None => Ok(false),
-        }) {
-            Ok(false) => {}
-            Ok(true) => break,
-            // Nobody reads any longer: what follows has no purpose.
-            Err(failure) if failure.is_broken_pipe() => break,
-            Err(failure) => {
-                print::failure(&failure, Some(number));
-                let code = failure.exit_code();
-                if exit_on_error {
-                    return code;
+impl Shell<'_> {
+    /// Does the one command that `arguments` are.
+    pub fn one_shot(self, arguments: Vec<Vec<u8>>) -> ExitCode {
+        let words = arguments.into_iter().map(|bytes| Word { bytes, bare: true }).collect();
+        let mut session = self.session(Mode::OneShot);
+        let mut form = self.output;
+        let done =
+            self.vocabulary.read(words).map_err(Failure::from).and_then(|asked| match asked {
+                Some(asked) => {
+                    form = asked.output.or(form);
+                    self.runtime.block_on(session.answer_to(asked))
                 }
-                first_failure.get_or_insert(code);
+                None => Ok(()),
+            });
+        match done {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(failure) => {
+                print::failure(&failure, None, form);
+                failure.exit_code()
             }
         }
     }
-    first_failure.unwrap_or(ExitCode::SUCCESS)
+
+    /// Does the commands on standard input, one a line; empty lines and those that begin with `#` are
+    /// skipped.
+    pub fn lines(self, exit_on_error: bool) -> ExitCode {
+        let mut session = self.session(Mode::Lines);
+        let mut input = io::stdin().lock();
+        let mut first_failure = None;
+        let mut number = 0;
+        loop {
+            number += 1;
+            let line = match read_command(&mut input, &mut number) {
+                Ok(None) => break,
+                Ok(Some(line)) => line,
+                Err(failure) => {
+                    print::failure(&failure, Some(number), self.output);
+                    return failure.exit_code();
+                }
+            };
+            let mut form = self.output;
+            match self.read(&line).and_then(|asked| match asked {
+                Some(Asked { what: What::Own(Command::Exit), .. }) => Ok(true),
+                Some(asked) => {
+                    form = asked.output.or(form);
+                    self.runtime.block_on(session.answer_to(asked)).map(|()| false)
+                }
+                None => Ok(false),
+            }) {
+                Ok(false) => {}
+                Ok(true) => break,
+                // Nobody reads any longer: what follows has no purpose.
+                Err(failure) if failure.is_broken_pipe() => break,
+                Err(failure) => {
+                    print::failure(&failure, Some(number), form);
+                    let code = failure.exit_code();
+                    if exit_on_error {
+                        return code;
+                    }
+                    first_failure.get_or_insert(code);
+                }
+            }
+        }
+        first_failure.unwrap_or(ExitCode::SUCCESS)
+    }
+
+    /// Talks with a person.
+    pub fn prompt(self) -> ExitCode {
+        let keys = complete::FromServer::new(self.client.clone(), self.runtime.handle().clone());
+        let mut editor = match editor::Editor::new(self.vocabulary.clone(), keys) {
+            Ok(editor) => editor,
+            Err(failure) => return fail(failure),
+        };
+        let mut session = self.session(Mode::Prompt);
+        print::welcome();
+        loop {
+            let status = self.runtime.block_on(session.glance());
+            let line = match editor.read_line(status) {
+                Ok(Some(line)) => line,
+                Ok(None) => return ExitCode::SUCCESS,
+                Err(failure) => return fail(failure),
+            };
+            match self.read(line.as_bytes()).and_then(|asked| match asked {
+                Some(Asked { what: What::Own(Command::Exit), .. }) => Ok(true),
+                Some(asked) => {
+                    self.runtime.block_on(session.run_until_ctrl_c(asked)).map(|()| false)
+                }
+                None => Ok(false),
+            }) {
+                Ok(false) => {}
+                Ok(true) => return ExitCode::SUCCESS,
+                Err(failure) => print::failure(&failure, None, self.output),
+            }
+        }
+    }
+
+    fn session(&self, mode: Mode) -> Session {
+        Session::new(self.client.clone(), mode, self.output, self.vocabulary.clone())
+    }
+
+    fn read(&self, line: &[u8]) -> Result<Option<Asked>, Failure> {
+        if line.trim_ascii_start().starts_with(b"#") {
+            return Ok(None);
+        }
+        Ok(self.vocabulary.read(words::split(line)?)?)
+    }
 }
 
 /// The next line, with those that follow while it is the beginning of a transaction. `number` counts them.
@@ -117,47 +198,18 @@ fn read_command(input: &mut impl BufRead, number: &mut u64) -> Result<Option<Vec
     Ok(Some(command))
 }
 
-/// Talks with a person.
-pub fn prompt(runtime: &Runtime, client: Client) -> ExitCode {
-    let mut editor = match editor::Editor::new() {
-        Ok(editor) => editor,
-        Err(failure) => return fail(failure),
-    };
-    let mut session = Session::new(client, Mode::Prompt);
-    print::welcome();
-    loop {
-        let status = runtime.block_on(session.glance());
-        let line = match editor.read_line(status) {
-            Ok(Some(line)) => line,
-            Ok(None) => return ExitCode::SUCCESS,
-            Err(failure) => return fail(failure),
-        };
-        match read(line.as_bytes()).and_then(|command| match command {
-            Some(Command::Exit) => Ok(true),
-            Some(command) => runtime.block_on(session.run_until_ctrl_c(command)).map(|()| false),
-            None => Ok(false),
-        }) {
-            Ok(false) => {}
-            Ok(true) => return ExitCode::SUCCESS,
-            Err(failure) => print::failure(&failure, None),
-        }
-    }
-}
-
 /// Tells of a failure and gives its exit code.
 pub fn fail(failure: Failure) -> ExitCode {
-    print::failure(&failure, None);
+    print::failure(&failure, None, None);
     failure.exit_code()
-}
-
-fn read(line: &[u8]) -> Result<Option<Command>, Failure> {
-    if line.trim_ascii_start().starts_with(b"#") {
-        return Ok(None);
-    }
-    Ok(parse(words::split(line)?)?)
 }
 
 /// Whether standard input is a person.
 pub fn is_interactive() -> bool {
     io::stdin().is_terminal()
+}
+
+/// Gives the terminal back as it was before the prompt, for a program that ends in the midst of a line.
+pub fn restore_terminal() {
+    top::leave_screen();
 }

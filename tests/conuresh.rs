@@ -4,8 +4,10 @@ mod scripted;
 
 use std::io::Write;
 use std::process::{Command, Output, Stdio};
+use std::sync::{Arc, Mutex};
 
 use scripted::{Answer, Request, Server, nobody, store};
+use serde_json::{Value, json};
 
 struct Shell {
     runtime: tokio::runtime::Runtime,
@@ -82,6 +84,9 @@ fn arguments_are_taken_as_the_system_gives_them() {
         assert!(shell.run(&["put", "--", "k", value]).status.success());
         assert_eq!(text(&shell.run(&["get", "k"]).stdout), value);
     }
+    // Words of the command line itself are words like others behind a command.
+    assert!(shell.run(&["put", "man", "completions"]).status.success());
+    assert_eq!(text(&shell.run(&["get", "man"]).stdout), "completions");
 }
 
 #[test]
@@ -158,7 +163,10 @@ fn a_failing_line_is_named_and_the_rest_is_done_unless_asked_otherwise() {
     assert_eq!(text(&output.stdout), "OK revision 1\n1\n");
     assert_eq!(
         text(&output.stderr),
-        "error: line 1: there is no key none\nerror: line 3: the quote ' is not closed\n\
+        "error: line 1: there is no key none\n\
+         hint: `scan` lists the keys that there are, `scan PREFIX` some of them\n\
+         error: line 3: the quote ' is not closed\n\
+         hint: close it, or write \\' or \\\" for a quote that belongs to the word\n\
          error: line 4: `put KEY -` reads standard input, which holds the commands here; use --file\n"
     );
     assert_eq!(output.status.code(), Some(4));
@@ -221,8 +229,142 @@ fn a_reader_that_leaves_is_a_normal_end() {
     drop(child.stdout.take());
     let _ = child.stdin.take().unwrap().write_all(b"get none\nget k\nget k\n");
     let output = child.wait_with_output().unwrap();
-    assert_eq!(text(&output.stderr), "error: line 1: there is no key none\n");
+    assert!(text(&output.stderr).starts_with("error: line 1: there is no key none\n"));
+    assert_eq!(text(&output.stderr).matches("error:").count(), 1, "{output:?}");
     assert_eq!(output.status.code(), Some(4));
+}
+
+#[test]
+fn every_answer_can_be_json_with_names_that_stay() {
+    let shell = Shell::new();
+    let json = |arguments: &[&str]| -> Vec<Value> {
+        let output = shell.run(&[arguments, &["-o", "json"]].concat());
+        assert_eq!((text(&output.stderr), output.status.code()), ("", Some(0)), "{arguments:?}");
+        let lines = text(&output.stdout).lines();
+        lines.map(|line| serde_json::from_str(line).expect("a document a line")).collect()
+    };
+    let one = |arguments: &[&str]| json(arguments).pop().expect("a document");
+    assert_eq!(
+        one(&["put", "a", "1"]),
+        json!({ "revision": 1, "create_revision": 1, "version": 1 })
+    );
+    shell.feed(&["put", "b", "-"], b"\xff");
+    let record =
+        json!({ "key": "a", "value": "1", "create_revision": 1, "mod_revision": 1, "version": 1 });
+    assert_eq!(one(&["get", "a"]), record);
+    assert_eq!(one(&["get", "a", "--meta"]), record);
+    let scanned = json(&["scan"]);
+    assert_eq!(scanned[0], record);
+    assert_eq!((&scanned[1]["key"], &scanned[1]["value_base64"]), (&json!("b"), &json!("/w==")));
+    assert_eq!(one(&["ttl", "a"]), json!({ "key": "a", "ttl_ms": null }));
+    assert_eq!(one(&["delete", "a"]), json!({ "deleted": 1, "revision": 3 }));
+    assert_eq!(one(&["delete", "--prefix", "b"]), json!({ "deleted": 1, "revision": 4 }));
+    let status = one(&["status"]);
+    assert_eq!(
+        (&status["node_id"], &status["term"], &status["db_bytes"]),
+        (&json!("node1"), &json!(3), &json!(8192))
+    );
+    assert_eq!(one(&["members"])["servers"][0]["is_leader"], true);
+    assert_eq!(one(&["join", "n", "h:1"]), json!({ "message": "OK" }));
+    let help = one(&["help"]);
+    let names: Vec<&str> =
+        help.as_array().unwrap().iter().filter_map(|spec| spec["name"].as_str()).collect();
+    assert!(names.contains(&"history") && names.contains(&"top"), "{names:?}");
+    assert_eq!(one(&["help", "get"])["usage"], "get KEY");
+
+    // The flag says it for all, a command for itself.
+    let output = shell.feed(&["-o", "json"], b"put k v\nget k -o plain\nget none\n");
+    assert_eq!(text(&output.stdout).lines().nth(1), Some("v"));
+    let error: Value = serde_json::from_str(text(&output.stderr)).expect("one document");
+    assert_eq!((&error["exit_code"], &error["line"]), (&json!(4), &json!(3)));
+    assert_eq!(error["error"], "there is no key none");
+    let output = shell.run(&["remove", "node9", "-o", "json"]);
+    let error: Value = serde_json::from_str(text(&output.stderr)).expect("one document");
+    assert_eq!(
+        (&error["code"], &error["hint"]),
+        (&json!("unknown_node"), &json!("`members` lists the nodes"))
+    );
+}
+
+#[test]
+fn a_table_has_columns_under_headings() {
+    let shell = Shell::new();
+    shell.feed(&[], b"put a 1\nput long/key 2\n");
+    assert_eq!(
+        text(&shell.run(&["scan", "-o", "table"]).stdout),
+        "KEY       VALUE\na         1\nlong/key  2\n"
+    );
+    assert_eq!(
+        text(&shell.run(&["--output=table", "scan", "--keys-only"]).stdout),
+        "KEY\na\nlong/key\n"
+    );
+}
+
+#[test]
+fn all_keys_are_removed_only_when_that_is_said() {
+    let shell = Shell::new();
+    shell.feed(&[], b"put a 1\nput b 2\n");
+    for output in [shell.run(&["delete", "--prefix", ""]), shell.feed(&[], b"delete --prefix ''\n")]
+    {
+        assert_eq!(output.status.code(), Some(2), "{output:?}");
+        assert!(text(&output.stderr).contains("hint: add --yes if that is meant"), "{output:?}");
+    }
+    assert_eq!(text(&shell.run(&["delete", "--prefix", "", "--yes"]).stdout), "OK deleted 2\n");
+}
+
+#[test]
+fn top_prints_one_table_for_a_script() {
+    // Two nodes: one that says all of it, one that is gone.
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let gone = runtime.block_on(nobody());
+    let url = Arc::new(Mutex::new(String::new()));
+    let (own, other) = (url.clone(), gone.clone());
+    let mut asked = 0;
+    let server = runtime.block_on(Server::start(move |request: &Request| {
+        match request.target.as_str() {
+            "/raft/config" => Answer::json(json!({ "leader": "h:1", "servers": [
+                { "id": "node1", "address": "h:1", "suffrage": "voter", "http_address": *own.lock().unwrap() },
+                { "id": "node2", "address": "h:2", "suffrage": "voter", "http_address": other },
+            ]})),
+            "/status" => Answer::json(json!({
+                "node_id": "node1", "role": "leader", "is_leader": true, "term": 7, "applied_index": 40,
+                "revision": 30, "db_bytes": 1024
+            })),
+            "/raft/stats" => Answer::json(json!({
+                "log_bytes": 1024, "peers": { "node2": { "match_index": 37, "lag": 3 } }
+            })),
+            "/metrics" => {
+                asked += 1000;
+                Answer::ok(format!(
+                    "conuredb_http_requests_total{{route=\"kv\",method=\"PUT\",status=\"2xx\"}} {asked}\n"
+                ))
+            }
+            _ => Answer::problem(404, "not_found", "no"),
+        }
+    }));
+    *url.lock().unwrap() = server.url.clone();
+    let top = |form: &str| {
+        feed(command(&server.url, &["top", "--once", "--every", "100ms", "-o", form]), b"")
+    };
+    let output = top("json");
+    let looked: Value = serde_json::from_str(text(&output.stdout)).expect("a document");
+    let (first, second) = (&looked["members"][0], &looked["members"][1]);
+    assert_eq!(
+        (&first["id"], &first["role"], &first["term"]),
+        (&json!("node1"), &json!("leader"), &json!(7))
+    );
+    assert_eq!((&first["reachable"], &first["disk_bytes"]), (&json!(true), &json!(2048)));
+    assert_eq!(first["reads_per_second"], 0.0);
+    assert!(first["writes_per_second"].as_f64().unwrap() > 0.0, "{first}");
+    assert_eq!((&second["reachable"], &second["lag"]), (&json!(false), &json!(3)));
+    let output = top("table");
+    let lines: Vec<&str> = text(&output.stdout).lines().collect();
+    assert!(lines[0].starts_with("NODE   ROLE"), "{lines:?}");
+    assert!(lines[1].starts_with("node1  leader") && lines[1].contains("2.0 KiB"), "{lines:?}");
+    assert!(lines[2].starts_with("node2  not reachable  -     3"), "{lines:?}");
+    let live = feed(command(&server.url, &["top"]), b"");
+    assert_eq!(live.status.code(), Some(2), "{live:?}");
+    assert!(text(&live.stderr).contains("hint: `top --once` prints one table"));
 }
 
 #[test]

@@ -20,6 +20,10 @@ use crate::types::{Condition, Revision, Txn};
 /// What a scan or a history lists unless told otherwise: a screen or two.
 const DEFAULT_LIMIT: usize = 100;
 
+/// How often `top` looks unless told otherwise, and how often it looks at most.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+const SHORTEST_LOOK: Duration = Duration::from_millis(100);
+
 /// What to do.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Command {
@@ -40,6 +44,8 @@ pub enum Command {
     },
     DeletePrefix {
         prefix: Vec<u8>,
+        /// Do not ask, whatever it removes.
+        sure: bool,
     },
     /// `scan.limit` is set, and is the limit of all pages together.
     Scan {
@@ -81,6 +87,11 @@ pub enum Command {
     },
     Help(Option<&'static str>),
     Exit,
+    /// The members, again and again.
+    Top {
+        once: bool,
+        every: Duration,
+    },
 }
 
 /// Where a value comes from.
@@ -113,6 +124,8 @@ pub enum UsageError {
     UnknownOption { command: &'static str, option: String },
     #[error("{command}: {option} is given twice")]
     Twice { command: &'static str, option: &'static str },
+    #[error("-o takes json, table or plain, not {0:?}")]
+    Output(String),
     #[error("{command}: {problem}; usage: {usage}")]
     Bad { command: &'static str, problem: String, usage: &'static str },
 }
@@ -224,7 +237,7 @@ impl Given {
             },
             "delete" => match (self.value("--prefix"), self.arguments.is_empty()) {
                 (Some(prefix), true) if !self.flag("--if-revision") => {
-                    Command::DeletePrefix { prefix }
+                    Command::DeletePrefix { prefix, sure: self.flag("--yes") }
                 }
                 (Some(_), _) => {
                     return Err(
@@ -274,6 +287,13 @@ impl Given {
                 Command::Help(Some(spec.name))
             }
             "exit" => Command::Exit,
+            "top" => {
+                let every = self.duration("--every")?.unwrap_or(LOOK_EVERY);
+                if every < SHORTEST_LOOK {
+                    return Err(self.bad(format!("--every begins at {SHORTEST_LOOK:?}")));
+                }
+                Command::Top { once: self.flag("--once"), every }
+            }
             other => unreachable!("the command {other} of the table is read nowhere"),
         })
     }

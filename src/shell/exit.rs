@@ -57,8 +57,34 @@ pub enum Failure {
     Runtime(#[source] io::Error),
     #[error("the terminal: {0}")]
     Terminal(String),
+    #[error("this would remove every key of the store")]
+    Unsure,
+    #[error("nothing was removed")]
+    Refused,
+    #[error("top redraws a terminal, and standard output is none")]
+    NoTerminal,
+    #[error("{0}")]
+    Extra(String),
     #[error("given up by Ctrl-C{}", if *.writes { "; it may have been applied or not" } else { "" })]
     Interrupted { writes: bool },
+}
+
+/// What to do after a refusal of a server.
+fn after_refusal(code: &str) -> Option<&'static str> {
+    Some(match code {
+        "condition_failed" => "`get KEY --meta` tells the revision that there is",
+        "no_leader" | "not_ready" | "timeout" => {
+            "`top --once` shows which members answer; a majority of them has to run"
+        }
+        "unknown_node" => "`members` lists the nodes",
+        "node_conflict" => "choose another ID, or `remove` the node that has it",
+        "storage_full" => "`delete` keys, or give the disk room; it clears by itself",
+        "overloaded" => "try again in a moment; limits.* of the node say how much it takes at once",
+        "value_too_large" => "limits.max_value_bytes of the nodes says how long a value may be",
+        "revision_trimmed" => "ask for a later revision; `status` tells the present one",
+        "too_stale" => "leave --stale away, or ask another server",
+        _ => return None,
+    })
 }
 
 /// A value in an error: all of a short one.
@@ -71,8 +97,14 @@ fn shown(value: Option<&[u8]>) -> String {
 
 impl Failure {
     pub fn exit_code(&self) -> ExitCode {
-        ExitCode::from(match self {
+        ExitCode::from(self.code())
+    }
+
+    /// See [`CODES`].
+    pub fn code(&self) -> u8 {
+        match self {
             Failure::Split(_) | Failure::Usage(_) | Failure::Key(_) | Failure::StdinTaken => 2,
+            Failure::Unsure | Failure::NoTerminal => 2,
             Failure::OtherValue { .. } => 5,
             Failure::NotFound(_) => 4,
             Failure::Client(error) => match error {
@@ -91,6 +123,46 @@ impl Failure {
             // The reader of the output has seen enough.
             _ if self.is_broken_pipe() => 0,
             _ => 1,
+        }
+    }
+
+    /// The code of the server's refusal, if that is what it was.
+    pub fn server_code(&self) -> Option<&str> {
+        match self {
+            Failure::Client(error) => error.problem().map(|problem| problem.code.as_str()),
+            _ => None,
+        }
+    }
+
+    /// What a person may do next, where the error does not say so itself.
+    pub fn next_step(&self) -> Option<&'static str> {
+        Some(match self {
+            Failure::Split(SplitError::OpenQuote(_)) => {
+                "close it, or write \\' or \\\" for a quote that belongs to the word"
+            }
+            Failure::NotFound(_) => {
+                "`scan` lists the keys that there are, `scan PREFIX` some of them"
+            }
+            Failure::OtherValue { .. } => {
+                "repeat `cas` with that value, or overwrite it with `put`"
+            }
+            Failure::File { doing: "write", .. } => {
+                "check the path and its permissions; --out takes a file"
+            }
+            Failure::File { .. } => {
+                "check the path and its permissions; `put KEY VALUE` takes no file"
+            }
+            Failure::TooLong { .. } => "store it in several keys",
+            Failure::Unsure => {
+                "add --yes if that is meant, or name a prefix: `delete --prefix PREFIX`"
+            }
+            Failure::NoTerminal => "`top --once` prints one table",
+            Failure::Interrupted { writes: true } => "read before writing again",
+            Failure::Client(ClientError::Unreachable { .. }) => {
+                "start a node with `conure-db`, or name others: --server URL or CONURE_SERVER"
+            }
+            Failure::Client(_) => return self.server_code().and_then(after_refusal),
+            _ => return None,
         })
     }
 

@@ -7,8 +7,9 @@
 use bytes::Bytes;
 
 use super::exit::Failure;
-use super::print;
+use super::output::Output;
 use super::run::Session;
+use super::{json, print};
 use crate::client::{ClientError, Item, Items, ReadOptions, Scan};
 use crate::types::Revision;
 
@@ -24,11 +25,22 @@ impl Session {
         limit: usize,
     ) -> Result<(), Failure> {
         let mut left = limit;
+        let mut is_first = true;
         loop {
             let page = self.client.history(key, read, left.min(PAGE_ITEMS)).await?;
-            let line = |version| print::version(version, self.terminal);
-            let lines: String = page.items.iter().take(left).map(line).collect();
-            self.write(lines.as_bytes())?;
+            let versions = page.items.iter().take(left);
+            match self.output {
+                Output::Json => self.write_lines(versions.map(json::version))?,
+                Output::Plain => {
+                    let line = |version| print::version(version, self.terminal);
+                    self.write(versions.map(line).collect::<String>().as_bytes())?;
+                }
+                Output::Table => {
+                    let rows: Vec<Vec<String>> = versions.map(print::version_cells).collect();
+                    self.write_table(&["REVISION", "WHAT", "VALUE"], &rows, is_first)?;
+                }
+            }
+            is_first = false;
             left = left.saturating_sub(page.items.len());
             match (page.next, left) {
                 (None, _) if page.trimmed => {
@@ -73,14 +85,27 @@ impl Session {
             if revision_of(&old) == revision_of(&new) {
                 continue;
             }
-            for (sign, item, revision) in [("-", old, from), ("+", new, to)] {
+            let (old, new) = (self.whole(old, from).await?, self.whole(new, to).await?);
+            if self.output == Output::Json {
+                let key = old.as_ref().or(new.as_ref()).map(|item| item.key.clone());
+                let key = key.unwrap_or_default();
+                self.write_lines([json::change(&key, old.as_ref(), new.as_ref())])?;
+                continue;
+            }
+            for (sign, item) in [("-", old), ("+", new)] {
                 let Some(item) = item else { continue };
-                let read = ReadOptions { revision: Some(revision), ..ReadOptions::default() };
-                let value = self.client.get(&item.key, read).await?.map(|value| value.bytes);
-                let line = print::item(&Item { value, ..item }, self.terminal);
+                let line = print::item(&item, self.terminal);
                 self.write(format!("{sign}{line}").as_bytes())?;
             }
         }
+    }
+
+    /// A record of one of the revisions, with its value.
+    async fn whole(&self, item: Option<Item>, at: Revision) -> Result<Option<Item>, ClientError> {
+        let Some(item) = item else { return Ok(None) };
+        let read = ReadOptions { revision: Some(at), ..ReadOptions::default() };
+        let value = self.client.get(&item.key, read).await?.map(|value| value.bytes);
+        Ok(Some(Item { value, ..item }))
     }
 }
 

@@ -6,8 +6,10 @@ use std::io::{self, IsTerminal, Write};
 use reedline::Color;
 
 use super::exit::Failure;
+use super::output::Output;
 use super::words::{escape, is_safe};
-use crate::client::{Event, Item, Member, Members, Status, Version, VersionKind};
+use super::{columns, json};
+use crate::client::{Event, Item, Member, Members, Status, Version};
 
 /// Most bytes of one value that `get` shows on a terminal, and `scan` in one line of it.
 const SHOWN_VALUE_BYTES: usize = 64 * 1024;
@@ -43,14 +45,30 @@ pub fn item(item: &Item, terminal: bool) -> String {
     line
 }
 
+/// The cells of a scan: key, and value if there is one.
+pub fn item_cells(item: &Item) -> Vec<String> {
+    let mut cells = vec![escape(&item.key)];
+    cells.extend(item.value.as_deref().map(cell));
+    cells
+}
+
+/// The cells of a history: revision, what happened, value if there is one.
+pub fn version_cells(version: &Version) -> Vec<String> {
+    let mut cells = vec![version.revision.to_string(), version.kind.name().to_owned()];
+    cells.extend(version.value.as_deref().map(cell));
+    cells
+}
+
+/// A value in a cell.
+fn cell(value: &[u8]) -> String {
+    let mut text = String::new();
+    push_shown(&mut text, value, true);
+    text
+}
+
 /// A line of a history.
 pub fn version(version: &Version, terminal: bool) -> String {
-    let kind = match &version.kind {
-        VersionKind::Put => "put",
-        VersionKind::Delete => "delete",
-        VersionKind::Expire => "expire",
-        VersionKind::Other => "(unknown to this conuresh)",
-    };
+    let kind = version.kind.name();
     let mut line = format!("{}\t{kind}", version.revision);
     push_value(&mut line, version.value.as_deref(), terminal);
     line.push('\n');
@@ -60,12 +78,17 @@ pub fn version(version: &Version, terminal: bool) -> String {
 /// Adds a value to a line, if there is one.
 fn push_value(line: &mut String, value: Option<&[u8]>, terminal: bool) {
     if let Some(value) = value {
-        let shown = if terminal { cut(value, SHOWN_LINE_BYTES) } else { value };
         line.push('\t');
-        line.push_str(&escape(shown));
-        if shown.len() < value.len() {
-            write!(line, "… ({} bytes)", value.len()).expect(STRING);
-        }
+        push_shown(line, value, terminal);
+    }
+}
+
+/// Adds a value in one line, a long one on a terminal cut and counted.
+fn push_shown(line: &mut String, value: &[u8], terminal: bool) {
+    let shown = if terminal { cut(value, SHOWN_LINE_BYTES) } else { value };
+    line.push_str(&escape(shown));
+    if shown.len() < value.len() {
+        write!(line, "… ({} bytes)", value.len()).expect(STRING);
     }
 }
 
@@ -127,37 +150,30 @@ pub fn status(status: &Status) -> String {
 }
 
 pub fn members(members: &Members) -> String {
-    let leads = |member: &Member| !members.leader.is_empty() && member.address == members.leader;
-    let mut rows = vec![["NODE", "RAFT", "HTTP", "SUFFRAGE", ""].map(str::to_owned)];
-    rows.extend(members.servers.iter().map(|member| {
-        let text = |text: &str| escape(text.as_bytes());
-        let leader = if leads(member) { "leader" } else { "" };
-        [
-            text(&member.id),
-            text(&member.address),
-            text(&member.http_address),
-            text(&member.suffrage),
-            leader.to_owned(),
-        ]
-    }));
-    let width =
-        |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
-    let widths = [0, 1, 2, 3, 4].map(width);
-    let line = |row: &[String; 5]| {
-        let cells = row.iter().zip(widths).map(|(cell, width)| format!("{cell:<width$}"));
-        format!("{}\n", cells.collect::<Vec<_>>().join("  ").trim_end())
+    let text = |text: &str| escape(text.as_bytes());
+    let row = |member: &Member| -> Vec<String> {
+        let Member { id, address, http_address, suffrage } = member;
+        let leader = if members.is_led_by(member) { "leader" } else { "" };
+        vec![text(id), text(address), text(http_address), text(suffrage), leader.to_owned()]
     };
-    rows.iter().map(line).collect()
+    let rows: Vec<Vec<String>> = members.servers.iter().map(row).collect();
+    columns::table(&["NODE", "RAFT", "HTTP", "SUFFRAGE", ""], &rows)
 }
 
 /// Tells of a failure on standard error, after the number of its line if it has one. A reader of the
 /// output that left needs no words.
-pub fn failure(failure: &Failure, line: Option<u64>) {
+pub fn failure(failure: &Failure, line: Option<u64>, output: Option<Output>) {
     if failure.is_broken_pipe() {
         return;
     }
+    if output == Some(Output::Json) {
+        return note(&json::failure(failure, line).to_string());
+    }
     let place = line.map(|line| format!("line {line}: ")).unwrap_or_default();
     note(&format!("{} {place}{}", paint(Color::Red, "error:"), lines_kept(&failure.to_string())));
+    if let Some(next) = failure.next_step() {
+        note(&format!("{} {next}", paint(Color::Cyan, "hint:")));
+    }
 }
 
 /// Tells something beside the output.
@@ -178,10 +194,14 @@ fn lines_kept(text: &str) -> String {
     text.chars().map(|c| if is_safe(c) || c == '\n' { c } else { '\u{fffd}' }).collect()
 }
 
-/// In colour where standard error is a terminal and nobody asked for none (<https://no-color.org>).
+/// Whether somebody asked for no colours (<https://no-color.org>).
+pub fn no_color() -> bool {
+    std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty())
+}
+
+/// In colour where standard error is a terminal and nobody asked for none.
 fn paint(color: Color, text: &str) -> String {
-    let plain = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
-    match io::stderr().is_terminal() && !plain {
+    match io::stderr().is_terminal() && !no_color() {
         true => color.bold().paint(text).to_string(),
         false => text.to_owned(),
     }

@@ -3,10 +3,15 @@
 use std::io::{self, IsTerminal, Write};
 use std::time::Duration;
 
+use serde_json::{Value, json};
+
+use super::columns::Columns;
 use super::command::{Command, Show, Source};
 use super::exit::Failure;
-use super::{files, print, table};
-use crate::client::{Client, ReadOptions, Scan, Status, Watch};
+use super::extra::{Asked, Vocabulary, What};
+use super::output::Output;
+use super::{editor, files, json, print, table};
+use crate::client::{Client, Item, ReadOptions, Scan, Status, Watch};
 
 /// Items asked for in one page of a scan.
 const PAGE_ITEMS: usize = 1_000;
@@ -26,13 +31,25 @@ pub enum Mode {
 pub struct Session {
     pub(super) client: Client,
     mode: Mode,
+    vocabulary: Vocabulary,
     /// Whether the output is read by a person.
     pub(super) terminal: bool,
+    /// The form of answers to commands that do not name one.
+    usual: Output,
+    /// The form of the answer to the present command.
+    pub(super) output: Output,
 }
 
 impl Session {
-    pub fn new(client: Client, mode: Mode) -> Session {
-        Session { client, mode, terminal: io::stdout().is_terminal() }
+    pub fn new(
+        client: Client,
+        mode: Mode,
+        usual: Option<Output>,
+        vocabulary: Vocabulary,
+    ) -> Session {
+        let terminal = io::stdout().is_terminal();
+        let usual = usual.unwrap_or(if terminal { Output::Table } else { Output::Plain });
+        Session { client, mode, vocabulary, terminal, usual, output: usual }
     }
 
     /// Who answers at the moment, if somebody does so at once.
@@ -40,27 +57,31 @@ impl Session {
         tokio::time::timeout(GLANCE, self.client.status()).await.ok()?.ok()
     }
 
-    /// Does `command`, or as much of it as is done when Ctrl-C is pressed.
-    pub async fn run_until_ctrl_c(&mut self, command: Command) -> Result<(), Failure> {
-        let is_watch = matches!(command, Command::Watch(_));
-        let writes = !matches!(
-            command,
-            Command::Get { .. }
-                | Command::TimeToLive { .. }
-                | Command::Scan { .. }
-                | Command::History { .. }
-                | Command::Diff { .. }
-                | Command::Watch(_)
-                | Command::Status
-                | Command::Members
-        );
+    /// Does what is asked, or as much of it as is done when Ctrl-C is pressed.
+    pub async fn run_until_ctrl_c(&mut self, asked: Asked) -> Result<(), Failure> {
+        let goes_on = matches!(asked.what, What::Own(Command::Watch(_) | Command::Top { .. }));
+        let writes = match &asked.what {
+            What::Own(command) => !matches!(
+                command,
+                Command::Get { .. }
+                    | Command::TimeToLive { .. }
+                    | Command::Scan { .. }
+                    | Command::History { .. }
+                    | Command::Diff { .. }
+                    | Command::Watch(_)
+                    | Command::Status
+                    | Command::Members
+                    | Command::Top { .. }
+            ),
+            What::Extra { .. } | What::Help(_) => false,
+        };
         tokio::select! {
-            done = self.run(command) => done,
+            done = self.answer_to(asked) => done,
             _ = tokio::signal::ctrl_c() => {
                 // The terminal has shown "^C" where the next words would go.
                 print::note("");
-                if is_watch {
-                    // The way in which a watch ends.
+                if goes_on {
+                    // The way in which it ends.
                     return Ok(());
                 }
                 Err(Failure::Interrupted { writes })
@@ -68,7 +89,21 @@ impl Session {
         }
     }
 
-    pub async fn run(&mut self, command: Command) -> Result<(), Failure> {
+    /// Does what is asked, and answers in the form that is asked for.
+    pub async fn answer_to(&mut self, asked: Asked) -> Result<(), Failure> {
+        self.output = asked.output.unwrap_or(self.usual);
+        match asked.what {
+            What::Own(command) => self.run(command).await,
+            What::Help(spec) => self.answer(|| table::describe(spec), || json::command(spec)),
+            What::Extra { command, arguments } => {
+                let Some(extra) = self.vocabulary.extra.clone() else { return Ok(()) };
+                let done = extra.run(command, arguments).await.map_err(Failure::Extra)?;
+                self.answer(|| format!("{}\n", done.text), || done.json.clone())
+            }
+        }
+    }
+
+    async fn run(&mut self, command: Command) -> Result<(), Failure> {
         match command {
             Command::Put { key, value, ttl, condition } => {
                 let value = match value {
@@ -81,43 +116,50 @@ impl Session {
                     Some(ttl) => self.client.put_for(&key, value, ttl, condition).await?,
                     None => self.client.put(&key, value, condition).await?,
                 };
-                self.say(&format!("OK revision {}", written.revision))
+                self.answer(
+                    || format!("OK revision {}\n", written.revision),
+                    || {
+                        json!({
+                            "revision": written.revision,
+                            "create_revision": written.create_revision,
+                            "version": written.version,
+                        })
+                    },
+                )
             }
-            Command::Get { key, read, show: Show::Meta } => {
-                let item = self.client.get_item(&key, read).await?;
-                let mut item = item.ok_or(Failure::NotFound(key.clone()))?;
-                item.key = key.into();
-                self.write(print::record(&item).as_bytes())
-            }
-            Command::Get { key, read, show } => {
-                let value = self.client.get(&key, read).await?.ok_or(Failure::NotFound(key))?.bytes;
-                match show {
-                    Show::Out(path) => {
-                        files::write_value(&path, &value)?;
-                        self.say(&format!("OK {} bytes in {}", value.len(), path.display()))
-                    }
-                    _ => self.value(&value),
-                }
-            }
+            Command::Get { key, read, show } => self.get(key, read, show).await,
             Command::Delete { key, condition } => {
                 let deleted = self.client.delete(&key, condition).await?;
-                self.say(if deleted.existed {
-                    "OK deleted 1"
-                } else {
-                    "OK deleted 0, there was no such key"
-                })
+                let number = u64::from(deleted.existed);
+                let what = if deleted.existed { "" } else { ", there was no such key" };
+                self.answer(
+                    || format!("OK deleted {number}{what}\n"),
+                    || json!({ "deleted": number, "revision": deleted.revision }),
+                )
             }
-            Command::DeletePrefix { prefix } => {
-                let deleted = self.client.delete_prefix(&prefix).await?;
-                self.say(&format!("OK deleted {}", deleted.deleted))
+            Command::DeletePrefix { prefix, sure } => {
+                if prefix.is_empty() && !sure {
+                    self.make_sure()?;
+                }
+                let done = self.client.delete_prefix(&prefix).await?;
+                self.answer(
+                    || format!("OK deleted {}\n", done.deleted),
+                    || json!({ "deleted": done.deleted, "revision": done.revision }),
+                )
             }
             Command::Scan { scan, limit } => self.scan(scan, limit).await,
             Command::TimeToLive { key } => {
                 let value = self.client.get(&key, ReadOptions::default()).await?;
-                match value.ok_or(Failure::NotFound(key))?.ttl {
-                    Some(ttl) => self.say(&humantime::format_duration(ttl).to_string()),
-                    None => self.say("it does not expire"),
-                }
+                let ttl = value.ok_or_else(|| Failure::NotFound(key.clone()))?.ttl;
+                let text = ttl.map(|ttl| humantime::format_duration(ttl).to_string());
+                self.answer(
+                    || format!("{}\n", text.unwrap_or_else(|| "it does not expire".to_owned())),
+                    || {
+                        let mut object = json!({ "ttl_ms": ttl.map(|ttl| ttl.as_millis() as u64) });
+                        json::put_bytes(&mut object, "key", &key);
+                        object
+                    },
+                )
             }
             Command::Txn(txn) => self.txn(&txn).await,
             Command::Swap { key, old, new } => self.swap(key, old, new).await,
@@ -126,11 +168,11 @@ impl Session {
             Command::Watch(watch) => self.watch(watch).await,
             Command::Status => {
                 let status = self.client.status().await?;
-                self.write(print::status(&status).as_bytes())
+                self.answer(|| print::status(&status), || json::status(&status))
             }
             Command::Members => {
                 let members = self.client.members().await?;
-                self.write(print::members(&members).as_bytes())
+                self.answer(|| print::members(&members), || json::members(&members))
             }
             Command::Join(join) => {
                 self.client.join(&join).await?;
@@ -144,24 +186,58 @@ impl Session {
                 self.client.transfer(&id).await?;
                 self.say("OK")
             }
-            Command::Help(None) => self.write(table::overview().as_bytes()),
-            Command::Help(Some(name)) => {
-                let text = table::find(name).map(table::describe).unwrap_or_default();
-                self.write(text.as_bytes())
-            }
+            Command::Help(None) => self.answer(
+                || self.vocabulary.overview(),
+                || self.vocabulary.all().map(json::command).collect(),
+            ),
+            Command::Help(Some(name)) => match table::find(name) {
+                Some(spec) => self.answer(|| table::describe(spec), || json::command(spec)),
+                None => Ok(()),
+            },
             Command::Exit => Ok(()),
+            Command::Top { once, every } => self.top(once, every).await,
         }
+    }
+
+    async fn get(&self, key: Vec<u8>, read: ReadOptions, show: Show) -> Result<(), Failure> {
+        let is_json = self.output == Output::Json;
+        if show == Show::Meta || (is_json && show == Show::Value) {
+            let item = self.client.get_item(&key, read).await?;
+            let item = item.ok_or_else(|| Failure::NotFound(key.clone()))?;
+            let item = Item { key: key.into(), ..item };
+            return self.answer(|| print::record(&item), || json::item(&item));
+        }
+        let value = self.client.get(&key, read).await?.ok_or(Failure::NotFound(key))?.bytes;
+        let Show::Out(path) = show else { return self.value(&value) };
+        files::write_value(&path, &value)?;
+        self.answer(
+            || format!("OK {} bytes in {}\n", value.len(), path.display()),
+            || json!({ "bytes": value.len(), "file": path.display().to_string() }),
+        )
     }
 
     /// Follows pages up to `limit` items, printing each as it comes.
     async fn scan(&self, mut scan: Scan, limit: usize) -> Result<(), Failure> {
         let mut left = limit;
+        let headings = if scan.keys_only { &["KEY"][..] } else { &["KEY", "VALUE"] };
+        let mut is_first = true;
         loop {
             scan.limit = Some(left.min(PAGE_ITEMS));
             let page = self.client.scan(&scan).await?;
-            let lines: String =
-                page.items.iter().take(left).map(|item| print::item(item, self.terminal)).collect();
-            self.write(lines.as_bytes())?;
+            let items = || page.items.iter().take(left);
+            match self.output {
+                Output::Json => self.write_lines(items().map(json::item))?,
+                Output::Plain => {
+                    let lines: String =
+                        items().map(|item| print::item(item, self.terminal)).collect();
+                    self.write(lines.as_bytes())?;
+                }
+                Output::Table => {
+                    let rows: Vec<Vec<String>> = items().map(print::item_cells).collect();
+                    self.write_table(headings, &rows, is_first)?;
+                }
+            }
+            is_first = false;
             left = left.saturating_sub(page.items.len());
             scan.cursor = page.next;
             match (&scan.cursor, left) {
@@ -179,9 +255,21 @@ impl Session {
     async fn watch(&self, watch: Watch) -> Result<(), Failure> {
         let mut watcher = self.client.watch(watch);
         while let Some(event) = watcher.next().await {
-            self.write(print::event(&event?, self.terminal).as_bytes())?;
+            let event = event?;
+            self.answer(|| print::event(&event, self.terminal), || json::event(&event))?;
         }
         Ok(())
+    }
+
+    /// Asks the person whether every key is meant; without a person, that has to be said in the command.
+    fn make_sure(&self) -> Result<(), Failure> {
+        if self.mode == Mode::Lines || !io::stdin().is_terminal() {
+            return Err(Failure::Unsure);
+        }
+        match editor::ask("This removes every key of the store. Type yes to go on: ")?.as_str() {
+            "yes" => Ok(()),
+            _ => Err(Failure::Refused),
+        }
     }
 
     fn value(&self, bytes: &[u8]) -> Result<(), Failure> {
@@ -192,8 +280,43 @@ impl Session {
         }
     }
 
-    fn say(&self, text: &str) -> Result<(), Failure> {
-        self.write(format!("{text}\n").as_bytes())
+    /// Answers in the form that was asked for. Text ends with its newline, a document gets one.
+    pub(super) fn answer(
+        &self,
+        text: impl FnOnce() -> String,
+        document: impl FnOnce() -> Value,
+    ) -> Result<(), Failure> {
+        match self.output {
+            Output::Json => self.write_lines([document()]),
+            Output::Plain | Output::Table => self.write(text().as_bytes()),
+        }
+    }
+
+    /// Answers with a sentence, where there is no more to say.
+    pub(super) fn say(&self, text: &str) -> Result<(), Failure> {
+        self.answer(|| format!("{text}\n"), || json!({ "message": text }))
+    }
+
+    /// A document a line.
+    pub(super) fn write_lines(
+        &self,
+        documents: impl IntoIterator<Item = Value>,
+    ) -> Result<(), Failure> {
+        let lines: String = documents.into_iter().map(|document| format!("{document}\n")).collect();
+        self.write(lines.as_bytes())
+    }
+
+    /// Rows of a table that may come in several blocks, with headings above the first.
+    pub(super) fn write_table(
+        &self,
+        headings: &[&str],
+        rows: &[Vec<String>],
+        is_first: bool,
+    ) -> Result<(), Failure> {
+        let columns = Columns::fitting(headings, rows.iter().map(Vec::as_slice));
+        let mut text = if is_first { columns.line(headings) } else { String::new() };
+        text.extend(rows.iter().map(|row| columns.line(row)));
+        self.write(text.as_bytes())
     }
 
     pub(super) fn write(&self, bytes: &[u8]) -> Result<(), Failure> {

@@ -3,7 +3,7 @@
 use std::fmt::Write;
 use std::ops::RangeInclusive;
 
-/// A command.
+/// A command. Words in capitals in `usage` say what an argument is: KEY, PREFIX and ID are completed from the server.
 pub struct Spec {
     pub name: &'static str,
     pub aliases: &'static [&'static str],
@@ -21,6 +21,17 @@ pub struct Opt {
     /// What follows it, if something does.
     pub value: Option<&'static str>,
     pub about: &'static str,
+}
+
+impl Spec {
+    pub fn is_called(&self, name: &str) -> bool {
+        self.name == name || self.aliases.contains(&name)
+    }
+
+    /// Whether its words may be anything, in any number, which the usage tells.
+    pub fn takes_anything(&self) -> bool {
+        self.usage.contains('…')
+    }
 }
 
 const fn flag(name: &'static str, about: &'static str) -> Opt {
@@ -81,9 +92,18 @@ pub static COMMANDS: &[Spec] = &[
         aliases: &["del", "rm"],
         usage: "delete KEY | delete --prefix PREFIX",
         about: "remove a key, or at once all keys with a prefix",
-        options: &[with("--prefix", "PREFIX", "remove every key that begins with it"), IF_REVISION],
+        options: &[
+            with("--prefix", "PREFIX", "remove every key that begins with it"),
+            IF_REVISION,
+            flag("--yes", "do not ask before every key is removed (--prefix \"\")"),
+        ],
         arguments: 0..=1,
-        examples: &["delete greeting", "delete greeting --if-revision 7", "delete --prefix tmp/"],
+        examples: &[
+            "delete greeting",
+            "delete greeting --if-revision 7",
+            "delete --prefix tmp/",
+            "delete --prefix \"\" --yes",
+        ],
     },
     Spec {
         name: "scan",
@@ -238,21 +258,34 @@ pub static COMMANDS: &[Spec] = &[
         arguments: 0..=0,
         examples: &["exit"],
     },
+    Spec {
+        name: "top",
+        aliases: &[],
+        usage: "top",
+        about: "watch all members live: role, term, lag, requests, latency, disk; q or Ctrl-C ends it",
+        options: &[
+            flag("--once", "print one table, of what happens during one interval"),
+            with("--every", "DURATION", "time between two looks (1s)"),
+        ],
+        arguments: 0..=0,
+        examples: &["top", "top --every 5s", "top --once", "top --once -o json"],
+    },
 ];
 
 /// The command with this name or alias.
 pub fn find(name: &str) -> Option<&'static Spec> {
-    COMMANDS.iter().find(|spec| spec.name == name || spec.aliases.contains(&name))
+    COMMANDS.iter().find(|spec| spec.is_called(name))
 }
 
-/// All commands, a line each.
-pub fn overview() -> String {
+/// Commands, a line each.
+pub fn overview(commands: impl Iterator<Item = &'static Spec>) -> String {
     let mut text = String::from("Commands:\n");
-    for spec in COMMANDS {
+    for spec in commands {
         line(&mut text, spec.name, spec.about);
     }
     text.push_str(
-        "\nWords are quoted as in a shell: \"two words\", 'as it is', escapes \\n \\t \\\\ \\xNN.\n\
+        "\nEvery command takes `-o json`, `-o table` or `-o plain`: the form of its answer.\n\
+         Words are quoted as in a shell: \"two words\", 'as it is', escapes \\n \\t \\\\ \\xNN.\n\
          `help COMMAND` tells more, with examples.\n",
     );
     text

@@ -2,16 +2,22 @@
 
 use std::fmt::Write;
 
+use serde_json::json;
+
 use super::exit::Failure;
-use super::print;
+use super::output::Output;
 use super::run::Session;
 use super::words::escape;
+use super::{json, print};
 use crate::client::TxnAnswer;
 use crate::types::{Compare, Key, Operand, Relation, Txn, TxnOp};
 
 impl Session {
     pub(super) async fn txn(&self, txn: &Txn) -> Result<(), Failure> {
         let done = self.client.txn(txn).await?;
+        if self.output == Output::Json {
+            return self.write_lines([json::txn(&done)]);
+        }
         let branch = if done.succeeded { "then" } else { "else" };
         let mut text = format!("OK {branch}, revision {}\n", done.revision);
         let operations = txn.branch(done.succeeded).iter();
@@ -68,7 +74,10 @@ impl Session {
             .map_err(|error| Failure::Key(error.to_string()))?;
         let mut done = self.client.txn(&txn).await?;
         if done.succeeded {
-            return self.write(format!("OK revision {}\n", done.revision).as_bytes());
+            return self.answer(
+                || format!("OK revision {}\n", done.revision),
+                || json!({ "swapped": true, "revision": done.revision }),
+            );
         }
         let value = match done.results.pop() {
             Some(TxnAnswer::Get { item: Some(item), .. }) => item.value,

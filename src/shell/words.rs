@@ -11,6 +11,7 @@
 //! the inverse of [`split`]. Left out: variables, globs and everything else of a Unix shell.
 
 use std::fmt::Write;
+use std::ops::Range;
 
 /// A word of a line.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -72,6 +73,36 @@ pub fn split(line: &[u8]) -> Result<Vec<Word>, SplitError> {
     }
     words.extend(word);
     Ok(words)
+}
+
+/// Where the words of a line stand, as far as it is typed: an open quote goes to the end.
+pub fn spans(line: &str) -> Vec<Range<usize>> {
+    let mut spans: Vec<Range<usize>> = Vec::new();
+    let mut begin = None;
+    let mut quote = None;
+    let mut bytes = line.bytes().enumerate();
+    while let Some((at, byte)) = bytes.next() {
+        match (quote, byte) {
+            (None, b' ' | b'\t' | b'\n' | b'\r' | b'\x0c') => {
+                spans.extend(begin.take().map(|begin| begin..at));
+                continue;
+            }
+            (None, b'\'' | b'"') => quote = Some(byte),
+            (None | Some(b'"'), b'\\') => drop(bytes.next()),
+            (Some(open), _) if open == byte => quote = None,
+            _ => {}
+        }
+        begin.get_or_insert(at);
+    }
+    spans.extend(begin.map(|begin| begin..line.len()));
+    spans
+}
+
+/// The one word that `text` is or begins to be, with its quote closed. None when it ends inside an escape.
+pub fn begun(text: &str) -> Option<Word> {
+    let closed = ["", "'", "\""].map(|quote| split(format!("{text}{quote}").as_bytes()));
+    let word = closed.into_iter().find_map(Result::ok)?.pop();
+    Some(word.unwrap_or(Word { bytes: Vec::new(), bare: true }))
 }
 
 /// The byte that the rest of an escape stands for.
@@ -199,7 +230,29 @@ mod tests {
         assert_eq!(quote(b"say \"x\""), r#""say \"x\"""#);
     }
 
+    #[test]
+    fn a_word_that_is_being_typed_is_known_by_its_beginning() {
+        let last = |line: &str| {
+            let span = spans(line).pop().unwrap();
+            (span.start, begun(&line[span]).map(|word| word.bytes))
+        };
+        assert_eq!(last("get use"), (4, Some(b"use".to_vec())));
+        assert_eq!(last("get \"two wo"), (4, Some(b"two wo".to_vec())));
+        assert_eq!(last("get 'two wo"), (4, Some(b"two wo".to_vec())));
+        assert_eq!(last(r"get two\ wo"), (4, Some(b"two wo".to_vec())));
+        assert_eq!(last(r"get a\"), (4, None));
+    }
+
     proptest! {
+        #[test]
+        fn the_spans_of_a_line_are_its_words(line: String) {
+            if let Ok(words) = split(line.as_bytes()) {
+                let in_spans: Vec<Word> =
+                    spans(&line).into_iter().filter_map(|span| begun(&line[span])).collect();
+                prop_assert_eq!(in_spans, words);
+            }
+        }
+
         #[test]
         fn what_is_quoted_is_read_as_the_same_word(bytes: Vec<u8>, more: Vec<u8>) {
             let line = format!("{} {}", quote(&bytes), quote(&more));

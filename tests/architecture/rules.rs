@@ -118,6 +118,7 @@ const CONFINED: &[Confined] = &[
         why: "other engines are measured, not used",
     },
     Confined { family: "reedline", homes: &["shell"], why: "only a prompt edits lines" },
+    Confined { family: "crossterm", homes: &["shell"], why: "only the shell draws on a terminal" },
 ];
 
 /// More lines than the house's files have, and about as many as one can keep in mind.

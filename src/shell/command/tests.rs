@@ -34,7 +34,10 @@ fn options_stand_anywhere_after_the_command() {
         Command::Delete { key: b"k".to_vec(), condition: Condition::ModRevision(7) }
     );
     assert_eq!(read("get k --help"), Command::Help(Some("get")));
-    assert_eq!(read("del --prefix a"), Command::DeletePrefix { prefix: b"a".to_vec() });
+    assert_eq!(
+        read("del --prefix a"),
+        Command::DeletePrefix { prefix: b"a".to_vec(), sure: false }
+    );
     assert_eq!(
         read("join n2 h:1 --http-addr h:2 --nonvoter"),
         Command::Join(Join {

@@ -1,14 +1,17 @@
 //! The shell's command line. What it does is in `conuredb::shell`; here stands what belongs to a
 //! process: flags, the runtime, and the only randomness, which names this client's writes.
 
+mod describe;
+
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use clap::Parser;
+use clap::{Parser, Subcommand};
 use conuredb::client::{Client, ClientOptions};
-use conuredb::shell::{self, exit::Failure};
+use conuredb::os::pages::{Completions, Man};
+use conuredb::shell::{self, Output, Shell, Vocabulary, exit::Failure};
 
 /// How long to look for a server where none listens: enough for a node that is being restarted, and
 /// not too long for a person who forgot to start one.
@@ -19,7 +22,13 @@ const PATIENCE: Duration = Duration::from_secs(2);
 /// With a command, does that one and exits. Without one, reads commands from standard input, one a
 /// line; at a terminal it is a prompt with history and completion.
 #[derive(Parser)]
-#[command(name = "conuresh", version, after_help = after_help())]
+#[command(
+    name = "conuresh",
+    version,
+    after_help = after_help(),
+    disable_help_subcommand = true,
+    args_conflicts_with_subcommands = true
+)]
 struct Cli {
     /// Servers of one cluster; repeatable, or with commas between
     #[arg(
@@ -35,6 +44,10 @@ struct Cli {
     #[arg(long, value_name = "DURATION", default_value = "15s", value_parser = humantime::parse_duration)]
     timeout: Duration,
 
+    /// The form of answers: table at a terminal, else plain
+    #[arg(short, long, value_name = "FORM", value_enum)]
+    output: Option<Output>,
+
     /// In commands from a pipe, stop at the first that fails
     #[arg(short = 'e', long)]
     exit_on_error: bool,
@@ -42,6 +55,16 @@ struct Cli {
     /// One command and its arguments; all that follows the command belongs to it
     #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "COMMAND")]
     command: Vec<OsString>,
+
+    #[command(subcommand)]
+    pages: Option<Pages>,
+}
+
+/// What talks to no server.
+#[derive(Subcommand)]
+enum Pages {
+    Completions(Completions),
+    Man(Man),
 }
 
 fn after_help() -> String {
@@ -50,6 +73,11 @@ fn after_help() -> String {
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
+    match &cli.pages {
+        Some(Pages::Completions(wanted)) => return wanted.run(describe::whole()),
+        Some(Pages::Man(wanted)) => return wanted.run(describe::whole()),
+        None => {}
+    }
     #[allow(clippy::disallowed_methods, reason = "the outermost layer, where chance begins")]
     let mut options = ClientOptions::new(rand::random());
     options.timeout = cli.timeout;
@@ -65,13 +93,14 @@ fn main() -> ExitCode {
             Ok(runtime) => runtime,
             Err(why) => return shell::fail(Failure::Runtime(why)),
         };
+    let vocabulary = Vocabulary::default();
+    let shell = Shell { runtime: &runtime, client, output: cli.output, vocabulary };
     let code = if !cli.command.is_empty() {
-        let arguments = cli.command.into_iter().map(OsString::into_vec).collect();
-        shell::one_shot(&runtime, client, arguments)
+        shell.one_shot(cli.command.into_iter().map(OsString::into_vec).collect())
     } else if shell::is_interactive() {
-        shell::prompt(&runtime, client)
+        shell.prompt()
     } else {
-        shell::lines(&runtime, client, cli.exit_on_error)
+        shell.lines(cli.exit_on_error)
     };
     // Requests in the background (the members') have no use any more.
     runtime.shutdown_background();
