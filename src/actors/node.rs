@@ -7,7 +7,9 @@
 //!
 //! Everything that differs between a real node and a simulated one comes in through
 //! [`Surroundings`]: disk, network, clocks, chance, threads. A real node gives each writer a thread
-//! of its own; a simulated one runs all actors where it stands.
+//! of its own; a simulated one runs all actors where it stands. How a node ends that is not closed is in `kill`.
+
+mod kill;
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;

@@ -6,6 +6,7 @@
 //! inspect   shows what its files hold     inspect/page   one page     inspect/log   segments and records
 //! offline   the data directory of the two, opened so that nothing changes
 //! backup    verify-backup and restore: a backup checked, and made a data directory again
+//! demo      several nodes in this process, and a shell that kills and parts them
 //! ```
 //!
 //! Exit status of a node: 0 after an ordered close, 1 when it could not start or had to stop, 2 for bad
@@ -14,14 +15,16 @@
 
 mod backup;
 mod check;
+mod demo;
 mod inspect;
 mod offline;
 mod serve;
 
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 use conuredb::config::Cli;
+use conuredb::os::pages::{Completions, Man};
 
 /// A node of ConureDB, a distributed key-value store.
 ///
@@ -42,6 +45,9 @@ enum Command {
     Inspect(inspect::Args),
     VerifyBackup(backup::VerifyArgs),
     Restore(backup::RestoreArgs),
+    Demo(demo::Args),
+    Completions(Completions),
+    Man(Man),
 }
 
 fn main() -> ExitCode {
@@ -58,5 +64,8 @@ fn main() -> ExitCode {
         Some(Command::Inspect(args)) => inspect::run(&args),
         Some(Command::VerifyBackup(args)) => backup::run_verify(&args),
         Some(Command::Restore(args)) => backup::run_restore(&args),
+        Some(Command::Demo(args)) => demo::run(&args),
+        Some(Command::Completions(wanted)) => wanted.run(Program::command()),
+        Some(Command::Man(wanted)) => wanted.run(Program::command()),
     }
 }

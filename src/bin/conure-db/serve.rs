@@ -1,4 +1,4 @@
-//! One node: wired to this machine, and run until a signal.
+//! One node: wired to this machine ([`Serving`]), and run until a signal ([`run`]).
 //!
 //! Threads: the main one runs the actix system (membership and the HTTP actor), HTTP workers
 //! serve requests, one runs Raft and the peer connections, and the log, storage, checkpoint, watch and scrub
@@ -9,12 +9,15 @@ use std::net::TcpListener;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use actix::{Actor, Arbiter, ArbiterHandle, System};
+use actix::{Actor, Addr, Arbiter, ArbiterHandle, System};
+use actix_web::dev::ServerHandle;
+use conuredb::actors::OnFatal;
 use conuredb::actors::http::HttpActor;
 use conuredb::actors::membership::autopilot::Rules;
 use conuredb::actors::messages::inside::Close;
 use conuredb::actors::node::{Node, NodeOptions, Surroundings, Threads};
 use conuredb::actors::peer::handshake::Secret;
+use conuredb::actors::peer::net::Network;
 use conuredb::actors::raft::context::RaftTiming;
 use conuredb::config::{Cli, Config, FollowerMode, LogFormat};
 use conuredb::http;
@@ -29,6 +32,7 @@ use conuredb::types::Retention;
 use tokio::runtime::Handle;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
 
 /// Threads that parse requests and build replies.
 const HTTP_WORKERS: usize = 2;
@@ -63,14 +67,16 @@ pub fn run(cli: &Cli) -> ExitCode {
     }
 }
 
+/// What is logged where a person asked for `filter`: openraft tells every step at info and every race it handles at
+/// warn, actix every worker.
+pub fn log_filters(filter: &str) -> String {
+    format!("openraft=error,tracing=warn,actix_server=warn,{filter}")
+}
+
 /// Sets the log up: text for people or a JSON object a line.
 fn log_by(config: &Config) {
     let mut builder = env_logger::Builder::new();
-    // openraft tells every step at info and every race it handles at warn, actix every worker.
-    builder.parse_filters(&format!(
-        "openraft=error,tracing=warn,actix_server=warn,{}",
-        config.log_level
-    ));
+    builder.parse_filters(&log_filters(&config.log_level));
     if config.log_format == LogFormat::Json {
         builder.format(|out, record| {
             let line = serde_json::json!({
@@ -97,17 +103,10 @@ async fn runtime_of(arbiter: &Arbiter) -> Result<Handle, String> {
 async fn serve(config: Config) -> Result<(), String> {
     let say = |error: &dyn std::fmt::Display| error.to_string();
     let disk = FileDisk::open(&config.data_dir).map_err(|error| say(&error))?;
-    let listener = listen(&config)?;
-    let metrics = Arc::new(Metrics::new(env!("CARGO_PKG_VERSION")));
-    let consensus = Arbiter::new();
-    let around = Surroundings {
-        disk: Arc::new(disk),
+    let place = Place {
+        disk,
+        http: listen(&config)?,
         network: Arc::new(TcpNetwork),
-        clock: Arc::new(OsClock),
-        chance: Arc::new(OsChance),
-        seeds: Arc::new(HttpSeeds),
-        runtime: runtime_of(&consensus).await?,
-        metrics: metrics.clone(),
         on_fatal: Arc::new(|reason| {
             log::error!(
                 "this node stops, since it could not keep its promises otherwise: {reason}"
@@ -115,15 +114,7 @@ async fn serve(config: Config) -> Result<(), String> {
             std::process::exit(1);
         }),
     };
-    let mut node = Node::start(node_options(&config, consensus.handle()), around)
-        .await
-        .map_err(|error| say(&error))?;
-    node.start_scrub(config.storage.scrub_bytes_per_second);
-
-    let state = http::State::new(node.gateway(), metrics, http_options(&config));
-    let server = http::server(state, vec![listener], HTTP_WORKERS).map_err(|error| say(&error))?;
-    let http_actor = HttpActor::new(server.handle()).start();
-    let serving = actix::spawn(server);
+    let serving = Serving::start(&config, place).await?;
     log::info!(
         "{} serves HTTP on {}, as {}",
         config.node_id,
@@ -133,13 +124,84 @@ async fn serve(config: Config) -> Result<(), String> {
 
     wait_for_signal().await.map_err(|error| format!("cannot wait for signals: {error}"))?;
     log::info!("closing: requests under way are answered, then the state is written");
-    node.end_watches().await;
-    let _ = http_actor.send(Close).await;
-    let _ = serving.await;
-    node.close().await;
-    consensus.stop();
+    serving.close().await;
     log::info!("closed");
     Ok(())
+}
+
+/// Where a node is put: what it owns of this machine, and who hears of its end.
+pub struct Place {
+    pub disk: FileDisk,
+    pub http: TcpListener,
+    pub network: Arc<dyn Network>,
+    pub on_fatal: OnFatal,
+}
+
+/// A node that serves, with the threads under it.
+pub struct Serving {
+    node: Node,
+    http: Addr<HttpActor>,
+    server: ServerHandle,
+    /// Resolves when the server has ended.
+    serving: JoinHandle<io::Result<()>>,
+    consensus: Arbiter,
+}
+
+impl Serving {
+    /// Starts a node in the actix system of this thread.
+    pub async fn start(config: &Config, place: Place) -> Result<Serving, String> {
+        let say = |error: &dyn std::fmt::Display| error.to_string();
+        let metrics = Arc::new(Metrics::new(env!("CARGO_PKG_VERSION")));
+        let consensus = Arbiter::new();
+        let around = Surroundings {
+            disk: Arc::new(place.disk),
+            network: place.network,
+            clock: Arc::new(OsClock),
+            chance: Arc::new(OsChance),
+            seeds: Arc::new(HttpSeeds),
+            runtime: runtime_of(&consensus).await?,
+            metrics: metrics.clone(),
+            on_fatal: place.on_fatal,
+        };
+        let mut node = Node::start(node_options(config, consensus.handle()), around)
+            .await
+            .map_err(|error| say(&error))?;
+        node.start_scrub(config.storage.scrub_bytes_per_second);
+
+        let state = http::State::new(node.gateway(), metrics, http_options(config));
+        let server =
+            http::server(state, vec![place.http], HTTP_WORKERS).map_err(|error| say(&error))?;
+        let handle = server.handle();
+        Ok(Serving {
+            node,
+            http: HttpActor::new(handle.clone()).start(),
+            server: handle,
+            serving: actix::spawn(server),
+            consensus,
+        })
+    }
+
+    /// Closes in order: requests are answered, the lead is handed over, the state is written.
+    pub async fn close(self) {
+        self.node.end_watches().await;
+        let _ = self.http.send(Close).await;
+        let _ = self.serving.await;
+        self.node.close().await;
+        self.consensus.stop();
+    }
+
+    /// Ends the node as the death of its process would: its ports close, its threads stop where they are. The actix
+    /// system of this thread has to end after it, and with it what is left: the HTTP workers and membership.
+    pub async fn kill(self) {
+        self.consensus.stop();
+        let threads = self.node.kill();
+        self.server.stop(false).await;
+        let _ = self.serving.await;
+        for thread in threads.into_iter().chain([self.consensus]) {
+            // It fails for a thread that panicked, which then has ended as well.
+            let _ = thread.join();
+        }
+    }
 }
 
 async fn wait_for_signal() -> io::Result<()> {
