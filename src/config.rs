@@ -244,6 +244,11 @@ impl Config {
         self.bootstrap.unwrap_or(self.seeds.is_empty())
     }
 
+    /// The keys of all settings, in the order in which they are shown.
+    pub fn keys() -> impl Iterator<Item = &'static str> {
+        settings::SETTINGS.iter().map(|setting| setting.key)
+    }
+
     /// The address peers are told.
     pub fn raft_advertise(&self) -> HostPort {
         self.raft_advertise_addr.clone().unwrap_or_else(|| self.raft_addr.clone())
