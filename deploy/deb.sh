@@ -8,9 +8,11 @@
 set -euo pipefail
 
 cd "$(dirname "$0")/.."
-readonly profile=${1:-release}
-readonly built=${CARGO_TARGET_DIR:-target}/$([[ $profile == dev ]] && echo debug || echo "$profile")
-readonly pages=target/package
+readonly profile=${1:-release} pages=target/package
+built=${CARGO_TARGET_DIR:-target}/$profile
+if [[ $profile == dev ]]; then
+    built=${CARGO_TARGET_DIR:-target}/debug
+fi
 
 cargo build --locked --profile "$profile" --bin conure-db --bin conuresh
 
