@@ -118,9 +118,12 @@ impl Terminal {
     pub fn ended(&self) -> i32 {
         let deadline = Instant::now() + PATIENCE;
         loop {
-            if self.asks("#{pane_dead}") == "1" {
-                return self.asks("#{pane_dead_status}").parse().expect("an exit status");
+            // A pane is dead when its terminal is closed; how the program ended is known a moment later.
+            if let Ok(status) = self.asks("#{pane_dead_status}").parse() {
+                return status;
             }
+            let signal = self.asks("#{pane_dead_signal}");
+            assert_eq!(signal, "", "the program was ended by a signal:\n{}\n", self.screen());
             assert!(Instant::now() < deadline, "the program goes on:\n{}\n", self.screen());
             std::thread::sleep(LOOK_EVERY);
         }

@@ -174,11 +174,9 @@ impl Parts {
         }
         let log = self.context.log.load_full().ok_or("the log is not open")?;
         let config = Arc::new(self.config().validate().map_err(|error| error.to_string())?);
-        let network = NetworkFactory {
-            own_id: identity.node_id,
-            peers: self.context.peers.clone(),
-            snapshot_bytes_per_second: self.context.timing.snapshot_bytes_per_second,
-        };
+        let snapshot_bytes_per_second = self.context.timing.snapshot_bytes_per_second;
+        let (own_id, peers) = (identity.node_id, self.context.peers.clone());
+        let network = NetworkFactory { own_id, peers, snapshot_bytes_per_second };
         let log_store = LogStore::new((*log).clone(), self.log_actor.clone());
         let store_life = self.context.store_life.load(Ordering::Acquire);
         let state_machine = StateMachine::new(self.context.storage.clone(), store_life);
