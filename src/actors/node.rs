@@ -338,6 +338,11 @@ impl Node {
         self.reader.clone()
     }
 
+    /// The log that is in use, whichever it is: for whoever looks how much waits for it.
+    pub fn log_in_use(&self) -> CurrentLog {
+        self.log_in_use.clone()
+    }
+
     /// Where peers are told to connect.
     pub fn raft_addr(&self) -> &str {
         &self.raft_addr

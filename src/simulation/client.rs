@@ -9,7 +9,7 @@ use super::surroundings::raft_addr;
 use super::world::World;
 use crate::actors::messages::{
     Consistency, GetMembers, GetStatus, Join, Member, Read, ReadView, Remove, RequestError, Status,
-    Transfer, Write,
+    Transfer, Watch, Watching, Write,
 };
 use crate::types::{Condition, Key, Operation, Outcome, Record, RequestId};
 
@@ -86,6 +86,12 @@ pub async fn view(
     let read = Read { consistency, timeout: REQUEST_LIMIT, forward: true };
     let recipient = world.gateway(node).map(|gateway| gateway.read);
     ask(recipient, read, REQUEST_LIMIT).await.unwrap_or(Err(gone()))
+}
+
+/// Begins to watch a node.
+pub async fn watch(world: &World, node: &str, watch: Watch) -> Result<Watching, RequestError> {
+    let recipient = world.gateway(node).map(|gateway| gateway.watch);
+    ask(recipient, watch, REQUEST_LIMIT).await.unwrap_or(Err(gone()))
 }
 
 pub async fn record(world: &World, node: &str, key: &str) -> Result<Option<Record>, RequestError> {

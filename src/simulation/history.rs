@@ -1,4 +1,8 @@
-//! What was called and what was answered: the history of one key, and the facts that hold across keys.
+//! What was called and what was answered: the calls on the keys of one group, which transactions write together.
+//!
+//! Every call is a small transaction: checks, and the steps of one branch or the other. A put is a branch of one
+//! step, a conditional put has a check before it, a read changes nothing. So there is one model, and what
+//! is atomic of the one is atomic of all.
 //!
 //! Moments are numbers of events, not times: many events share a simulated moment, and their order counts.
 
@@ -9,7 +13,13 @@ use crate::types::{Condition, Revision};
 /// Names a written value: each write has one of its own.
 pub type ValueId = u64;
 
-/// A call on one key.
+/// A key of a group, by its place in the group.
+pub type Slot = usize;
+
+/// Most keys of a group.
+pub const MAX_SLOTS: usize = 3;
+
+/// A call on the keys of a group.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Call {
     /// Who called, and where: for people.
@@ -20,30 +30,57 @@ pub struct Call {
     pub returned: Option<(u64, Answer)>,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Action {
-    Read,
-    Put { value: ValueId, condition: Condition },
-    Delete { condition: Condition },
+/// What is to be done at one moment: `success` when all checks hold of the state before, else `failure`. Each
+/// step sees what those before it did.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Action {
+    pub checks: Vec<(Slot, Check)>,
+    pub success: Vec<Step>,
+    pub failure: Vec<Step>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Check {
+    Condition(Condition),
+    /// Absent keys have version 0.
+    VersionBelow(u64),
+    Value(ValueId),
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Step {
+    Get(Slot),
+    /// All keys of the group, as a scan of it shows them.
+    GetAll,
+    Put(Slot, ValueId),
+    Delete(Slot),
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Answer {
-    /// What a read saw.
+    Done {
+        succeeded: bool,
+        /// Of what was written, if something was.
+        revision: Option<Revision>,
+        /// Of each step of the branch that was carried out.
+        told: Vec<Told>,
+    },
+    /// The condition of a single write, its first check, did not hold: the key's revision, if it is there.
+    Refused { current: Option<Revision> },
+}
+
+/// What came of a step.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Told {
     Seen(Option<Seen>),
+    All([Option<Seen>; MAX_SLOTS]),
     Put {
-        revision: Revision,
         version: u64,
     },
-    /// A delete of a key that was there, or of one that was not.
-    Deleted {
-        revision: Revision,
-    },
-    NothingDeleted,
-    /// The condition did not hold: the key's revision, if it is there.
-    Refused {
-        current: Option<Revision>,
-    },
+    /// Whether there was something to delete.
+    Deleted(bool),
+    /// It is not known any more: a retry of a write that read much.
+    Forgotten,
 }
 
 /// A record as a read shows it.
@@ -54,24 +91,54 @@ pub struct Seen {
     pub revision: Revision,
 }
 
-impl Call {
-    pub fn answer(&self) -> Option<Answer> {
-        self.returned.map(|(_, answer)| answer)
+impl Action {
+    /// One step without a check.
+    pub fn just(step: Step) -> Action {
+        Action { success: vec![step], ..Action::default() }
+    }
+
+    pub fn branch(&self, succeeds: bool) -> &[Step] {
+        if succeeds { &self.success } else { &self.failure }
+    }
+
+    /// The values that a branch of it puts.
+    pub fn puts(&self) -> impl Iterator<Item = ValueId> + '_ {
+        self.success.iter().chain(&self.failure).filter_map(|step| match step {
+            Step::Put(_, value) => Some(*value),
+            _ => None,
+        })
     }
 }
 
-/// Which write each revision of a key is, from everything anybody saw of it: puts, reads, stale reads, the
-/// final scans. The same revision has one value and one version wherever it is seen.
+impl Call {
+    pub fn answer(&self) -> Option<&Answer> {
+        self.returned.as_ref().map(|(_, answer)| answer)
+    }
+
+    /// What its answer says it did, step by step; nothing when there is none, or when it was refused.
+    pub fn done(&self) -> impl Iterator<Item = (Step, Told)> + '_ {
+        let done = match self.answer() {
+            Some(Answer::Done { succeeded, told, .. }) => Some((*succeeded, told)),
+            _ => None,
+        };
+        done.into_iter().flat_map(|(succeeded, told)| {
+            self.action.branch(succeeded).iter().copied().zip(told.iter().copied())
+        })
+    }
+}
+
+/// Which write each revision of each key of a group is, from everything anybody saw of them. A revision of a key
+/// has one value and one version wherever it is seen.
 #[derive(Debug, Default)]
 pub struct Revisions {
-    seen: BTreeMap<Revision, (ValueId, u64)>,
+    seen: BTreeMap<(Revision, Slot), (ValueId, u64)>,
 }
 
 impl Revisions {
     /// Takes note of a sighting; an error when it contradicts an earlier one.
-    pub fn note(&mut self, seen: Seen) -> Result<(), String> {
+    pub fn note(&mut self, slot: Slot, seen: Seen) -> Result<(), String> {
         let now = (seen.value, seen.version);
-        let known = *self.seen.entry(seen.revision).or_insert(now);
+        let known = *self.seen.entry((seen.revision, slot)).or_insert(now);
         if known != now {
             return Err(format!(
                 "revision {} is value {} in version {} here and value {} in version {} elsewhere",
@@ -81,12 +148,8 @@ impl Revisions {
         Ok(())
     }
 
-    pub fn value_of(&self, revision: Revision) -> Option<ValueId> {
-        self.seen.get(&revision).map(|(value, _)| *value)
-    }
-
     /// The revision of each value that was seen.
     pub fn by_value(&self) -> BTreeMap<ValueId, Revision> {
-        self.seen.iter().map(|(revision, (value, _))| (*value, *revision)).collect()
+        self.seen.iter().map(|((revision, _), (value, _))| (*value, *revision)).collect()
     }
 }

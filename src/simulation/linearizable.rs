@@ -1,17 +1,26 @@
-//! Whether some order of the calls on a key, each at a moment between its call and its answer, explains all
-//! answers (Wing and Gong's search, with Lowe's memory of states that led nowhere).
+//! Whether some order of the calls on a group of keys, each at a moment between its call and its answer, explains
+//! all answers (Wing and Gong's search, with Lowe's memory of states that led nowhere).
 //!
-//! The model is one record: absent, or a value in a version. A call without an answer may take its place at any
-//! moment after it began, or none. Each acknowledged write says its revision, and revisions only grow, so of the
+//! The model is a record for each key: absent, or a value in a version. A call takes effect on all of its keys at
+//! one moment, so a transaction of which a half is seen has no place. A call without an answer may take its place at
+//! any moment after it began, or none. Each acknowledged write says its revision, and revisions only grow, so of the
 //! writes whose revision is known only the next one is ever tried: what is left to search is where the
 //! unanswered ones went, and a few hundred calls always decide.
 //!
 //! Calls that change nothing where they stand are taken as soon as they fit: any order that has them later
 //! has them now as well.
+//!
+//! The end of a record's time is a delete that was called before everything, is answered after everything, and has
+//! the revision that the store's history says: whoever calls [`check`] adds it.
+
+#[cfg(test)]
+mod tests;
 
 use std::collections::{BTreeMap, HashSet};
 
-use super::history::{Action, Answer, Call, Revisions, ValueId};
+use super::history::{
+    Action, Answer, Call, Check, MAX_SLOTS, Revisions, Slot, Step, Told, ValueId,
+};
 use crate::types::{Condition, Revision};
 
 /// Most calls in a history.
@@ -30,8 +39,11 @@ pub enum Verdict {
     Undecided,
 }
 
-/// The record: its value and version, `None` when it is absent.
-type State = Option<(ValueId, u64)>;
+/// A record: its value and version, `None` when it is absent.
+type Held = Option<(ValueId, u64)>;
+
+/// The records of the group.
+type State = [Held; MAX_SLOTS];
 
 /// A set of calls.
 #[derive(Clone, Copy, Default, PartialEq, Eq, Hash)]
@@ -52,17 +64,18 @@ impl Set {
     }
 }
 
-/// Checks the calls on one key, at most [`MAX_CALLS`] of them. `revisions` knows everything that was seen of
-/// the key.
+/// Checks the calls on one group of keys, at most [`MAX_CALLS`] of them. `revisions` knows everything that was seen
+/// of the group.
 pub fn check(calls: &[Call], revisions: &Revisions) -> Verdict {
     assert!(calls.len() <= MAX_CALLS, "{} calls are more than {MAX_CALLS}", calls.len());
     let mut calls: Vec<&Call> = calls.iter().collect();
     calls.sort_by_key(|call| call.invoked);
     let revision_of = revisions.by_value();
     let ranks = calls.iter().map(|call| rank(call, &revision_of)).collect();
-    let mut search =
-        Search { calls, revision_of, ranks, dead: HashSet::new(), best: (Set::default(), None) };
-    match search.solve(Set::default(), None) {
+    let kinds = kinds(&calls);
+    let best = (Set::default(), State::default());
+    let mut search = Search { calls, revision_of, ranks, kinds, dead: HashSet::new(), best };
+    match search.solve(Set::default(), State::default()) {
         Some(true) => Verdict::Linearizable,
         Some(false) => Verdict::Violation(search.explain()),
         None => Verdict::Undecided,
@@ -71,11 +84,33 @@ pub fn check(calls: &[Call], revisions: &Revisions) -> Verdict {
 
 /// The revision that a call made, if that is known.
 fn rank(call: &Call, revision_of: &BTreeMap<ValueId, Revision>) -> Option<Revision> {
-    match (call.answer(), call.action) {
-        (Some(Answer::Put { revision, .. } | Answer::Deleted { revision }), _) => Some(revision),
-        (None, Action::Put { value, .. }) => revision_of.get(&value).copied(),
-        _ => None,
+    match call.answer() {
+        Some(Answer::Done { revision, .. }) => *revision,
+        Some(Answer::Refused { .. }) => None,
+        None => call.action.puts().find_map(|value| revision_of.get(&value).copied()),
     }
+}
+
+/// Numbers the calls by what they do, whatever the values that they put.
+fn kinds(calls: &[&Call]) -> Vec<usize> {
+    let nameless = |steps: &[Step]| -> Vec<Step> {
+        let step = |step: &Step| match step {
+            Step::Put(slot, _) => Step::Put(*slot, 0),
+            other => *other,
+        };
+        steps.iter().map(step).collect()
+    };
+    let mut known: Vec<Action> = Vec::new();
+    let kind = |call: &&Call| {
+        let Action { checks, success, failure } = &call.action;
+        let (success, failure) = (nameless(success), nameless(failure));
+        let action = Action { checks: checks.clone(), success, failure };
+        known.iter().position(|it| *it == action).unwrap_or_else(|| {
+            known.push(action);
+            known.len() - 1
+        })
+    };
+    calls.iter().map(kind).collect()
 }
 
 struct Search<'a> {
@@ -83,6 +118,7 @@ struct Search<'a> {
     calls: Vec<&'a Call>,
     revision_of: BTreeMap<ValueId, Revision>,
     ranks: Vec<Option<Revision>>,
+    kinds: Vec<usize>,
     /// From where no order leads to the end.
     dead: HashSet<(Set, State)>,
     /// The furthest that an order came.
@@ -121,7 +157,7 @@ impl Search<'_> {
 
     /// The calls that may come next: those that began before any of the rest was answered.
     fn open(&self, done: Set) -> Vec<usize> {
-        let answered = |index: usize| self.calls[index].returned.map(|(at, _)| at);
+        let answered = |index: usize| self.calls[index].returned.as_ref().map(|(at, _)| *at);
         let first_answer = self.rest(done).filter_map(answered).min().unwrap_or(u64::MAX);
         self.rest(done).filter(|index| self.calls[*index].invoked < first_answer).collect()
     }
@@ -142,22 +178,19 @@ impl Search<'_> {
         }
     }
 
-    /// The open calls that change the record, with what it is after them; answered ones first.
+    /// The open calls that change a record, with what is there after them; answered ones first.
     fn choices(&self, done: Set, state: State) -> Vec<(usize, State)> {
         let next_rank = self.rest(done).filter_map(|index| self.ranks[index]).min();
         let mut choices = Vec::new();
         // Unanswered writes that nobody saw are alike; the earliest can stand for all of its kind.
-        let mut tried: Vec<Action> = Vec::new();
+        let mut tried: Vec<usize> = Vec::new();
         for index in self.open(done) {
             let call = self.calls[index];
             if self.ranks[index].is_some() && self.ranks[index] != next_rank {
                 continue;
             }
             if call.returned.is_none() && self.ranks[index].is_none() {
-                let kind = match call.action {
-                    Action::Put { condition, .. } => Action::Put { value: 0, condition },
-                    other => other,
-                };
+                let kind = self.kinds[index];
                 if tried.contains(&kind) {
                     continue;
                 }
@@ -173,44 +206,49 @@ impl Search<'_> {
         choices
     }
 
-    /// The record after a call, if its answer fits; a call without an answer fits everywhere.
+    /// The records after a call, if its answer fits; a call without an answer fits everywhere.
     fn apply(&self, call: &Call, state: State) -> Option<State> {
-        let condition = match call.action {
-            Action::Read => {
-                let Some(Answer::Seen(seen)) = call.answer() else { return Some(state) };
-                return (seen.map(|seen| (seen.value, seen.version)) == state).then_some(state);
-            }
-            Action::Put { condition, .. } | Action::Delete { condition } => condition,
-        };
-        let holds = self.holds(condition, state);
-        let after = match call.action {
-            Action::Put { value, .. } => Some((value, state.map_or(1, |(_, version)| version + 1))),
-            _ => None,
-        };
-        let fits = match call.answer() {
-            None => return Some(if holds { after } else { state }),
-            Some(Answer::Put { version, .. }) => holds && after.map(|(_, v)| v) == Some(version),
-            Some(Answer::Deleted { .. }) => holds && state.is_some(),
-            Some(Answer::NothingDeleted) => holds && state.is_none(),
+        let Action { checks, .. } = &call.action;
+        let succeeds = checks.iter().all(|(slot, check)| self.holds(*check, state[*slot]));
+        let told = match call.answer() {
+            None => None,
             Some(Answer::Refused { current }) => {
-                return (!holds && self.is_current(current, state)).then_some(state);
+                let (slot, _) = checks.first()?;
+                let fits = !succeeds && self.is_current(*current, state[*slot]);
+                return fits.then_some(state);
             }
-            Some(Answer::Seen(_)) => false,
+            Some(Answer::Done { succeeded, .. }) if *succeeded != succeeds => return None,
+            Some(Answer::Done { told, .. }) => Some(told),
         };
-        fits.then_some(after)
+        let mut after = state;
+        for (at, step) in call.action.branch(succeeds).iter().enumerate() {
+            let told = told.map(|told| told[at]);
+            if !carry_out(*step, told, &mut after) {
+                return None;
+            }
+        }
+        Some(after)
     }
 
-    fn holds(&self, condition: Condition, state: State) -> bool {
+    fn holds(&self, check: Check, held: Held) -> bool {
+        match check {
+            Check::Condition(condition) => self.meets(condition, held),
+            Check::VersionBelow(bound) => held.map_or(0, |(_, version)| version) < bound,
+            Check::Value(value) => held.is_some_and(|(present, _)| present == value),
+        }
+    }
+
+    fn meets(&self, condition: Condition, held: Held) -> bool {
         // A revision that nobody ever saw is none that a condition could name.
         let unseen = Revision::MAX;
         let revision =
-            state.map(|(value, _)| self.revision_of.get(&value).copied().unwrap_or(unseen));
+            held.map(|(value, _)| self.revision_of.get(&value).copied().unwrap_or(unseen));
         condition.holds(revision)
     }
 
     /// Whether a refusal that names this revision fits the record.
-    fn is_current(&self, current: Option<Revision>, state: State) -> bool {
-        match (current, state) {
+    fn is_current(&self, current: Option<Revision>, held: Held) -> bool {
+        match (current, held) {
             (None, None) => true,
             (Some(current), Some((value, _))) => {
                 self.revision_of.get(&value).is_none_or(|revision| *revision == current)
@@ -222,10 +260,11 @@ impl Search<'_> {
     /// How far the best order came, and what could not follow.
     fn explain(&self) -> String {
         let (done, state) = self.best;
-        let state = match state {
-            None => "the key is absent".to_string(),
-            Some((value, version)) => format!("the key has value {value} in version {version}"),
+        let key = |(slot, held): (Slot, &Held)| match held {
+            None => format!("key {slot} is absent"),
+            Some((value, version)) => format!("key {slot} has value {value} in version {version}"),
         };
+        let state: Vec<String> = state.iter().enumerate().map(key).collect();
         let stuck: Vec<String> = self
             .open(done)
             .into_iter()
@@ -233,204 +272,40 @@ impl Search<'_> {
             .map(|index| format!("{:?}", self.calls[index]))
             .collect();
         format!(
-            "after {} of {} calls {state}, and none of these can follow: {}",
+            "after {} of {} calls {}, and none of these can follow: {}",
             done.len(),
             self.calls.len(),
+            state.join(", "),
             stuck.join("; ")
         )
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::super::history::Seen;
-    use super::*;
-
-    /// Writes one history: `put(value, revision)` and so on, from `invoked` to `returned`.
-    #[derive(Default)]
-    struct Script(Vec<Call>, Revisions);
-
-    impl Script {
-        fn call(mut self, from: u64, action: Action, returned: Option<(u64, Answer)>) -> Script {
-            self.0.push(Call { by: "test".into(), action, invoked: from, returned });
-            self
-        }
-
-        fn put(
-            mut self,
-            from: u64,
-            to: u64,
-            value: ValueId,
-            revision: u64,
-            version: u64,
-        ) -> Script {
-            self.1.note(Seen { value, version, revision }).expect("a consistent script");
-            let action = Action::Put { value, condition: Condition::None };
-            self.call(from, action, Some((to, Answer::Put { revision, version })))
-        }
-
-        fn lost_put(self, from: u64, value: ValueId) -> Script {
-            self.call(from, Action::Put { value, condition: Condition::None }, None)
-        }
-
-        fn put_if(self, from: u64, to: u64, condition: Condition, answer: Answer) -> Script {
-            self.call(from, Action::Put { value: 99, condition }, Some((to, answer)))
-        }
-
-        fn read(mut self, from: u64, to: u64, seen: Option<(ValueId, u64, u64)>) -> Script {
-            let seen = seen.map(|(value, revision, version)| Seen { value, version, revision });
-            if let Some(seen) = seen {
-                self.1.note(seen).expect("a consistent script");
+/// Carries out a step, and says whether what was told of it fits.
+fn carry_out(step: Step, told: Option<Told>, state: &mut State) -> bool {
+    let told = match told {
+        Some(Told::Forgotten) => None,
+        told => told,
+    };
+    match step {
+        Step::Get(slot) => match told {
+            Some(Told::Seen(seen)) => seen.map(|seen| (seen.value, seen.version)) == state[slot],
+            told => told.is_none(),
+        },
+        Step::GetAll => match told {
+            Some(Told::All(all)) => {
+                all.map(|seen| seen.map(|seen| (seen.value, seen.version))) == *state
             }
-            self.call(from, Action::Read, Some((to, Answer::Seen(seen))))
+            told => told.is_none(),
+        },
+        Step::Put(slot, value) => {
+            let version = state[slot].map_or(1, |(_, version)| version + 1);
+            state[slot] = Some((value, version));
+            told.is_none_or(|told| told == Told::Put { version })
         }
-
-        fn delete(self, from: u64, to: u64, answer: Answer) -> Script {
-            self.call(from, Action::Delete { condition: Condition::None }, Some((to, answer)))
+        Step::Delete(slot) => {
+            let was_there = state[slot].take().is_some();
+            told.is_none_or(|told| told == Told::Deleted(was_there))
         }
-
-        fn verdict(&self) -> Verdict {
-            check(&self.0, &self.1)
-        }
-
-        fn is_fine(&self) -> bool {
-            match self.verdict() {
-                Verdict::Linearizable => true,
-                Verdict::Violation(_) => false,
-                Verdict::Undecided => panic!("undecided"),
-            }
-        }
-    }
-
-    #[test]
-    fn calls_that_overlap_may_stand_in_either_order() {
-        for seen in [None, Some((1, 10, 1))] {
-            let script = Script::default().put(1, 4, 1, 10, 1).read(2, 3, seen);
-            assert!(script.is_fine(), "{seen:?}");
-        }
-        let script = Script::default()
-            .put(1, 9, 1, 10, 1)
-            .put(2, 8, 2, 11, 2)
-            .read(3, 4, Some((1, 10, 1)))
-            .read(5, 6, Some((2, 11, 2)))
-            .delete(10, 11, Answer::Deleted { revision: 12 })
-            .delete(12, 13, Answer::NothingDeleted)
-            .put(14, 15, 3, 13, 1);
-        assert!(script.is_fine());
-    }
-
-    #[test]
-    fn a_stale_read_is_found() {
-        let script =
-            Script::default().put(1, 2, 1, 10, 1).put(3, 4, 2, 11, 2).read(5, 6, Some((1, 10, 1)));
-        assert!(!script.is_fine());
-    }
-
-    #[test]
-    fn a_read_that_goes_back_behind_another_is_found() {
-        let script = Script::default()
-            .put(1, 2, 1, 10, 1)
-            .put(3, 20, 2, 11, 2)
-            .read(5, 6, Some((2, 11, 2)))
-            .read(7, 8, Some((1, 10, 1)));
-        assert!(!script.is_fine());
-    }
-
-    #[test]
-    fn a_lost_write_is_found() {
-        assert!(!Script::default().put(1, 2, 1, 10, 1).read(3, 4, None).is_fine());
-        let overwritten_by_nothing = Script::default()
-            .put(1, 2, 1, 10, 1)
-            .put(3, 4, 2, 11, 2)
-            .put(5, 6, 3, 12, 2)
-            .read(7, 8, Some((3, 12, 2)));
-        assert!(!overwritten_by_nothing.is_fine(), "a version is missing");
-    }
-
-    #[test]
-    fn a_write_that_was_applied_twice_is_found() {
-        let by_version = Script::default().put(1, 2, 1, 10, 1).read(3, 4, Some((1, 11, 2)));
-        assert!(!by_version.is_fine());
-        let by_value = Script::default()
-            .put(1, 2, 1, 10, 1)
-            .put(3, 4, 2, 11, 2)
-            .read(5, 6, Some((2, 11, 2)))
-            .read(7, 8, Some((1, 10, 1)));
-        assert!(!by_value.is_fine());
-    }
-
-    #[test]
-    fn a_write_of_unknown_outcome_takes_effect_late_or_never_but_once() {
-        let never =
-            Script::default().put(1, 2, 1, 10, 1).lost_put(3, 2).read(4, 5, Some((1, 10, 1)));
-        assert!(never.is_fine());
-        let late = Script::default()
-            .lost_put(1, 2)
-            .put(3, 4, 1, 10, 1)
-            .read(5, 6, Some((1, 10, 1)))
-            .read(7, 8, Some((2, 11, 2)));
-        assert!(late.is_fine());
-        let twice = Script::default()
-            .lost_put(1, 2)
-            .read(3, 4, Some((2, 9, 1)))
-            .put(5, 6, 1, 10, 2)
-            .read(7, 8, Some((2, 11, 3)));
-        assert!(!twice.is_fine());
-        let early = Script::default().read(1, 2, Some((2, 9, 1))).lost_put(3, 2);
-        assert!(!early.is_fine(), "it was read before it was called");
-    }
-
-    #[test]
-    fn writes_that_nobody_saw_explain_what_others_saw() {
-        let script = Script::default().lost_put(1, 7).lost_put(2, 8).put(3, 4, 1, 10, 3);
-        assert!(script.is_fine(), "two unseen writes came before");
-        let script = Script::default().lost_put(1, 7).put(3, 4, 1, 10, 3);
-        assert!(!script.is_fine(), "only one unseen write was there");
-    }
-
-    #[test]
-    fn conditions_are_judged_where_they_stand() {
-        let put = || Script::default().put(1, 2, 1, 10, 1);
-        let (absent, at) = (Condition::Absent, Condition::ModRevision);
-        let refused = |current| Answer::Refused { current };
-        assert!(put().put_if(3, 4, absent, refused(Some(10))).is_fine());
-        assert!(!put().put_if(3, 4, absent, Answer::Put { revision: 11, version: 2 }).is_fine());
-        assert!(put().put_if(3, 4, at(10), Answer::Put { revision: 11, version: 2 }).is_fine());
-        assert!(!put().put_if(3, 4, at(10), refused(Some(10))).is_fine());
-        let replaced = put().put(3, 4, 2, 11, 2);
-        assert!(!replaced.put_if(5, 6, at(10), Answer::Put { revision: 12, version: 3 }).is_fine());
-    }
-
-    #[test]
-    fn revisions_in_another_order_than_time_are_found() {
-        assert!(!Script::default().put(1, 2, 1, 11, 1).put(3, 4, 2, 10, 2).is_fine());
-    }
-
-    #[test]
-    fn a_revision_has_one_value() {
-        let mut revisions = Revisions::default();
-        let seen = Seen { value: 1, version: 1, revision: 5 };
-        assert!(revisions.note(seen).is_ok() && revisions.note(seen).is_ok());
-        assert!(revisions.note(Seen { value: 2, ..seen }).is_err());
-        assert!(revisions.note(Seen { version: 2, ..seen }).is_err());
-    }
-
-    /// The longest history there may be, with many unanswered writes, is decided.
-    #[test]
-    fn the_longest_history_is_decided() {
-        let mut script = Script::default();
-        let mut version = 0;
-        for number in 0..MAX_CALLS as u64 / 4 {
-            let at = number * 10;
-            version += 2;
-            // Every second unanswered write took effect, unseen, before the one that was answered.
-            script = script.lost_put(at, 10_000 + number).lost_put(at + 1, 20_000 + number);
-            script = script.put(at + 2, at + 3, number, 1_000 + number, version);
-            script = script.read(at + 4, at + 5, Some((number, 1_000 + number, version)));
-        }
-        assert!(script.is_fine());
-        let end = 10 * MAX_CALLS as u64;
-        script.0.pop();
-        assert!(!script.read(end, end + 1, Some((0, 1_000, 2))).is_fine());
     }
 }

@@ -13,7 +13,10 @@
 //! world         machines: start, crash, kill, pause; the trace
 //! client        requests to a node that may die before it answers
 //! workload      clients that write, read, retry, and note what they saw
+//! watchers      clients that are told of changes, from connection to connection
 //! history       what was called and answered             linearizable   whether one order explains it
+//! chronicle     the store's own history, which everything that was seen is held against
+//! sentinel      what must hold at every moment           bounds         and what must never grow
 //! faults        what goes wrong, drawn by the seed       operator       who restarts and replaces machines
 //! scenario      a seed from the founding to the verdict  report         its figures, and their sums
 //! ```
@@ -27,6 +30,8 @@
 //! reset and where two of them have different delays. HTTP, threads and the operating system's disk
 //! are what `tests/cluster` has real processes for.
 
+mod bounds;
+mod chronicle;
 pub mod client;
 mod faults;
 pub mod history;
@@ -38,5 +43,6 @@ pub mod scenario;
 mod sentinel;
 pub mod surroundings;
 mod values;
+mod watchers;
 mod workload;
 pub mod world;

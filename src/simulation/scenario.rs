@@ -1,23 +1,28 @@
 //! A seed from the founding of its cluster to the verdict.
 //!
 //! Three or five nodes found a cluster; clients load it while things go wrong; then all faults end, and within
-//! `CONVERGENCE_LIMIT` of simulated time every node has to be a voter, ready, and level with the leader. After
-//! the last answers everything is read from every node, the nodes' states are compared byte for byte (records,
-//! sessions, membership, history), and each key's history is judged.
+//! `CONVERGENCE_LIMIT` of simulated time every node has to be a voter, ready, and level with the leader, no record may
+//! outlive its deadline, and every watcher has to have caught up. Then everything is read from every node, the
+//! nodes' states are compared byte for byte (records, sessions, membership, history), and what clients and watchers
+//! saw is held against the history that they share.
 
 use std::time::Duration;
 
 use sha2::{Digest, Sha256};
 use tokio::time::{Instant, sleep};
 
-use super::client::{are_well, join, status};
+use super::bounds;
+use super::chronicle::Chronicle;
+use super::client::{are_well, join, status, view};
 use super::faults::{Faults, Plan};
 use super::operator::Operator;
 use super::report::{Findings, SeedReport};
 use super::sentinel::Sentinel;
+use super::watchers::Watchers;
 use super::workload::{Load, Workload};
 use super::world::{Listener, World};
-use crate::env::Chance;
+use crate::actors::messages::Consistency;
+use crate::env::{Chance, Clock};
 use crate::storage::backup::Export;
 
 /// Within this time after the last fault a cluster is well again.
@@ -28,6 +33,12 @@ const LOAD_AFTER: Duration = Duration::from_millis(500);
 
 /// A founding takes a few elections; one that takes longer is a failure.
 const FOUNDING_LIMIT: Duration = Duration::from_secs(30);
+
+/// By so much a record may outlive its deadline on a cluster that is well: a look of the leader's, and a write.
+const MOST_OVERDUE_MS: u64 = 1_000;
+
+/// How often the last reads are tried: a damaged disk may show itself only then, and records go on expiring.
+const VERIFY_ATTEMPTS: u32 = 6;
 
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 
@@ -56,28 +67,41 @@ async fn scenario(world: &World, findings: &Findings) {
         return findings.violation(world, "no cluster was founded");
     }
     let workload = Workload::new(world, findings, load, operator.names.clone());
-    let sentinel = Sentinel::new(&operator);
+    let names = operator.names.clone();
+    let watchers = Watchers::new(world, findings, load.watchers, load.groups, names);
+    let sentinel = Sentinel::new(&operator, load.watchers);
     let faults = async {
         Faults::new(&operator, plan).run().await;
         sleep(LOAD_AFTER).await;
         workload.stop();
+        watchers.stop();
         converge(&operator, CONVERGENCE_LIMIT).await
     };
-    let watched = sentinel.watch_while(futures_util::future::join(faults, workload.run()));
-    let (is_well, ()) = watched.await;
+    let work = futures_util::future::join3(faults, workload.run(), watchers.run());
+    let (is_well, (), ()) = sentinel.watch_while(work).await;
     if !is_well {
         let what = format!("not well within {CONVERGENCE_LIMIT:?} of the last fault");
         return findings.violation(world, format!("{what}: {}", tell(&operator).await));
     }
-    verify(&operator, &workload).await;
-    workload.judge();
+    if !expire_what_is_due(&operator).await {
+        findings.violation(world, "records outlive their deadlines");
+    }
+    if let Some(revision) = newest_revision(&operator).await {
+        watchers.catch_up(revision, CONVERGENCE_LIMIT).await;
+    }
+    if let Some(chronicle) = verify(&operator, &workload).await {
+        bounds::look_at_rest(&operator);
+        workload.judge(&chronicle);
+        watchers.judge(&chronicle);
+    }
 }
 
 fn draw_load(chance: &dyn Chance) -> Load {
     Load {
         clients: 2 + chance.below(7) as usize,
-        keys: 2 + chance.below(5) as usize,
+        groups: 2 + chance.below(4) as usize,
         pause: Duration::from_millis(10 + chance.below(120)),
+        watchers: 1 + chance.below(4) as usize,
     }
 }
 
@@ -148,12 +172,45 @@ async fn tell(operator: &Operator) -> String {
     lines.join("; ")
 }
 
-/// Reads everything from every node and compares their states. A disk that was damaged may show it only now; then
-/// the machine is replaced and all is read again.
-async fn verify(operator: &Operator, workload: &Workload) {
+/// Waits until no record has outlived its deadline, by the leader's clock, for long.
+async fn expire_what_is_due(operator: &Operator) -> bool {
+    let deadline = Instant::now() + CONVERGENCE_LIMIT;
+    while Instant::now() < deadline {
+        if overdue_ms(operator).await.is_some_and(|overdue_ms| overdue_ms <= MOST_OVERDUE_MS) {
+            return true;
+        }
+        operator.tend().await;
+        sleep(LOOK_EVERY).await;
+    }
+    false
+}
+
+/// For how long the next record to expire should have been gone.
+async fn overdue_ms(operator: &Operator) -> Option<u64> {
+    let world = &operator.world;
+    let leader = status(world, &operator.names()[0]).await?.leader?.name;
+    let state = world.state(&leader)?;
+    let now_ms = world.clock(&leader)?.unix_ms().max(state.clock_ms());
+    let deadline_ms = state.next_deadline_ms().ok()?;
+    Some(deadline_ms.map_or(0, |deadline_ms| now_ms.saturating_sub(deadline_ms)))
+}
+
+/// The revision that the cluster has come to.
+async fn newest_revision(operator: &Operator) -> Option<u64> {
+    for name in operator.names() {
+        if let Ok(read) = view(&operator.world, &name, Consistency::Linearizable).await {
+            return Some(read.view.revision());
+        }
+    }
+    None
+}
+
+/// Reads everything from every node, compares their states, and reads the history that they share. A disk that was
+/// damaged may show it only now; then the machine is replaced and all is read again.
+async fn verify(operator: &Operator, workload: &Workload) -> Option<Chronicle> {
     let findings = &operator.findings;
     let world = &operator.world;
-    for _ in 0..3 {
+    for _ in 0..VERIFY_ATTEMPTS {
         let mut all_read = true;
         for name in operator.names() {
             all_read &= workload.read_all(&name).await;
@@ -163,14 +220,27 @@ async fn verify(operator: &Operator, workload: &Workload) {
             if hashes.iter().any(|(_, hash)| *hash != hashes[0].1) {
                 findings.violation(world, format!("nodes differ in state: {hashes:?}"));
             }
-            return;
+            let name = &hashes[0].0;
+            match Chronicle::read(&world.state(name)?) {
+                Ok(chronicle) => return Some(chronicle),
+                Err(error) if error.is_about_storage() => {
+                    world.note(format_args!("the history of {name}: {error}"));
+                    findings.complain(name, world.starts(name));
+                }
+                Err(error) => {
+                    findings.violation(world, format!("the history of {name}: {error}"));
+                    return None;
+                }
+            }
         }
         operator.tend().await;
         if !converge(operator, CONVERGENCE_LIMIT).await {
-            return findings.violation(world, format!("not well again: {}", tell(operator).await));
+            findings.violation(world, format!("not well again: {}", tell(operator).await));
+            return None;
         }
     }
     findings.violation(world, "the states of the nodes cannot be read");
+    None
 }
 
 /// A hash of each node's whole state; `None` when one cannot be read, or they are not level.

@@ -1,7 +1,7 @@
 //! What must hold at every moment of a run, looked at all the time.
 //!
 //! A node counts as a voter only when it has nearly all of the log: else a cluster that loses one node while
-//! another joins has no quorum that knows what was acknowledged.
+//! another joins has no quorum that knows what was acknowledged. And nothing grows beyond its bound ([`bounds`]).
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeSet;
@@ -10,6 +10,7 @@ use std::time::Duration;
 use futures_util::future::{Either, select};
 use tokio::time::sleep;
 
+use super::bounds;
 use super::client::{members, status};
 use super::operator::Operator;
 use crate::types::NodeId;
@@ -22,13 +23,15 @@ const MOST_LAG: u64 = 160;
 /// See the module.
 pub struct Sentinel<'a> {
     operator: &'a Operator,
+    /// How many watchers there are.
+    watchers: usize,
     voters: RefCell<BTreeSet<NodeId>>,
     turn: Cell<usize>,
 }
 
 impl<'a> Sentinel<'a> {
-    pub fn new(operator: &'a Operator) -> Sentinel<'a> {
-        Sentinel { operator, voters: RefCell::default(), turn: Cell::new(0) }
+    pub fn new(operator: &'a Operator, watchers: usize) -> Sentinel<'a> {
+        Sentinel { operator, watchers, voters: RefCell::default(), turn: Cell::new(0) }
     }
 
     /// Looks again and again until `work` is done.
@@ -49,6 +52,7 @@ impl<'a> Sentinel<'a> {
 
     async fn look(&self, judges: bool) {
         let world = &self.operator.world;
+        bounds::look(self.operator, self.watchers);
         // One after the other: whoever leads is asked often enough.
         let names = self.operator.names();
         self.turn.set(self.turn.get() + 1);

@@ -2,7 +2,7 @@
 //! settings of a simulated node.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -48,11 +48,18 @@ pub struct SimClock {
     began: Instant,
     ahead_ms: AtomicI64,
     drift_ppm: AtomicI64,
+    /// The latest that it ever showed.
+    latest_ms: AtomicU64,
 }
 
 impl SimClock {
     pub fn new(began: Instant) -> SimClock {
-        SimClock { began, ahead_ms: AtomicI64::new(0), drift_ppm: AtomicI64::new(0) }
+        SimClock {
+            began,
+            ahead_ms: AtomicI64::new(0),
+            drift_ppm: AtomicI64::new(0),
+            latest_ms: AtomicU64::new(0),
+        }
     }
 
     /// Puts the clock forward, or back.
@@ -64,6 +71,17 @@ impl SimClock {
     pub fn drift(&self, ppm: i64) {
         self.drift_ppm.store(ppm, Ordering::Relaxed);
     }
+
+    /// The latest that anybody has read from it.
+    pub fn latest_ms(&self) -> u64 {
+        self.latest_ms.load(Ordering::Relaxed)
+    }
+
+    /// Whether it shows the time that it would show if nothing had been done to it.
+    pub fn is_right(&self) -> bool {
+        let ahead = self.ahead_ms.load(Ordering::Relaxed);
+        (ahead, self.drift_ppm.load(Ordering::Relaxed)) == (0, 0)
+    }
 }
 
 impl Clock for SimClock {
@@ -71,7 +89,9 @@ impl Clock for SimClock {
         let elapsed_ms = self.began.elapsed().as_millis() as i64;
         let gained_ms = elapsed_ms * self.drift_ppm.load(Ordering::Relaxed) / 1_000_000;
         let ms = BEGINNING_MS + elapsed_ms + gained_ms + self.ahead_ms.load(Ordering::Relaxed);
-        ms.max(0) as u64
+        let ms = ms.max(0) as u64;
+        self.latest_ms.fetch_max(ms, Ordering::Relaxed);
+        ms
     }
 }
 
@@ -127,6 +147,7 @@ pub fn options(machine: &str, seeds: &[&str]) -> NodeOptions {
             segment_bytes: 64 << 10,
             max_payload_bytes: 32 << 10,
             cache_bytes: 64 << 10,
+            max_staged_bytes: 4 << 20,
             ..LogOptions::default()
         },
         rules: Rules::default(),

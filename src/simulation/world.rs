@@ -27,7 +27,8 @@ use super::net::SimNetwork;
 use super::surroundings::{Gateways, SeededChance, SimClock, SimSeeds, options};
 use crate::actors::messages::Gateway;
 use crate::actors::node::{Node, NodeError, NodeOptions, Surroundings};
-use crate::env::Chance;
+use crate::actors::scrub::CurrentLog;
+use crate::env::{Chance, Clock};
 use crate::metrics::Metrics;
 use crate::storage::disk::{MemDisk, PowerCut};
 use crate::storage::kv::{KvReader, KvSnapshot};
@@ -45,8 +46,17 @@ struct Running {
     actors: LocalSet,
     gateway: Gateway,
     reader: KvReader,
+    log: CurrentLog,
+    metrics: Arc<Metrics>,
     /// Its actors are not polled.
     is_held: bool,
+}
+
+/// What a node holds for others.
+pub struct NodeLoad {
+    pub staged_log_bytes: usize,
+    pub peer_connections: u64,
+    pub watchers: u64,
 }
 
 /// Why a node gave up by itself, and in which of its lives.
@@ -178,6 +188,7 @@ impl World {
         self.note(format_args!("start {name}"));
         let last_words = self.last_words.clone();
         let machine = name.to_string();
+        let metrics = Arc::new(Metrics::new("sim"));
         let around = Surroundings {
             disk: Arc::new(disk),
             network: self.network.host(name),
@@ -185,7 +196,7 @@ impl World {
             chance: self.chance.clone(),
             seeds: Arc::new(SimSeeds { gateways: self.gateways.clone() }),
             runtime: tokio::runtime::Handle::current(),
-            metrics: Arc::new(Metrics::new("sim")),
+            metrics: metrics.clone(),
             on_fatal: Arc::new(move |reason| {
                 let machine = machine.clone();
                 let words = LastWords { machine, start, reason };
@@ -194,7 +205,7 @@ impl World {
         };
         let actors = LocalSet::new();
         let node = actors.run_until(Node::start(options, around)).await?;
-        let (gateway, reader) = (node.gateway(), node.reader());
+        let (gateway, reader, log) = (node.gateway(), node.reader(), node.log_in_use());
         // The node lives as long as its actors: nothing closes it but a crash.
         actors.spawn_local(async move {
             let _node = node;
@@ -203,7 +214,7 @@ impl World {
         self.gateways.lock().expect("no holder panics").insert(name.into(), gateway.clone());
         let mut machines = self.machines.borrow_mut();
         let machine = machines.get_mut(name).expect("it was made above");
-        machine.running = Some(Running { actors, gateway, reader, is_held: false });
+        machine.running = Some(Running { actors, gateway, reader, log, metrics, is_held: false });
         Ok(())
     }
 
@@ -256,6 +267,19 @@ impl World {
         self.machines.borrow().get(name).map(|machine| machine.clock.clone())
     }
 
+    /// The latest that any wall clock has shown so far.
+    pub fn latest_clock_ms(&self) -> u64 {
+        let machines = self.machines.borrow();
+        machines.values().map(|machine| machine.clock.latest_ms()).max().unwrap_or(0)
+    }
+
+    /// The wall clock of all machines, unless one of them is or was wrong.
+    pub fn right_ms(&self) -> Option<u64> {
+        let machines = self.machines.borrow();
+        let first = machines.values().next()?.clock.unix_ms();
+        machines.values().all(|machine| machine.clock.is_right()).then_some(first)
+    }
+
     /// Leaves a machine's disk this much room, or as much as it wants.
     pub fn leave_room(&self, name: &str, room_bytes: Option<u64>) {
         self.note(format_args!("room on {name}: {room_bytes:?}"));
@@ -274,6 +298,17 @@ impl World {
     pub fn state(&self, name: &str) -> Option<KvSnapshot> {
         let machines = self.machines.borrow();
         machines.get(name)?.running.as_ref().map(|running| running.reader.snapshot())
+    }
+
+    /// What a node holds for others now, if it runs.
+    pub fn load(&self, name: &str) -> Option<NodeLoad> {
+        let machines = self.machines.borrow();
+        let running = machines.get(name)?.running.as_ref()?;
+        Some(NodeLoad {
+            staged_log_bytes: (running.log)().map_or(0, |log| log.staged_bytes()),
+            peer_connections: running.metrics.peer_connections.get(),
+            watchers: running.metrics.watchers.get(),
+        })
     }
 
     pub fn runs(&self, name: &str) -> bool {

@@ -216,6 +216,11 @@ impl Log {
         self.shared.lock().appended_bytes
     }
 
+    /// Bytes of records that wait to be flushed, at most [`LogOptions::max_staged_bytes`].
+    pub fn staged_bytes(&self) -> usize {
+        self.shared.lock().staged_bytes
+    }
+
     /// Appends entries, which must continue the log; the first entry of an empty log that was never
     /// purged may have any index. All of them are taken, or none.
     pub fn append(&self, entries: Vec<LogEntry>) -> Result<Lsn, LogError> {

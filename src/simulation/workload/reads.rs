@@ -1,34 +1,28 @@
-//! What clients read, while they write and at the end, and what that must be.
+//! What clients read: of now, of a node's own state, and of the past.
 
-use super::super::client::{key_of, status, view};
-use super::super::history::{Action, Answer, Call, Seen};
-use super::super::linearizable::{Verdict, check};
-use super::super::values::{self, body};
-use super::{Life, Register, Workload};
-use crate::actors::messages::{Consistency, RequestError};
-use crate::types::Record;
+use super::super::chronicle::Written;
+use super::super::client::{status, view};
+use super::super::history::{Action, Answer, Call, MAX_SLOTS, Seen, Slot, Step, Told};
+use super::{Account, Life, Sighting, Workload};
+use crate::actors::messages::{Consistency, NotKept, RequestError, View};
+use crate::types::{Key, Record, Revision};
 
 impl Workload {
-    pub(super) async fn read(&self, client: usize, node: &str) {
-        let Some(register) = self.any_register() else { return };
-        self.read_register(&format!("c{client}"), Some(client), node, register).await;
-        self.facts.borrow_mut().registers[register].under_way -= 1;
-    }
-
     /// A linearizable read. False when no answer came.
-    async fn read_register(
+    pub(super) async fn read_group(
         &self,
         by: &str,
         client: Option<usize>,
         node: &str,
-        register: usize,
+        group: usize,
+        step: Step,
     ) -> bool {
-        let name = self.name(register);
         let (invoked, newest) = (self.event(), self.facts.borrow().newest);
         let start = self.world.starts(node);
         let result = view(&self.world, node, Consistency::Linearizable).await;
-        let result = result.and_then(|it| Ok((it.view.revision(), it.view.get(&key_of(&name))?)));
-        let (revision, record) = match result {
+        let result =
+            result.and_then(|it| Ok((it.view.revision(), self.look(&*it.view, group, step)?)));
+        let (revision, told) = match result {
             Ok(read) => read,
             Err(error) => {
                 self.note_refusal(node, start, &error);
@@ -40,60 +34,122 @@ impl Workload {
             let what = format!("{node} showed revision {revision} after {newest} was seen");
             self.findings.violation(&self.world, what);
         }
-        let seen = record.and_then(|record| self.see(&name, &record));
-        self.world.note(format_args!("{by} read {name} at {node}: {seen:?} of {revision}"));
-        let mut facts = self.facts.borrow_mut();
-        facts.newest = facts.newest.max(revision);
-        let it = &mut facts.registers[register];
-        if let Some(seen) = seen {
-            self.note_seen(it, seen);
-        }
-        if let Some(client) = client {
-            match seen {
-                Some(seen) => it.known.insert(client, seen.revision),
-                None => it.known.remove(&client),
-            };
-        }
-        let returned = Some((returned, Answer::Seen(seen)));
-        it.calls.push(Call {
-            by: format!("{by} at {node}"),
-            action: Action::Read,
-            invoked,
-            returned,
-        });
+        self.learn(revision);
+        let by = format!("{by} at {node}");
+        self.world
+            .note(format_args!("{by} read {step:?} of group {group}: {told:?} of {revision}"));
+        self.note_told(&by, client, group, step, told, Some(revision));
+        let answer = Answer::Done { succeeded: true, revision: None, told: vec![told] };
+        let (action, returned) = (Action::just(step), Some((returned, answer)));
+        let call = Call { by, action, invoked, returned };
+        self.facts.borrow_mut().groups[group].calls.push(call);
         true
     }
 
+    /// What a state shows of a key, or of a group.
+    fn look(&self, view: &dyn View, group: usize, step: Step) -> Result<Told, RequestError> {
+        match step {
+            Step::Get(slot) => {
+                let key = self.key(group, slot);
+                let record = view.get(&key)?;
+                Ok(Told::Seen(record.and_then(|record| self.see(&key, &record))))
+            }
+            _ => {
+                let items: Vec<(Key, Record)> =
+                    view.scan(&self.range(group), false, false).collect::<Result<_, _>>()?;
+                Ok(self.told_of_all(&items))
+            }
+        }
+    }
+
+    pub(super) fn see(&self, key: &Key, record: &Record) -> Option<Seen> {
+        match Written::of(key, record) {
+            Ok(written) => Some(written.seen()),
+            Err(what) => {
+                self.findings.violation(&self.world, what);
+                None
+            }
+        }
+    }
+
+    /// Takes note of what a read of a group showed; `at` is the revision that it was of, if that is known.
+    pub(super) fn note_told(
+        &self,
+        by: &str,
+        client: Option<usize>,
+        group: usize,
+        step: Step,
+        told: Told,
+        at: Option<Revision>,
+    ) {
+        let seen: Vec<(Slot, Option<Seen>)> = match (step, told) {
+            (Step::Get(slot), Told::Seen(seen)) => vec![(slot, seen)],
+            (Step::GetAll, Told::All(all)) => {
+                all.into_iter().enumerate().take(MAX_SLOTS.min(self.slots(group))).collect()
+            }
+            _ => return,
+        };
+        for (slot, seen) in seen {
+            self.note_seen(client, group, slot, seen);
+            if let Some(revision) = at {
+                let (by, key) = (by.to_string(), self.key(group, slot));
+                let sighting = Sighting { by, key, revision, seen };
+                self.facts.borrow_mut().sightings.push(sighting);
+            }
+        }
+    }
+
+    /// What was seen of a key, and by which client now.
+    pub(super) fn note_seen(
+        &self,
+        client: Option<usize>,
+        group: usize,
+        slot: Slot,
+        seen: Option<Seen>,
+    ) {
+        let group = &mut self.facts.borrow_mut().groups[group];
+        if let Some(client) = client {
+            match seen {
+                Some(seen) => group.known.insert((client, slot), seen),
+                None => group.known.remove(&(client, slot)),
+            };
+        }
+        if let Some(seen) = seen
+            && let Err(what) = group.revisions.note(slot, seen)
+        {
+            let what = format!("{}{slot}: {what}", group.prefix);
+            self.findings.violation(&self.world, what);
+        }
+    }
+
     pub(super) async fn read_stale(&self, client: usize, node: &str) {
-        let register = self.world.chance.below(self.load.keys as u64) as usize;
-        let (name, start) = (self.name(register), self.world.starts(node));
+        let group = self.below(self.load.groups);
+        let (step, start) = (self.draw_read(group), self.world.starts(node));
         let Some(before) = self.life(node).await else { return };
         let result = view(&self.world, node, Consistency::Stale { max_stale: None }).await;
-        let result = result.and_then(|it| Ok((it.view.revision(), it.view.get(&key_of(&name))?)));
-        let (revision, record) = match result {
+        let result =
+            result.and_then(|it| Ok((it.view.revision(), self.look(&*it.view, group, step)?)));
+        let (revision, told) = match result {
             Ok(read) => read,
             Err(error) => return self.note_refusal(node, start, &error),
         };
-        let seen = record.and_then(|record| self.see(&name, &record));
+        let by = format!("c{client}, stale, at {node}");
         self.world
-            .note(format_args!("c{client} read {name} stale at {node}: {seen:?} of {revision}"));
+            .note(format_args!("{by} read {step:?} of group {group}: {told:?} of {revision}"));
         self.findings.checked(1);
         let life = self.life(node).await;
-        let mut facts = self.facts.borrow_mut();
-        let connection = facts.connections.entry((client, node.to_string())).or_default();
-        if life == Some(before) && connection.0 == before && revision < connection.1 {
-            let before = connection.1;
-            let what =
-                format!("{node} went back from revision {before} to {revision} for c{client}");
-            self.findings.violation(&self.world, what);
+        {
+            let mut facts = self.facts.borrow_mut();
+            let connection = facts.connections.entry((client, node.to_string())).or_default();
+            if life == Some(before) && connection.0 == before && revision < connection.1 {
+                let before = connection.1;
+                let what =
+                    format!("{node} went back from revision {before} to {revision} for c{client}");
+                self.findings.violation(&self.world, what);
+            }
+            *connection = (before, revision);
         }
-        *connection = (before, revision);
-        let Some(seen) = seen else { return };
-        if seen.revision > revision {
-            let what = format!("{node} showed revision {} of {name} at {revision}", seen.revision);
-            self.findings.violation(&self.world, what);
-        }
-        self.note_seen(&mut facts.registers[register], seen);
+        self.note_told(&by, None, group, step, told, Some(revision));
     }
 
     async fn life(&self, node: &str) -> Option<Life> {
@@ -101,78 +157,78 @@ impl Workload {
         Some((start, status(&self.world, node).await?.node_id))
     }
 
-    fn see(&self, key: &str, record: &Record) -> Option<Seen> {
-        let Some(value) = values::parse(&record.value) else {
-            let len_bytes = record.value.len();
-            let what = format!("{key} holds {len_bytes} bytes that nobody wrote");
-            self.findings.violation(&self.world, what);
-            return None;
-        };
-        Some(Seen { value, version: record.version, revision: record.mod_revision })
-    }
-
-    pub(super) fn note_seen(&self, register: &mut Register, seen: Seen) {
-        if let Err(what) = register.revisions.note(seen) {
-            self.findings.violation(&self.world, format!("{}: {what}", register.name));
+    /// A node's own state, and its revision.
+    async fn own_state(&self, node: &str) -> Option<std::sync::Arc<dyn View>> {
+        let start = self.world.starts(node);
+        match view(&self.world, node, Consistency::Stale { max_stale: None }).await {
+            Ok(read) => Some(read.view),
+            Err(error) => {
+                self.note_refusal(node, start, &error);
+                None
+            }
         }
     }
 
-    fn note_refusal(&self, node: &str, start: u64, error: &RequestError) {
+    /// Reads an earlier revision, of which a node may not know yet.
+    pub(super) async fn read_past(&self, client: usize, node: &str) {
+        let group = self.below(self.load.groups);
+        let (step, start) = (self.draw_read(group), self.world.starts(node));
+        let revision = self.world.chance.below(self.facts.borrow().newest + 1);
+        let Some(view) = self.own_state(node).await else { return };
+        let told = match view.at(revision) {
+            Ok(past) if past.revision() == revision => self.look(&*past, group, step),
+            Err(NotKept::Future { revision: its }) if its < revision => return,
+            Ok(other) => {
+                let what = format!("{node} shows {} for revision {revision}", other.revision());
+                return self.findings.violation(&self.world, what);
+            }
+            Err(why) => {
+                let what = format!("{node} does not show revision {revision}: {why:?}");
+                return self.findings.violation(&self.world, what);
+            }
+        };
+        match told {
+            Ok(told) => {
+                let by = format!("c{client}, of the past, at {node}");
+                self.world.note(format_args!("{by} read {step:?} of group {group} at {revision}"));
+                self.note_told(&by, None, group, step, told, Some(revision));
+            }
+            Err(error) => self.note_refusal(node, start, &error),
+        }
+    }
+
+    /// Reads the history of a key.
+    pub(super) async fn read_history(&self, client: usize, node: &str) {
+        let group = self.below(self.load.groups);
+        let key = self.key(group, self.below(self.slots(group)));
+        let start = self.world.starts(node);
+        let Some(view) = self.own_state(node).await else { return };
+        let mut versions = Vec::new();
+        let walk = match view.history(&key) {
+            Ok(walk) => walk,
+            Err(error) => return self.note_refusal(node, start, &error),
+        };
+        for version in walk {
+            let version = match version {
+                Ok(version) => version,
+                Err(error) => return self.note_refusal(node, start, &error),
+            };
+            let record = version.record.map(|record| Written::of(&key, &record)).transpose();
+            match record {
+                Ok(record) => versions.push((version.revision, version.kind, record)),
+                Err(what) => return self.findings.violation(&self.world, what),
+            }
+        }
+        let (by, revision) = (format!("c{client} at {node}"), view.revision());
+        self.world.note(format_args!("{by} read {} versions of {key}", versions.len()));
+        let account = Account { by, key, revision, versions };
+        self.facts.borrow_mut().accounts.push(account);
+    }
+
+    pub(super) fn note_refusal(&self, node: &str, start: u64, error: &RequestError) {
         if let RequestError::Storage { detail } = error {
             self.world.note(format_args!("{node} refused a read: {detail}"));
             self.findings.complain(node, start);
-        }
-    }
-
-    /// Reads everything from a node that is well. False when it refused a read.
-    pub async fn read_all(&self, node: &str) -> bool {
-        for register in 0..self.load.keys {
-            if !self.read_register("at the end", None, node, register).await {
-                return false;
-            }
-        }
-        let start = self.world.starts(node);
-        let view = match view(&self.world, node, Consistency::Linearizable).await {
-            Ok(view) => view.view,
-            Err(error) => {
-                self.note_refusal(node, start, &error);
-                return false;
-            }
-        };
-        for (key, value) in &self.facts.borrow().once {
-            match view.get(&key_of(key)) {
-                Ok(None) => self.findings.lost(&self.world, format!("{key}, at {node}")),
-                Ok(Some(record)) => {
-                    if record.version != 1 {
-                        let what = format!("{key} is in version {} at {node}", record.version);
-                        self.findings.duplicated(&self.world, what);
-                    }
-                    if record.value != body(*value) {
-                        let what = format!("{key} at {node} has bytes that nobody wrote");
-                        self.findings.violation(&self.world, what);
-                    }
-                }
-                Err(error) => {
-                    self.note_refusal(node, start, &error);
-                    return false;
-                }
-            }
-        }
-        true
-    }
-
-    /// Looks for an order that explains each key.
-    pub fn judge(&self) {
-        for register in &self.facts.borrow().registers {
-            self.findings.checked(register.calls.len() as u64);
-            match check(&register.calls, &register.revisions) {
-                Verdict::Linearizable => {}
-                Verdict::Violation(how) => {
-                    let what = format!("{} is not linearizable: {how}", register.name);
-                    self.findings.violation(&self.world, what);
-                }
-                Verdict::Undecided => self.findings.undecided(&self.world, &register.name),
-            }
         }
     }
 }

@@ -1,0 +1,68 @@
+//! What must stay bounded on every node at every moment, whatever goes wrong: memory, queues, connections, files.
+//!
+//! Looked at is what the code bounds or counts by itself. Some bounds are settings, which the simulated nodes have
+//! small; others tell a leak, such as a watch that is still counted after its client has gone, or the file of a
+//! snapshot that nobody will finish.
+
+use super::operator::Operator;
+use super::surroundings::options;
+
+/// Connections of a node to each of its peers: one for each purpose.
+const CONNECTIONS_PER_PEER: u64 = 3;
+
+/// Tasks for each machine, those of its former lives that have not noticed their end yet included: openraft's, and one
+/// for each request that is served and for each direction of a connection.
+const TASKS_PER_MACHINE: usize = 300;
+
+/// Segments of the log beside what its purge leaves: the one in use, and spares.
+const SEGMENTS_BESIDE: u64 = 8;
+
+/// The log of a node is cut when it has so many times the bytes of a checkpoint (`actors::raft::watch`).
+const LOG_FACTOR: u64 = 3;
+
+/// Snapshots that are being received, or were and wait to be installed.
+const MOST_INCOMING: usize = 2;
+
+/// Looks at all nodes that run.
+pub fn look(operator: &Operator, watchers: usize) {
+    let world = &operator.world;
+    let names = operator.names();
+    let exceeds = |what: String| operator.findings.violation(world, what);
+    let tasks = tokio::runtime::Handle::current().metrics().num_alive_tasks();
+    if tasks > names.len() * TASKS_PER_MACHINE {
+        exceeds(format!("{tasks} tasks are alive on {} machines", names.len()));
+    }
+    for name in &names {
+        let Some(load) = world.load(name) else { continue };
+        let most_staged = options(name, &[]).log.max_staged_bytes;
+        if load.staged_log_bytes > most_staged {
+            exceeds(format!("{} bytes wait for the log of {name}", load.staged_log_bytes));
+        }
+        if load.peer_connections > CONNECTIONS_PER_PEER * (names.len() as u64 - 1) {
+            exceeds(format!("{name} holds {} connections to peers", load.peer_connections));
+        }
+        if load.watchers > watchers as u64 {
+            exceeds(format!("{name} counts {} watchers, there are {watchers}", load.watchers));
+        }
+    }
+}
+
+/// Looks at all nodes when they are well and nobody asks them for anything.
+pub fn look_at_rest(operator: &Operator) {
+    look(operator, 0);
+    let world = &operator.world;
+    for name in operator.names() {
+        let Some(disk) = world.disk(&name) else { continue };
+        let options = options(&name, &[]);
+        let most_log_bytes = options.timing.checkpoint_bytes * LOG_FACTOR
+            + options.log.segment_bytes * SEGMENTS_BESIDE;
+        let files = disk.contents();
+        let log_files = files.iter().filter(|(file, _)| file.starts_with("log-"));
+        let log_bytes: u64 = log_files.map(|(_, content)| content.len() as u64).sum();
+        let incoming = files.keys().filter(|file| file.starts_with("incoming-")).count();
+        if log_bytes > most_log_bytes || incoming > MOST_INCOMING {
+            let what = format!("{name} has {log_bytes} bytes of log, {incoming} snapshots coming");
+            operator.findings.violation(world, what);
+        }
+    }
+}

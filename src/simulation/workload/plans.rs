@@ -1,0 +1,279 @@
+//! What clients write, drawn; and between a call as the model has it and an operation as the store takes it.
+
+use bytes::Bytes;
+
+use super::super::client::key_of;
+use super::super::history::{Action, Answer, Check, MAX_SLOTS, Slot, Step, Told, ValueId};
+use super::super::values::body;
+use super::{Brief, Turn, Workload};
+use crate::types::{
+    Compare, Condition, Key, KeyRange, Operand, Operation, Outcome, Record, Relation, Txn, TxnOp,
+    TxnResult,
+};
+
+/// Times to live: some end while a request is under way, some outlive a crash.
+const TTL_MS: std::ops::Range<u64> = 20..2_500;
+
+/// A write of contended keys.
+pub struct Plan {
+    pub action: Action,
+    pub operation: Operation,
+}
+
+impl Workload {
+    /// The write that a turn is; nothing when it is a read.
+    pub(super) fn plan(&self, turn: &Turn, client: usize, group: usize) -> Option<Plan> {
+        let slot = self.below(self.slots(group));
+        let put_if = |condition| {
+            let checks = checks(slot, condition);
+            Action { checks, ..Action::just(Step::Put(slot, self.value(group, slot))) }
+        };
+        let action = match turn {
+            Turn::Put => put_if(Condition::None),
+            Turn::Create => put_if(Condition::Absent),
+            Turn::Delete => Action::just(Step::Delete(slot)),
+            Turn::Replace => {
+                let condition = self.as_known(client, group, slot);
+                match self.below(4) {
+                    0 => {
+                        let checks = checks(slot, condition);
+                        Action { checks, ..Action::just(Step::Delete(slot)) }
+                    }
+                    _ => put_if(condition),
+                }
+            }
+            Turn::Transact => {
+                let action = self.draw_transaction(client, group);
+                let operation = self.transaction(group, &action);
+                return Some(Plan { action, operation });
+            }
+            _ => return None,
+        };
+        let operation = self.single(group, &action);
+        Some(Plan { action, operation })
+    }
+
+    /// A read of one key or of all of a group.
+    pub(super) fn draw_read(&self, group: usize) -> Step {
+        match self.below(3) {
+            0 => Step::GetAll,
+            _ => Step::Get(self.below(self.slots(group))),
+        }
+    }
+
+    /// That the key still is what this client saw last.
+    fn as_known(&self, client: usize, group: usize, slot: Slot) -> Condition {
+        let facts = self.facts.borrow();
+        let known = facts.groups[group].known.get(&(client, slot));
+        known.map_or(Condition::Absent, |seen| Condition::ModRevision(seen.revision))
+    }
+
+    /// Names a value for a key of a group. One in four expires.
+    fn value(&self, group: usize, slot: Slot) -> ValueId {
+        let value = self.new_value(&self.key(group, slot));
+        if self.below(4) == 0 {
+            let ttl_ms = TTL_MS.start + self.world.chance.below(TTL_MS.end - TTL_MS.start);
+            let mut facts = self.facts.borrow_mut();
+            facts.brief.insert(value, Brief { ttl_ms, put_ms: None });
+            facts.groups[group].brief += 1;
+        }
+        value
+    }
+
+    /// Up to two checks; then writes of most keys when they hold, and reads or one write when not.
+    fn draw_transaction(&self, client: usize, group: usize) -> Action {
+        let slots = self.slots(group);
+        let checks = (0..self.below(3)).map(|_| self.draw_check(client, group)).collect();
+        let first = self.below(slots);
+        let mut success: Vec<Step> = (0..slots)
+            .map(|nth| (first + nth) % slots)
+            .map(|slot| match self.below(6) {
+                0 => Step::Get(slot),
+                1 => Step::Delete(slot),
+                _ => Step::Put(slot, self.value(group, slot)),
+            })
+            .collect();
+        if self.below(3) == 0 {
+            success.insert(self.below(success.len() + 1), Step::GetAll);
+        }
+        let failure = match self.below(4) {
+            0 => vec![],
+            1 => vec![Step::Put(first, self.value(group, first)), Step::GetAll],
+            2 => vec![Step::Delete(first)],
+            _ => vec![Step::GetAll],
+        };
+        Action { checks, success, failure }
+    }
+
+    fn draw_check(&self, client: usize, group: usize) -> (Slot, Check) {
+        let slot = self.below(self.slots(group));
+        let known = self.facts.borrow().groups[group].known.get(&(client, slot)).copied();
+        let check = match (self.below(5), known) {
+            (0, _) => Check::Condition(Condition::Present),
+            (1, _) | (2 | 3, None) => Check::Condition(Condition::Absent),
+            (2, Some(known)) => Check::Condition(Condition::ModRevision(known.revision)),
+            (3, Some(known)) => Check::Value(known.value),
+            _ => Check::VersionBelow(1 + self.world.chance.below(4)),
+        };
+        (slot, check)
+    }
+
+    /// An action of one step as an operation of its own.
+    fn single(&self, group: usize, action: &Action) -> Operation {
+        let condition = match action.checks.first() {
+            Some((_, Check::Condition(condition))) => *condition,
+            _ => Condition::None,
+        };
+        match action.success[0] {
+            Step::Put(slot, value) => Operation::Put {
+                key: self.key(group, slot),
+                value: Bytes::from(body(value)),
+                condition,
+                ttl_ms: self.ttl_ms(value),
+            },
+            Step::Delete(slot) => Operation::Delete { key: self.key(group, slot), condition },
+            Step::Get(_) | Step::GetAll => unreachable!("a read is no write"),
+        }
+    }
+
+    fn ttl_ms(&self, value: ValueId) -> Option<u64> {
+        self.facts.borrow().brief.get(&value).map(|brief| brief.ttl_ms)
+    }
+
+    fn transaction(&self, group: usize, action: &Action) -> Operation {
+        let compare = |(slot, check): &(Slot, Check)| {
+            let (is, to) = match *check {
+                Check::Condition(Condition::Absent) => (Relation::Equal, Operand::Exists(false)),
+                Check::Condition(Condition::ModRevision(revision)) => {
+                    (Relation::Equal, Operand::ModRevision(revision))
+                }
+                Check::Condition(Condition::Present | Condition::None) => {
+                    (Relation::Equal, Operand::Exists(true))
+                }
+                Check::VersionBelow(bound) => (Relation::Less, Operand::Version(bound)),
+                Check::Value(value) => (Relation::Equal, Operand::Value(Bytes::from(body(value)))),
+            };
+            Compare { key: self.key(group, *slot), is, to }
+        };
+        let operate = |step: &Step| match *step {
+            Step::Get(slot) => TxnOp::Get { key: self.key(group, slot) },
+            Step::GetAll => TxnOp::Range {
+                range: self.range(group),
+                limit: MAX_SLOTS,
+                reverse: false,
+                keys_only: false,
+            },
+            Step::Put(slot, value) => TxnOp::Put {
+                key: self.key(group, slot),
+                value: Bytes::from(body(value)),
+                ttl_ms: self.ttl_ms(value),
+            },
+            Step::Delete(slot) => TxnOp::Delete { range: KeyRange::only(&self.key(group, slot)) },
+        };
+        let txn = Txn::new(
+            action.checks.iter().map(compare).collect(),
+            action.success.iter().map(operate).collect(),
+            action.failure.iter().map(operate).collect(),
+        );
+        Operation::Txn(txn.expect("a branch writes each key once"))
+    }
+
+    /// All keys of a group.
+    pub(super) fn range(&self, group: usize) -> KeyRange {
+        KeyRange::prefix(self.facts.borrow().groups[group].prefix.clone())
+    }
+
+    /// What the model has for an outcome.
+    pub(super) fn answer(&self, what: &str, action: &Action, outcome: Outcome) -> Option<Answer> {
+        let done = |revision, told| Answer::Done { succeeded: true, revision, told: vec![told] };
+        match outcome {
+            Outcome::Put { revision, version, .. } => {
+                Some(done(Some(revision), Told::Put { version }))
+            }
+            Outcome::Deleted { count, revision } => {
+                Some(done((count > 0).then_some(revision), Told::Deleted(count > 0)))
+            }
+            Outcome::ConditionFailed { current, .. } => Some(Answer::Refused { current }),
+            Outcome::Txn { succeeded, revision, results } => {
+                let steps = action.branch(succeeded);
+                let told: Option<Vec<Told>> =
+                    steps.iter().zip(&results).map(|(step, it)| self.told(*step, it)).collect();
+                let Some(told) = told.filter(|told| told.len() == results.len()) else {
+                    let what = format!("{what}: these results do not suit it: {results:?}");
+                    self.findings.violation(&self.world, what);
+                    return None;
+                };
+                let wrote = |it: &Told| matches!(it, Told::Put { .. } | Told::Deleted(true));
+                let revision = told.iter().any(wrote).then_some(revision);
+                Some(Answer::Done { succeeded, revision, told })
+            }
+            other => {
+                self.findings.violation(&self.world, format!("{what}: the outcome is {other:?}"));
+                None
+            }
+        }
+    }
+
+    /// What the model has for a result; nothing when it is not one of this step.
+    fn told(&self, step: Step, result: &TxnResult) -> Option<Told> {
+        match (step, result) {
+            (Step::Put(..), TxnResult::Put { version, .. }) => {
+                Some(Told::Put { version: *version })
+            }
+            (Step::Delete(_), TxnResult::Deleted { count }) => Some(Told::Deleted(*count > 0)),
+            (Step::Get(_) | Step::GetAll, TxnResult::Forgotten) => Some(Told::Forgotten),
+            (Step::Get(_), TxnResult::Found { items, has_more: false }) => {
+                let item = items.first();
+                Some(Told::Seen(item.and_then(|(key, record)| self.see(key, record))))
+            }
+            (Step::GetAll, TxnResult::Found { items, has_more: false }) => {
+                Some(self.told_of_all(items))
+            }
+            _ => None,
+        }
+    }
+
+    /// The records of a group by its slots.
+    pub(super) fn told_of_all(&self, items: &[(Key, Record)]) -> Told {
+        let mut all = [None; MAX_SLOTS];
+        for (key, record) in items {
+            let slot = key.as_bytes().last().map(|digit| usize::from(digit.wrapping_sub(b'0')));
+            match slot.and_then(|slot| all.get_mut(slot)) {
+                Some(place) => *place = self.see(key, record),
+                None => self.findings.violation(&self.world, format!("{key} is no one's key")),
+            }
+        }
+        Told::All(all)
+    }
+
+    /// Writes a key that nobody wrote before or writes again.
+    pub(super) async fn put_once(&self, client: usize, node: &str) {
+        let request_id = self.request_id(client);
+        let name = format!("once/{client}/{}", request_id.sequence);
+        let key = key_of(&name);
+        let value = self.new_value(&key);
+        let what = format!("put of {name}");
+        let operation = Operation::Put {
+            key,
+            value: Bytes::from(body(value)),
+            condition: Condition::None,
+            ttl_ms: None,
+        };
+        let sent = self.send(client, node, &what, operation, Some(request_id)).await;
+        self.findings.checked(1);
+        if let Ok(Some(Outcome::Put { version, revision, .. })) = sent {
+            if version != 1 {
+                self.findings.duplicated(&self.world, format!("{name} is in version {version}"));
+            }
+            self.learn(revision);
+            self.facts.borrow_mut().once.insert(name, value);
+        }
+    }
+}
+
+fn checks(slot: Slot, condition: Condition) -> Vec<(Slot, Check)> {
+    match condition {
+        Condition::None => Vec::new(),
+        condition => vec![(slot, Check::Condition(condition))],
+    }
+}
