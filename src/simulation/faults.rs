@@ -26,6 +26,9 @@ use crate::storage::log::inspect;
 /// How often the operator looks at the machines.
 const TEND_EVERY: Duration = Duration::from_millis(100);
 
+/// A call that fails, and has no effect or a part of it.
+const FAILS: DiskFault = DiskFault::Error(std::io::ErrorKind::Other);
+
 /// A kind of fault, under the name that reports count it by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Kind {
@@ -47,6 +50,7 @@ enum Kind {
     DiskFull,
     WriteError,
     SyncError,
+    SyncForgets,
     ReadError,
     FlipPage,
     FlipLog,
@@ -55,7 +59,7 @@ enum Kind {
     Members,
 }
 
-const KINDS: [(Kind, &str); 24] = [
+const KINDS: [(Kind, &str); 25] = [
     (Kind::Crash, "power_cut"),
     (Kind::CrashAll, "power_cut_of_all"),
     (Kind::CrashInRecovery, "power_cut_in_recovery"),
@@ -74,6 +78,7 @@ const KINDS: [(Kind, &str); 24] = [
     (Kind::DiskFull, "disk_full"),
     (Kind::WriteError, "write_error"),
     (Kind::SyncError, "fsync_error"),
+    (Kind::SyncForgets, "fsync_forgets"),
     (Kind::ReadError, "read_error"),
     (Kind::FlipPage, "bit_flip_page"),
     (Kind::FlipLog, "bit_flip_log"),
@@ -262,9 +267,12 @@ impl<'a> Faults<'a> {
                 let calls = self.below(30);
                 return self.with_disk(&at, |disk| disk.cut_power_after(calls));
             }
-            Kind::WriteError => return self.fail_call(&at, Calls::Write),
-            Kind::SyncError => return self.fail_call(&at, Calls::Sync),
-            Kind::ReadError => return self.fail_call(&at, Calls::Read),
+            Kind::WriteError => return self.fail_call(&at, Calls::Write, FAILS),
+            Kind::SyncError => return self.fail_call(&at, Calls::Sync, FAILS),
+            Kind::SyncForgets => {
+                return self.fail_call(&at, Calls::Sync, DiskFault::SyncForgets);
+            }
+            Kind::ReadError => return self.fail_call(&at, Calls::Read, FAILS),
             Kind::Partition | Kind::OneWayCut | Kind::LinkCut | Kind::Loss | Kind::Delay => {
                 self.spoil_links(kind);
                 let lasts = self.ms(100, 4_000);
@@ -324,9 +332,8 @@ impl<'a> Faults<'a> {
         true
     }
 
-    fn fail_call(&self, name: &str, calls: Calls) -> bool {
+    fn fail_call(&self, name: &str, calls: Calls, fault: DiskFault) -> bool {
         let nth = self.below(20);
-        let fault = DiskFault::Error(std::io::ErrorKind::Other);
         self.with_disk(name, |disk| disk.fail(calls, nth, fault))
     }
 
