@@ -8,6 +8,7 @@
 //! ```text
 //! outside  os · src/bin              this machine, and the programs that wire everything
 //!          simulation                a cluster on memory disks and a memory network, from a seed
+//!          processes                 real nodes, started and signalled: for conure-soak and tests
 //! floor 3  http                      requests to messages, answers and errors to replies
 //!          client · shell            the other side of the wire; they know floor 0 only
 //! floor 2  actors                    messages · node · storage · log · peer · raft · membership · watch · http
@@ -47,6 +48,7 @@ pub mod http;
 pub mod metrics;
 pub mod os;
 pub mod plants;
+pub mod processes;
 pub mod shell;
 pub mod simulation;
 pub mod storage;

@@ -62,6 +62,12 @@ const ROOMS: &[Room] = &[
         but_not: &[],
         why: "it stands in place of `os` behind the same traits; only its program and tests know it",
     },
+    Room {
+        name: "processes",
+        may: &[],
+        but_not: &[],
+        why: "it knows a node as its operator does: by its command line and its signals",
+    },
 ];
 
 /// A family of crates, by the name all of it starts with, and the modules that may name it.
@@ -94,13 +100,13 @@ const CONFINED: &[Confined] = &[
     },
     Confined {
         family: "tokio",
-        homes: &["actors", "http", "client", "shell", "os", "simulation", "bin"],
+        homes: &["actors", "http", "client", "shell", "os", "simulation", "processes", "bin"],
         why: "storage and the ground floor do not wait",
     },
     Confined {
         family: "reqwest",
-        homes: &["client"],
-        why: "there is one HTTP client, with one way to retry",
+        homes: &["client", "bin::conure-soak"],
+        why: "there is one HTTP client, with one way to retry; conure-soak also sends what must not be retried",
     },
     Confined {
         family: "lmdb",

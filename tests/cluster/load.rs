@@ -16,7 +16,7 @@ use reqwest::Client as Http;
 use tokio::task::JoinSet;
 
 use crate::cluster::Cluster;
-use crate::harness::{Node, until};
+use crate::harness::until;
 
 /// How long a plain client waits for its answer: above the node's own limit for a write.
 const PLAIN_TIMEOUT: Duration = Duration::from_secs(8);
@@ -74,7 +74,7 @@ impl Load {
                     }
                 }));
             } else {
-                let urls: Vec<String> = cluster.nodes.iter().map(Node::url).collect();
+                let urls: Vec<String> = cluster.nodes.iter().map(|node| node.url()).collect();
                 let http = Http::builder().no_proxy().timeout(PLAIN_TIMEOUT).build();
                 let http = http.expect("an HTTP client");
                 let mut at = number;

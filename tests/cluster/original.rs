@@ -16,7 +16,7 @@ fn voters(members: &Members) -> Vec<(&str, &str)> {
 /// What every sequence ends with: writes at any node, reads at any, a stale one at a follower, a removal.
 async fn is_one_cluster(nodes: &[Node]) {
     let members = nodes[0].wait_for_voters(3).await;
-    let addresses: Vec<String> = nodes.iter().map(Node::raft_addr).collect();
+    let addresses: Vec<String> = nodes.iter().map(|node| node.raft_addr()).collect();
     let expected: Vec<_> = nodes
         .iter()
         .zip(&addresses)

@@ -201,7 +201,8 @@ async fn a_node_that_missed_more_than_the_log_keeps_catches_up_by_snapshot() {
     let mut cluster = Cluster::start(3, EAGER).await;
     let behind = cluster.follower().await;
     cluster.nodes[behind].kill();
-    let urls = cluster.nodes.iter().filter(|node| node.is_running()).map(Node::url).collect();
+    let urls =
+        cluster.nodes.iter().filter(|node| node.is_running()).map(|node| node.url()).collect();
     let client = client(urls);
     let last = cluster.nodes[behind].log().len();
     // Several checkpoints' worth, in values of a size that leaves pages of every kind.
