@@ -32,8 +32,8 @@ use super::messages::inside::Close;
 use super::messages::{Join, Member, Remove, RequestError, Transfer};
 use super::peer::handshake::Card;
 use super::raft::admin::Admin;
+use super::raft::expulsion::NoteRemoval;
 use super::raft::rpc::MemberStanding;
-use super::raft::serve::NoteRemoval;
 use crate::env::Chance;
 use crate::types::NodeId;
 
@@ -146,7 +146,7 @@ impl MembershipActor {
 /// was sent away comes back only when somebody joins it again.
 async fn ask_seeds(parts: Parts, addresses: Vec<String>, seeds: Arc<dyn Seeds>) -> bool {
     let card = (parts.card)();
-    if parts.own_member().is_some() || parts.admin.context().is_removed() {
+    if parts.own_member().is_some() || !parts.admin.context().takes_part() {
         return false;
     }
     for seed in addresses {

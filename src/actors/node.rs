@@ -276,6 +276,7 @@ impl Node {
             read_index: raft.clone().recipient(),
             invitation: raft.clone().recipient(),
             removal: raft.clone().recipient(),
+            way_back: raft.clone().recipient(),
             join: membership.clone().recipient(),
             remove: membership.clone().recipient(),
             transfer: membership.clone().recipient(),

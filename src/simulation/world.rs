@@ -248,6 +248,14 @@ impl World {
         }
     }
 
+    /// Puts an older copy of its disk back into a machine that does not run.
+    pub fn put_back(&self, name: &str, copy: MemDisk) {
+        self.note(format_args!("put an old copy of the disk of {name} back"));
+        if let Some(machine) = self.machines.borrow_mut().get_mut(name) {
+            machine.disk = copy;
+        }
+    }
+
     /// Stops or continues the actors of a machine: see the module on slow disks.
     pub fn hold(&self, name: &str, is_held: bool) {
         let mut machines = self.machines.borrow_mut();

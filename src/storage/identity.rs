@@ -39,6 +39,15 @@ pub enum Standing {
     Resetting = 3,
     /// A backup is being restored here, and may be there in part; no node may run on it.
     Restoring = 4,
+    /// Has lost what it acknowledged, as its leader found: it takes part no more.
+    WentBack = 5,
+}
+
+impl Standing {
+    /// Whether a node that stands so may take part in consensus.
+    pub fn takes_part(self) -> bool {
+        !matches!(self, Standing::Removed | Standing::WentBack)
+    }
 }
 
 /// The content of the file.
@@ -143,6 +152,7 @@ fn decode(bytes: &[u8], file: &str) -> Result<Identity, IdentityError> {
         2 => Standing::Removed,
         3 => Standing::Resetting,
         4 => Standing::Restoring,
+        5 => Standing::WentBack,
         _ => return Err(damaged("unknown standing")),
     };
     let name_len = u16::from_le_bytes(array(take(10..12)?)) as usize;

@@ -6,6 +6,7 @@ mod damage;
 mod fence;
 mod full_disk;
 mod membership;
+mod rollback;
 
 use conuredb::actors::messages::Role;
 use conuredb::simulation::client as clients;

@@ -7,7 +7,8 @@
 //! ```text
 //! start ──▶ founder? initialize a cluster of one ──▶ serving ──▶ closing: hand leadership over, stop
 //!   │                                                │   ▲
-//!   └─ removed: no Raft, stale reads only ◀── told ──┘   └── invited elsewhere: wipe, new incarnation
+//!   └─ removed, or has lost what it acknowledged: ◀─ told   └── invited elsewhere: wipe, new incarnation
+//!      no Raft, stale reads only (super::expulsion)
 //! ```
 //!
 //! A new life is only begun when nothing is lost: the node is empty and alone, or it was removed, or a
@@ -30,10 +31,10 @@ use super::log_store::LogStore;
 use super::network::NetworkFactory;
 use super::read::{self, Round, Rounds};
 use super::rpc::MemberStanding;
-use super::serve::{AcceptInvitation, AskReadIndex, NoteRemoval};
+use super::serve::{AcceptInvitation, AskReadIndex};
 use super::state_machine::StateMachine;
 use super::types::{PeerNode, Raft};
-use super::{expiry, retention, watch as watcher, write};
+use super::{expiry, expulsion, retention, watch as watcher, write};
 use crate::actors::log::LogActor;
 use crate::actors::messages::inside::{Close, WipeLog, WipeStore};
 use crate::actors::messages::{GetMembers, GetStatus, Read, ReadView, RequestError, Write};
@@ -62,7 +63,7 @@ pub struct Place {
 
 impl Place {
     /// Makes a change of identity durable, then known.
-    fn change(&self, change: impl FnOnce(&mut Identity)) -> Result<(), RequestError> {
+    pub(super) fn change(&self, change: impl FnOnce(&mut Identity)) -> Result<(), RequestError> {
         let mut identity = self.identity.borrow().clone();
         change(&mut identity);
         identity
@@ -105,7 +106,7 @@ impl RaftActor {
         }
     }
 
-    fn parts(&self) -> Parts {
+    pub(super) fn parts(&self) -> Parts {
         Parts {
             context: self.context.clone(),
             place: self.place.clone(),
@@ -153,30 +154,27 @@ impl Actor for RaftActor {
 
 /// What the actor's futures need of it.
 #[derive(Clone)]
-struct Parts {
-    context: Arc<Context>,
-    place: Arc<Place>,
+pub(super) struct Parts {
+    pub(super) context: Arc<Context>,
+    pub(super) place: Arc<Place>,
     spawner: Spawner,
     log_actor: Addr<LogActor>,
-    life: Arc<Mutex<()>>,
+    pub(super) life: Arc<Mutex<()>>,
 }
 
 impl Parts {
     /// Starts Raft on what the log and the store hold, and finishes founding a cluster.
     async fn start(&self) -> Result<(), String> {
         let identity = self.place.identity.borrow().clone();
-        if identity.standing == Standing::Removed {
-            log::warn!(
-                "this node was removed from cluster {}; it serves stale reads only",
-                identity.cluster_id
-            );
+        if !identity.standing.takes_part() {
+            expulsion::tell(&identity);
             return Ok(());
         }
         let log = self.context.log.load_full().ok_or("the log is not open")?;
         let config = Arc::new(self.config().validate().map_err(|error| error.to_string())?);
         let snapshot_bytes_per_second = self.context.timing.snapshot_bytes_per_second;
-        let (own_id, peers) = (identity.node_id, self.context.peers.clone());
-        let network = NetworkFactory { own_id, peers, snapshot_bytes_per_second };
+        let peers = self.context.peers.clone();
+        let network = NetworkFactory::new(identity.node_id, peers, snapshot_bytes_per_second);
         let log_store = LogStore::new((*log).clone(), self.log_actor.clone());
         let store_life = self.context.store_life.load(Ordering::Acquire);
         let state_machine = StateMachine::new(self.context.storage.clone(), store_life);
@@ -234,7 +232,7 @@ impl Parts {
         }
     }
 
-    async fn stop(&self) {
+    pub(super) async fn stop(&self) {
         let Some(raft) = self.context.raft.swap(None) else { return };
         // A Raft that waits for room on a full disk, to save a vote, does not hear that it is to stop.
         match timeout(STOP_LIMIT, raft.shutdown()).await {
@@ -248,10 +246,10 @@ impl Parts {
     async fn accept(self, cluster_id: ClusterId) -> Result<NodeId, RequestError> {
         let _life = self.life.lock().await;
         let identity = self.place.identity.borrow().clone();
-        let removed = identity.standing == Standing::Removed;
+        let outside = !identity.standing.takes_part();
         let pristine = self.context.log.load_full().is_none_or(|log| log.state().last.is_none());
         let same_cluster = identity.cluster_id == cluster_id;
-        if pristine && !removed && (same_cluster || !identity.cluster_id.is_some()) {
+        if pristine && !outside && (same_cluster || !identity.cluster_id.is_some()) {
             if !same_cluster {
                 self.place.change(|identity| {
                     identity.cluster_id = cluster_id;
@@ -261,7 +259,7 @@ impl Parts {
             }
             return Ok(identity.node_id);
         }
-        match (removed, same_cluster) {
+        match (outside, same_cluster) {
             (true, _) => {}
             (false, true) => self.refuse_unless_outside(&identity).await?,
             (false, false) => self.refuse_unless_empty(&identity)?,
@@ -283,22 +281,22 @@ impl Parts {
         }
     }
 
-    /// A node gives up a cluster of its own only when that holds nothing. What it holds is known when all of its
-    /// log is applied.
+    /// A node gives up a cluster of its own only when that holds nothing. That it holds nothing is known only when
+    /// all of its log is applied.
     fn refuse_unless_empty(&self, identity: &Identity) -> Result<(), RequestError> {
-        let last = self.context.log.load_full().and_then(|log| log.state().last);
-        let applied = *self.context.applied.borrow();
-        if self.context.raft.load().is_none() || last.is_some_and(|last| last.index >= applied) {
+        let status = self.context.status();
+        if status.revision == 0 && status.member_count <= 1 {
+            let last = self.context.log.load_full().and_then(|log| log.state().last);
+            let applied = *self.context.applied.borrow();
+            if self.context.raft.load().is_some() && last.is_none_or(|last| last.index < applied) {
+                return Ok(());
+            }
             return Err(RequestError::NotReady {
                 reason: format!(
                     "{} does not know yet whether it holds data; ask again",
                     identity.name
                 ),
             });
-        }
-        let status = self.context.status();
-        if status.revision == 0 && status.member_count <= 1 {
-            return Ok(());
         }
         Err(RequestError::NodeConflict {
             detail: format!(
@@ -406,30 +404,6 @@ impl Handler<AcceptInvitation> for RaftActor {
             }
             accepted
         }))
-    }
-}
-
-impl Handler<NoteRemoval> for RaftActor {
-    type Result = ResponseFuture<()>;
-
-    fn handle(&mut self, message: NoteRemoval, _: &mut Self::Context) -> Self::Result {
-        let parts = self.parts();
-        Box::pin(async move {
-            let _life = parts.life.lock().await;
-            let identity = parts.place.identity.borrow().clone();
-            if identity.node_id != message.node_id || identity.standing == Standing::Removed {
-                return;
-            }
-            log::warn!(
-                "this node was removed from cluster {}: it stops serving writes and linearizable reads",
-                identity.cluster_id
-            );
-            if let Err(error) = parts.place.change(|identity| identity.standing = Standing::Removed)
-            {
-                (parts.context.on_fatal)(error.to_string());
-            }
-            parts.stop().await;
-        })
     }
 }
 

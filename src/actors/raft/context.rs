@@ -95,8 +95,9 @@ pub struct Context {
 impl Context {
     /// The running Raft, or why there is none: for good, or (as with an election) for a moment.
     pub fn raft(&self) -> Result<Arc<Raft>, RequestError> {
-        if self.is_removed() {
-            let reason = "this node was removed from its cluster; join it again to serve".into();
+        let standing = self.identity.borrow().standing;
+        if let Some(why) = outside(standing) {
+            let reason = format!("{why}; join it again to serve");
             return Err(RequestError::NotReady { reason });
         }
         if !self.identity.borrow().cluster_id.is_some() {
@@ -109,9 +110,9 @@ impl Context {
         })
     }
 
-    /// Whether this node was removed from its cluster.
-    pub fn is_removed(&self) -> bool {
-        self.identity.borrow().standing == Standing::Removed
+    /// Whether this node may take part in consensus: it was not removed and has lost nothing.
+    pub fn takes_part(&self) -> bool {
+        self.identity.borrow().standing.takes_part()
     }
 
     pub fn own_id(&self) -> NodeId {
@@ -267,13 +268,11 @@ impl Context {
         leader: Option<&Member>,
     ) -> Vec<String> {
         let mut reasons = Vec::new();
-        if identity.standing == Standing::Removed {
-            reasons.push("this node was removed from its cluster".to_string());
-        }
+        reasons.extend(outside(identity.standing).map(str::to_owned));
         if let Err(fatal) = &metrics.running_state {
             reasons.push(format!("consensus stopped: {fatal}"));
         }
-        if self.raft.load().is_none() && identity.standing != Standing::Removed {
+        if self.raft.load().is_none() && identity.standing.takes_part() {
             reasons.push("this node is starting or closing".to_string());
         }
         if leader.is_none() {
@@ -293,6 +292,18 @@ impl Context {
             None => reasons.push("no leader was heard since this node started".to_string()),
         }
         reasons
+    }
+}
+
+/// Why a node that stands so takes no part.
+fn outside(standing: Standing) -> Option<&'static str> {
+    match standing {
+        Standing::Removed => Some("this node was removed from its cluster"),
+        Standing::WentBack => Some(
+            "this node's data is older than what it has acknowledged: give it an empty data directory, or \
+             remove it first",
+        ),
+        Standing::Invited | Standing::Founder | Standing::Resetting | Standing::Restoring => None,
     }
 }
 

@@ -11,6 +11,7 @@
 //! * [`watch`]: metrics, and when to take a checkpoint; [`expiry`]: when records end; [`retention`]: and the past;
 //! * [`admin`]: membership changes and leadership, for the membership actor;
 //! * [`anew`]: the membership with which a restored store begins;
+//! * [`expulsion`]: nodes that may take part no more;
 //! * [`actor`]: the actor that owns it all, and this node's life cycle.
 //!
 //! openraft runs on the multi-threaded runtime given by the outermost layer; its handle is shared.
@@ -22,6 +23,7 @@ pub mod anew;
 mod conformance;
 pub mod context;
 pub mod expiry;
+pub mod expulsion;
 pub mod log_store;
 pub mod network;
 pub mod peers;

@@ -1,6 +1,13 @@
 //! openraft's network over the peer links.
+//!
+//! Here is where a leader finds out that a peer has lost what it acknowledged (see [`super::expulsion`]). A log that
+//! had an entry under a leader has it for as long as that leader leads: nobody else could make it give the entry up.
+//! So a peer that had acknowledged an entry before it was asked whether it has it, and then answers that it has not,
+//! has gone back in time. Every heartbeat asks for the newest entry that the peer has acknowledged.
 
+use std::collections::BTreeMap;
 use std::future::Future;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use openraft::alias::SnapshotOf;
@@ -25,10 +32,37 @@ use crate::types::NodeId;
 
 /// Makes a client for each peer.
 pub struct NetworkFactory {
-    pub own_id: NodeId,
-    pub peers: Peers,
+    own_id: NodeId,
+    peers: Peers,
+    acknowledged: Acknowledged,
     /// How fast snapshots are sent to each peer; 0 for as fast as it goes.
-    pub snapshot_bytes_per_second: u64,
+    snapshot_bytes_per_second: u64,
+}
+
+/// By peer: up to which entry it has acknowledged the log, and to which leadership of this node. Shared by all
+/// clients of a factory.
+#[derive(Clone, Default)]
+struct Acknowledged(Arc<Mutex<BTreeMap<NodeId, (Vote, u64)>>>);
+
+impl Acknowledged {
+    /// What the peer has acknowledged to this leadership so far.
+    fn of(&self, peer: NodeId, vote: &Vote) -> Option<u64> {
+        let all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        all.get(&peer).filter(|(to, _)| to == vote).map(|(_, index)| *index)
+    }
+
+    fn note(&self, peer: NodeId, vote: Vote, index: u64) {
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let newest = all.get(&peer).filter(|(to, _)| *to == vote).map_or(0, |(_, known)| *known);
+        all.insert(peer, (vote, index.max(newest)));
+    }
+}
+
+impl NetworkFactory {
+    pub fn new(own_id: NodeId, peers: Peers, snapshot_bytes_per_second: u64) -> NetworkFactory {
+        let acknowledged = Acknowledged::default();
+        NetworkFactory { own_id, peers, acknowledged, snapshot_bytes_per_second }
+    }
 }
 
 impl RaftNetworkFactory<TypeConfig> for NetworkFactory {
@@ -40,6 +74,7 @@ impl RaftNetworkFactory<TypeConfig> for NetworkFactory {
             target,
             node: node.clone(),
             peers: self.peers.clone(),
+            acknowledged: self.acknowledged.clone(),
             lane: Lane::Raft,
             snapshot_bytes_per_second: self.snapshot_bytes_per_second,
         }
@@ -56,6 +91,7 @@ pub struct PeerClient {
     target: NodeId,
     node: PeerNode,
     peers: Peers,
+    acknowledged: Acknowledged,
     lane: Lane,
     snapshot_bytes_per_second: u64,
 }
@@ -75,6 +111,19 @@ impl PeerClient {
             .ask(self.target, &self.node, self.lane, &request, timeout)
             .await
             .map_err(|error| self.rpc_error(error, action, timeout))
+    }
+
+    /// Tells a peer that it has lost entries. openraft takes it for unreachable: what it would send is what the peer
+    /// cannot take.
+    async fn tell_way_back(&self, acknowledged: u64, limit: Duration) -> RPCError<TypeConfig> {
+        let error = WentBack { name: self.node.name.clone(), acknowledged };
+        log::error!("{error}");
+        let request = Request::WentBack { node_id: self.target, acknowledged };
+        let told = self.peers.ask(self.target, &self.node, Lane::Forward, &request, limit).await;
+        if let Err(reason) = told {
+            log::warn!("{} cannot be told that it went back in time: {reason}", self.node.name);
+        }
+        RPCError::Unreachable(Unreachable::new(&error))
     }
 
     /// Unreachable backs off, a timeout or a broken connection is retried at once.
@@ -100,6 +149,16 @@ impl PeerClient {
     }
 }
 
+/// The peer lacks entries that it has acknowledged.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "{name} had acknowledged the log up to entry {acknowledged}, and lacks some of it: its disk is an older copy"
+)]
+struct WentBack {
+    name: String,
+    acknowledged: u64,
+}
+
 fn mismatch<T>() -> Result<T, RPCError<TypeConfig>> {
     Err(RPCError::Network(NetworkError::new(&PeerError::Mismatch)))
 }
@@ -116,10 +175,26 @@ impl RaftNetworkV2<TypeConfig> for PeerClient {
             true => option.soft_ttl(),
             false => APPEND_LIMIT.max(option.soft_ttl()),
         };
-        match self.ask(Request::Append(rpc), limit, RPCTypes::AppendEntries).await? {
-            Response::Append(response) => Ok(response),
-            _ => mismatch(),
+        let (vote, behind) = (rpc.vote, rpc.prev_log_id.map(|id| id.index));
+        let last = rpc.entries.last().map(|entry| entry.log_id.index).or(behind);
+        // Before the question is sent: what is acknowledged after it may be younger than the answer.
+        let known = self.acknowledged.of(self.target, &vote);
+        let response = match self.ask(Request::Append(rpc), limit, RPCTypes::AppendEntries).await? {
+            Response::Append(response) => response,
+            _ => return mismatch(),
+        };
+        let now = match &response {
+            AppendEntriesResponse::Success => last,
+            AppendEntriesResponse::PartialSuccess(upto) => upto.map(|id| id.index),
+            AppendEntriesResponse::Conflict if behind.is_some() && behind <= known => {
+                return Err(self.tell_way_back(known.unwrap_or_default(), limit).await);
+            }
+            AppendEntriesResponse::Conflict | AppendEntriesResponse::HigherVote(_) => None,
+        };
+        if let Some(index) = now {
+            self.acknowledged.note(self.target, vote, index);
         }
+        Ok(response)
     }
 
     async fn vote(

@@ -60,6 +60,11 @@ pub enum Request {
     Removed {
         node_id: NodeId,
     },
+    /// Tells a node that it lacks entries that it has acknowledged, so that it takes part no more.
+    WentBack {
+        node_id: NodeId,
+        acknowledged: u64,
+    },
 }
 
 /// The answer to the [`Request`] of the same name.

@@ -11,6 +11,7 @@ use openraft::raft::AppendEntriesResponse;
 use tokio::time::timeout;
 
 use super::context::Context;
+use super::expulsion::{NoteRemoval, NoteWayBack};
 use super::read::{Round, confirm};
 use super::rpc::{MemberStanding, Request, Response};
 use super::{transfer, write};
@@ -35,13 +36,6 @@ pub struct AcceptInvitation {
     pub cluster_id: ClusterId,
 }
 
-/// Tells this node that it was removed.
-#[derive(Message)]
-#[rtype(result = "()")]
-pub struct NoteRemoval {
-    pub node_id: NodeId,
-}
-
 /// Where the answering side passes requests on.
 #[derive(Clone)]
 pub struct Desk {
@@ -49,6 +43,7 @@ pub struct Desk {
     pub read_index: Recipient<AskReadIndex>,
     pub invitation: Recipient<AcceptInvitation>,
     pub removal: Recipient<NoteRemoval>,
+    pub way_back: Recipient<NoteWayBack>,
     pub join: Recipient<Join>,
     pub remove: Recipient<Remove>,
     pub transfer: Recipient<Transfer>,
@@ -149,6 +144,11 @@ impl Desk {
             Request::Standing { node_id } => Ok(Response::Standing(self.standing(node_id).await)),
             Request::Removed { node_id } => {
                 self.removal.send(NoteRemoval { node_id }).await.map_err(closing)?;
+                Ok(Response::Done)
+            }
+            Request::WentBack { node_id, acknowledged } => {
+                let note = NoteWayBack { node_id, acknowledged };
+                self.way_back.send(note).await.map_err(closing)?;
                 Ok(Response::Done)
             }
         }
