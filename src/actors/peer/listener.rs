@@ -5,17 +5,22 @@
 //! reached the connection is not read, and TCP slows the caller down. A stranger costs one log line. A
 //! connection that is silent for [`SILENCE_LIMIT`] is taken for dead: callers close idle ones long before.
 //!
+//! Who has not proven the secret yet has a place of another kind, of which there are [`MAX_HANDSHAKES`]; when they are
+//! taken, the next to come takes the place of the one that came first. A peer needs its place for two round trips, so
+//! strangers who fill all of them and say nothing keep each other out and not the peers.
+//!
 //! A member's connection lives as long as this node's identity: when the node is reset, every
 //! connection made to its former self is closed. An introduction outlives it, since it is what
 //! changes it, and its answer has to arrive.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use futures_util::future::BoxFuture;
 use tokio::io::BufReader;
-use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 use tokio::time::timeout;
 
 use super::Spawner;
@@ -24,8 +29,11 @@ use super::handshake::{self, Card, Purpose, Secret};
 use super::net::{Listener, Stream};
 use crate::env::Chance;
 
-/// Connections held at a time: three for each of 64 peers, and room for strangers.
+/// Connections of peers held at a time: four for each of 64.
 pub const MAX_CONNECTIONS: usize = 256;
+
+/// Handshakes under way at a time.
+pub const MAX_HANDSHAKES: usize = 64;
 
 /// Requests of one connection that are served at a time.
 pub const MAX_IN_FLIGHT: usize = 1024;
@@ -56,8 +64,10 @@ impl Answerer {
     /// Accepts connections until the node closes.
     pub async fn run(self, mut listener: Box<dyn Listener>) {
         let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+        // In the order in which they came. A handshake ends when its sender is dropped.
+        let mut strangers: VecDeque<oneshot::Sender<()>> = VecDeque::new();
+        let mut is_crowded = false;
         loop {
-            let Ok(place) = places.clone().acquire_owned().await else { return };
             let (stream, from) = match listener.accept().await {
                 Ok(accepted) => accepted,
                 Err(error) => {
@@ -67,26 +77,55 @@ impl Answerer {
                     continue;
                 }
             };
-            let answerer = self.clone();
-            self.spawner.spawn(async move {
-                answerer.connection(stream, from).await;
-                drop(place);
-            });
+            strangers.retain(|stranger| !stranger.is_closed());
+            let was_crowded = std::mem::replace(&mut is_crowded, strangers.len() >= MAX_HANDSHAKES);
+            if is_crowded {
+                strangers.pop_front();
+            }
+            if is_crowded && !was_crowded {
+                log::warn!(
+                    "more than {MAX_HANDSHAKES} at a time that prove no secret, {from} among them: the oldest are let go"
+                );
+            }
+            let (stranger, let_go) = oneshot::channel();
+            strangers.push_back(stranger);
+            let (answerer, places) = (self.clone(), places.clone());
+            self.spawner.spawn(answerer.connection(stream, from, let_go, places));
         }
     }
 
-    async fn connection(mut self, mut stream: Box<dyn Stream>, from: String) {
+    async fn connection(
+        mut self,
+        mut stream: Box<dyn Stream>,
+        from: String,
+        let_go: oneshot::Receiver<()>,
+        places: Arc<Semaphore>,
+    ) {
         let own = self.card.borrow_and_update().clone();
         // Before the handshake: a reset during it makes the connection one to a former self.
         let born_as = own.node_id;
         let nonce = self.chance.next_u128();
-        let (card, purpose) = match handshake::answer(&mut *stream, own, &self.secret, nonce).await
-        {
+        let answering = handshake::answer(&mut *stream, own, &self.secret, nonce);
+        let known = tokio::select! {
+            biased;
+            known = answering => known,
+            _ = let_go => {
+                log::debug!("peer connection from {from} refused: others came while it proved nothing");
+                return;
+            }
+        };
+        let (card, purpose) = match known {
             Ok(known) => known,
             Err(error) => {
                 log::warn!("peer connection from {from} refused: {error}");
                 return;
             }
+        };
+        let Ok(_place) = places.try_acquire_owned() else {
+            log::warn!(
+                "peer connection from {from} refused: {MAX_CONNECTIONS} peers are connected"
+            );
+            return;
         };
         let name = card.name.clone();
         let mut changed = self.card.clone();
