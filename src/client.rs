@@ -7,6 +7,7 @@
 //! txn                txn.rs       several at once
 //! status, join …     cluster.rs   what operators do
 //! observe            observe.rs   what one node says of itself
+//! backup             backup.rs    all of the store, as a file
 //!      │
 //!   transport.rs     one operation: attempts, retries, redirects
 //!      ├── servers.rs    whom to ask: the servers given, and those the cluster tells of
@@ -31,6 +32,7 @@ use std::time::Duration;
 
 use reqwest::redirect::Policy;
 
+mod backup;
 mod call;
 mod cluster;
 mod error;
@@ -45,7 +47,8 @@ mod txn;
 mod watch;
 mod writers;
 
-pub use cluster::{Health, Join, Member, Members, Ready, Status};
+pub use backup::{Backup, BackupError};
+pub use cluster::{Compacting, Health, Join, Member, Members, Ready, Status};
 pub use error::{Applied, ClientError, Problem};
 pub use items::Items;
 pub use kv::{Deleted, DeletedRange, Item, Page, ReadOptions, Scan, Value, Written};
@@ -57,6 +60,10 @@ pub use watch::{Event, EventKind, Keys, Watch, Watcher};
 /// Longest reply that is read, by default. It holds a value of the greatest length a server can be set
 /// to (64 MiB) in base64, and pages of scans; a longer page is refused, and asked for in smaller ones.
 const MAX_REPLY_BYTES: usize = 96 * 1024 * 1024;
+
+/// A server that falls silent in the middle of a stream is given up after this: watches have a heartbeat every 15 s,
+/// and the next bytes of a backup need no more than a disk.
+const LONGEST_SILENCE: Duration = Duration::from_secs(40);
 
 /// Long enough for several elections (of about 600 ms each), or for one slow write.
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(15);

@@ -121,6 +121,10 @@ pub struct Metrics {
     pub db_file_bytes: Level,
     /// The part of the database file that the last state uses.
     pub db_live_bytes: Level,
+    /// 1 while the database file is being compacted, else 0.
+    pub compacting: Level,
+    /// Compactions that ended.
+    pub compactions: Count,
     /// Size of the Raft log's segments.
     pub log_bytes: Level,
     /// 1 while the disk is full, so that puts are refused, else 0.
@@ -185,6 +189,8 @@ impl Metrics {
             history_bytes: level(add, "history_bytes", "Bytes of these changes"),
             db_file_bytes: level(add, "db_file_bytes", "Size of the database file"),
             db_live_bytes: level(add, "db_live_bytes", "Bytes of it that the last state uses"),
+            compacting: level(add, "db_compacting", "1 while the database file is compacted"),
+            compactions: count(add, "db_compactions", "Compactions that ended"),
             log_bytes: level(add, "log_bytes", "Size of the Raft log"),
             scrub_bytes: count(add, "scrub_bytes", "Bytes read again and verified"),
             scrub_passes: count(add, "scrub_passes", "Passes of the scrub over store and log"),

@@ -5,6 +5,7 @@
 //! `timeout`; the actor answers within it, and the answer of a write that ran out of time says
 //! whether the write was surely not applied ([`RequestError::applied`]).
 
+mod backup;
 pub mod inside;
 mod view;
 mod watch;
@@ -16,6 +17,7 @@ use std::time::Duration;
 use actix::prelude::*;
 use serde::{Deserialize, Serialize};
 
+pub use self::backup::{Backup, Chunks, TakeBackup};
 pub use self::view::{ChangeKind, History, NotKept, Scan, Version, View};
 pub use self::watch::{Batch, Event, Feed, Watch, Watching};
 use crate::types::{ClusterId, NodeId, Operation, Outcome, RequestId, Revision};
@@ -31,6 +33,8 @@ pub struct Gateway {
     pub remove: Recipient<Remove>,
     pub transfer: Recipient<Transfer>,
     pub watch: Recipient<Watch>,
+    pub backup: Recipient<TakeBackup>,
+    pub compact: Recipient<Compact>,
 }
 
 /// Why a request from outside was not carried out.
@@ -182,6 +186,11 @@ pub struct Status {
     pub db_file_bytes: u64,
     pub db_live_bytes: u64,
     pub log_bytes: u64,
+    /// Whether the file of the store is being compacted, and how often that ended since the node started.
+    pub compacting: bool,
+    pub compactions: u64,
+    /// The oldest revision that can be read.
+    pub oldest_revision: Revision,
 }
 
 /// How far a member's log is known to match the leader's.
@@ -237,6 +246,21 @@ pub struct Join {
 pub struct Remove {
     pub name: String,
     pub timeout: Duration,
+}
+
+/// Begins to compact the file of this node's store, unless that is under way. The answer does not wait for the end.
+#[derive(Debug, Clone, Copy, Message)]
+#[rtype(result = "Result<Compacting, RequestError>")]
+pub struct Compact;
+
+/// The answer to [`Compact`]: the file as it was then.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Compacting {
+    /// Whether it was begun by this; else it was under way.
+    pub begun: bool,
+    pub file_bytes: u64,
+    pub live_bytes: u64,
+    pub free_bytes: u64,
 }
 
 /// Moves leadership to a voter.

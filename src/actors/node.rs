@@ -299,6 +299,8 @@ impl Node {
             remove: membership.clone().recipient(),
             transfer: membership.clone().recipient(),
             watch: watch.clone().recipient(),
+            backup: raft.clone().recipient(),
+            compact: storage.clone().recipient(),
         };
         Ok(Node {
             gateway,

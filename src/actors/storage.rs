@@ -11,8 +11,8 @@
 //! Checkpoints begin when Raft wants a snapshot, and before dirty pages fill half of the pool. When the disk
 //! is slower than the writers, their batches wait for it, so that memory stays bounded.
 //!
-//! After a checkpoint that leaves much of the file free, a compaction runs: a step now and then between the
-//! batches, and the checkpoints that it asks for.
+//! After a checkpoint that leaves much of the file free, or when somebody asks for it, a compaction runs: a step now
+//! and then between the batches, and the checkpoints that it asks for.
 //!
 //! Reads never come here: [`crate::storage::kv::KvReader`] hands out states from any thread.
 
@@ -212,6 +212,7 @@ impl StorageActor {
         match self.kv.finish_checkpoint(written) {
             Ok(()) => {
                 log::debug!("checkpoint: {:?}", self.kv.stats());
+                self.publish_sizes();
                 self.answer_snapshots();
                 self.compact(ctx);
             }
@@ -384,7 +385,7 @@ impl Handler<Install> for StorageActor {
         let import =
             self.received.remove(&message.transfer).ok_or_else(|| no_transfer(message.transfer))?;
         self.file += 1;
-        self.compacting = None;
+        self.end_compaction();
         let installed = import.install(&mut self.kv).map(|()| self.publish());
         installed.map_err(|error| self.fatal(error))
     }
@@ -404,7 +405,7 @@ impl Handler<WipeStore> for StorageActor {
     fn handle(&mut self, _: WipeStore, _: &mut Self::Context) -> Self::Result {
         self.life += 1;
         self.file += 1;
-        self.compacting = None;
+        self.end_compaction();
         self.receiving = None;
         self.received.clear();
         let wiped = self.kv.wipe().map(|()| self.publish());

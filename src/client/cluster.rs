@@ -36,6 +36,25 @@ pub struct Status {
     /// Bytes of the database file, and those of them in use.
     pub db_bytes: u64,
     pub db_bytes_live: u64,
+    /// Whether that file is being compacted.
+    pub compacting: bool,
+    /// How often that has ended since the node started.
+    pub compactions: u64,
+    /// The oldest revision that can be read.
+    pub oldest_revision: u64,
+}
+
+/// A node's database file when its compaction began.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(default)]
+pub struct Compacting {
+    /// False when it was under way already.
+    pub begun: bool,
+    /// The node, of whose file this is.
+    pub node_id: String,
+    pub db_bytes: u64,
+    pub db_bytes_live: u64,
+    pub db_bytes_free: u64,
 }
 
 /// Who belongs to the cluster.
@@ -152,6 +171,13 @@ impl Client {
             }
             Err(error) => Err(error),
         }
+    }
+
+    /// Has the current server compact its own file, and does not wait for the end: [`Status::compacting`] of that
+    /// server tells.
+    pub async fn compact(&self) -> Result<Compacting, ClientError> {
+        let call = Call { method: Method::POST, retry: Retry::Always, ..Call::get("/compact") };
+        self.call(&call).await?.json()
     }
 
     async fn post(

@@ -8,23 +8,18 @@
 //! A watch ends with an error when its position is no longer kept (`revision_trimmed`: read again and begin anew), or
 //! when no server is found for as long as [`super::ClientOptions::timeout`].
 
-use std::time::Duration;
-
 use bytes::Bytes;
 use futures_util::{Stream, stream};
 use serde::Deserialize;
 use tokio::time::timeout;
 
-use super::Client;
 use super::call::{Call, Failure};
 use super::error::{Applied, ClientError, Problem};
 use super::events::{Block, EventReader};
 use super::kv::{Item, Target};
 use super::transport::accepted;
+use super::{Client, LONGEST_SILENCE};
 use crate::types::Revision;
-
-/// A server that is silent for so long is given up: it sends a heartbeat every 15 s.
-const LONGEST_SILENCE: Duration = Duration::from_secs(40);
 
 /// What to watch.
 #[derive(Clone, Debug, PartialEq, Eq)]

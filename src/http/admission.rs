@@ -28,6 +28,9 @@ const STEP_BYTES: usize = 64 * 1024;
 /// bound of their own lets a broken member be removed while writes are being refused.
 const MAX_INFLIGHT_ADMIN: usize = 16;
 
+/// Backups under way at the same time. Each keeps an old state of the store, and reads all of it from the disk.
+const MAX_BACKUPS: usize = 2;
+
 /// A place among the requests of one kind; dropping it gives the place back.
 pub type Permit = OwnedSemaphorePermit;
 
@@ -37,6 +40,7 @@ pub struct Admission {
     reads: Arc<Semaphore>,
     admin: Arc<Semaphore>,
     watchers: Arc<Semaphore>,
+    backups: Arc<Semaphore>,
     bytes: Arc<Semaphore>,
     metrics: Arc<Metrics>,
 }
@@ -50,6 +54,7 @@ impl Admission {
             reads: permits(options.max_inflight_reads),
             admin: permits(MAX_INFLIGHT_ADMIN),
             watchers: permits(options.max_watchers),
+            backups: permits(MAX_BACKUPS),
             bytes: permits(options.max_body_bytes_in_flight as usize),
             metrics,
         }
@@ -70,6 +75,11 @@ impl Admission {
     /// A place for as long as a watch lasts.
     pub fn watcher(&self) -> Result<Permit, Problem> {
         self.permit(&self.watchers, "watchers")
+    }
+
+    /// A place for as long as a backup is being sent.
+    pub fn backup(&self) -> Result<Permit, Problem> {
+        self.permit(&self.backups, "backups")
     }
 
     fn permit(&self, semaphore: &Arc<Semaphore>, limit: &'static str) -> Result<Permit, Problem> {

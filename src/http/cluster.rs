@@ -50,6 +50,9 @@ pub async fn status(request: &HttpRequest, state: &State) -> Answer {
         "version": env!("CARGO_PKG_VERSION"),
         "db_bytes": status.db_file_bytes,
         "db_bytes_live": status.db_live_bytes,
+        "compacting": status.compacting,
+        "compactions": status.compactions,
+        "oldest_revision": status.oldest_revision,
     })))
 }
 

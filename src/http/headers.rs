@@ -14,6 +14,8 @@ pub const SERVED_BY: HeaderName = HeaderName::from_static("x-conure-served-by");
 pub const REVISION: HeaderName = HeaderName::from_static("x-conure-revision");
 pub const DELETED: HeaderName = HeaderName::from_static("x-conure-deleted");
 pub const STALE_MS: HeaderName = HeaderName::from_static("x-conure-stale-ms");
+pub const CLUSTER_ID: HeaderName = HeaderName::from_static("x-conure-cluster-id");
+pub const APPLIED_INDEX: HeaderName = HeaderName::from_static("x-conure-applied-index");
 pub const TTL: HeaderName = HeaderName::from_static("x-conure-ttl");
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 

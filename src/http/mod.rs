@@ -15,6 +15,7 @@
 //! | `scan`, `page`, `cursor`, `pins` | ranges: what is asked, the walk, the token between pages, the states kept for it |
 //! | `watch` | changes as they come: what is asked, the stream, how events are spelt |
 //! | `lines` | ranges of any length, a document a line |
+//! | `backup`, `compact` | all of the store as one file; the store's own file made smaller |
 //! | `cluster`, `health` | membership, leadership, status; probes and metrics |
 //! | `node` | questions to the node, and what it means when there is no answer |
 //! | `admission`, `body`, `reply` | bounds: requests and bytes in flight, bodies in, bodies out |
@@ -32,8 +33,10 @@
 //! it), and HTTP/2 is not offered.
 
 mod admission;
+mod backup;
 mod body;
 mod cluster;
+mod compact;
 mod cursor;
 mod error;
 mod headers;

@@ -18,8 +18,8 @@ use super::admission::{Hold, Permit};
 use super::error::Problem;
 use super::target::Params;
 use crate::actors::messages::{
-    Consistency, GetMembers, GetStatus, Members, Read, ReadView, RequestError, Status, Watch,
-    Watching, Write,
+    Backup, Consistency, GetMembers, GetStatus, Members, Read, ReadView, RequestError, Status,
+    TakeBackup, Watch, Watching, Write,
 };
 use crate::types::{Operation, Outcome, RequestId};
 
@@ -98,6 +98,15 @@ pub async fn read(
     let permit = state.admission.read()?;
     let view = ask(&state.gateway.read, question, question.timeout, permit, lost_read).await;
     view.map_err(|error| Problem::from_node(error, request))
+}
+
+/// Gets a backup to send.
+pub async fn take_backup(
+    of: Read,
+    permit: Permit,
+    state: &State,
+) -> Result<(Backup, Permit), RequestError> {
+    ask(&state.gateway.backup, TakeBackup { of }, of.timeout, permit, lost_read).await
 }
 
 pub async fn status(state: &State) -> Result<Status, RequestError> {

@@ -98,6 +98,11 @@ impl Reply {
         self
     }
 
+    /// Says that what was asked for was begun, and has not ended.
+    pub fn accepted(self) -> Reply {
+        Reply { status: StatusCode::ACCEPTED, ..self }
+    }
+
     /// Says at which revision of the store the request was answered.
     pub fn revision(self, revision: Revision) -> Reply {
         self.header(REVISION, revision)

@@ -15,7 +15,7 @@ use tokio::time::Instant;
 use super::body::RequestBody;
 use super::error::{Answer, Code, Problem};
 use super::headers::SERVED_BY;
-use super::{State, cluster, health, kv, scan, txn, watch};
+use super::{State, backup, cluster, compact, health, kv, scan, txn, watch};
 use crate::metrics::Metrics;
 
 /// A resource of the contract.
@@ -33,6 +33,8 @@ enum Route<'a> {
     Remove,
     Transfer,
     Watch,
+    Backup,
+    Compact,
     Livez,
     Readyz,
     Health,
@@ -51,6 +53,8 @@ impl Route<'_> {
             "/remove" => Route::Remove,
             "/transfer" => Route::Transfer,
             "/watch" => Route::Watch,
+            "/backup" => Route::Backup,
+            "/compact" => Route::Compact,
             "/livez" => Route::Livez,
             "/readyz" => Route::Readyz,
             "/health" => Route::Health,
@@ -71,6 +75,8 @@ impl Route<'_> {
             Route::Remove => "remove",
             Route::Transfer => "transfer",
             Route::Watch => "watch",
+            Route::Backup => "backup",
+            Route::Compact => "compact",
             Route::Livez => "livez",
             Route::Readyz => "readyz",
             Route::Health => "health",
@@ -82,7 +88,7 @@ impl Route<'_> {
     fn allowed(self) -> &'static str {
         match self {
             Route::Kv | Route::KvPath(_) => "GET, HEAD, PUT, DELETE",
-            Route::Txn | Route::Join | Route::Remove | Route::Transfer => "POST",
+            Route::Txn | Route::Join | Route::Remove | Route::Transfer | Route::Compact => "POST",
             _ => "GET, HEAD",
         }
     }
@@ -149,6 +155,8 @@ async fn answer(
         (Route::Remove, &Method::POST) => cluster::remove(request, body, state).await,
         (Route::Transfer, &Method::POST) => cluster::transfer(request, body, state).await,
         (Route::Watch, &Method::GET) => watch::get(request, state).await,
+        (Route::Backup, &Method::GET) => backup::get(request, state).await,
+        (Route::Compact, &Method::POST) => compact::post(request, state).await,
         (Route::Livez, &Method::GET) => Ok(health::livez()),
         (Route::Readyz, &Method::GET) => health::readyz(request, state).await,
         (Route::Health, &Method::GET) => health::health(request, state).await,

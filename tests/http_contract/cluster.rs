@@ -16,6 +16,7 @@ async fn status_config_and_stats_have_the_shapes_of_the_contract() {
             "commit_index": 12, "applied_index": 11, "revision": 9,
             "cluster_id": "00000000000000000000000000000abc",
             "version": env!("CARGO_PKG_VERSION"), "db_bytes": 4096, "db_bytes_live": 2048,
+            "compacting": false, "compactions": 2, "oldest_revision": 4,
         })
     );
     let server_of = |id, port: u16, suffrage| {
@@ -166,4 +167,22 @@ async fn remove_and_transfer_name_a_member() {
     server.fake.fail_with(RequestError::NodeConflict { detail: "node2 holds data".to_owned() });
     let join = post("/join", r#"{"ID":"node2","RaftAddr":"h:1"}"#).await;
     join.is_problem(409, "node_conflict");
+}
+
+#[actix_web::test]
+async fn a_compaction_is_begun_on_the_node_that_is_asked_and_seen_in_its_status() {
+    let server = Server::start();
+    let sizes = json!({ "db_bytes": 4096, "db_bytes_live": 2048, "db_bytes_free": 1024 });
+    for begun in [true, false] {
+        let reply = server.call("POST", "/compact").await;
+        let mut expected = sizes.clone();
+        expected["begun"] = begun.into();
+        expected["node_id"] = "node1".into();
+        assert_eq!((reply.status, reply.json()), (202, expected));
+    }
+    assert_eq!(server.get("/status").await.json()["compacting"], true);
+    server.get("/compact").await.is_problem(405, "method_not_allowed");
+    server.call("POST", "/compact?all=true").await.is_problem(400, "bad_parameter");
+    server.fake.fail_with(RequestError::NotReady { reason: "this node is closing".into() });
+    server.call("POST", "/compact").await.is_problem(503, "not_ready");
 }

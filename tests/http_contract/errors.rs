@@ -104,7 +104,7 @@ async fn a_redirect_leads_to_the_same_target_on_the_leader() {
 async fn unknown_paths_and_methods_are_told_apart() {
     let server = Server::start();
     for path in
-        ["/", "/kvx", "/status/", "/unknown", "/watch/", "/openapi.json", "/backup", "//kv", "*"]
+        ["/", "/kvx", "/status/", "/unknown", "/watch/", "/openapi.json", "/backup/", "//kv", "*"]
     {
         server.get(path).await.is_problem(404, "not_found");
     }

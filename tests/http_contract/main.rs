@@ -3,13 +3,14 @@
 //!
 //! `kv` and `scan` tell what keys and ranges do, `past` what they were, `txn` several at once, `watch` how
 //! changes are streamed, `cluster` the documents and changes of the cluster,
-//! `errors` what every refusal looks like, `limits` what happens at each bound.
+//! `backup` how all of the store leaves, `errors` what every refusal looks like, `limits` what happens at each bound.
 
 #![allow(
     clippy::disallowed_methods,
     reason = "a test is its own outermost layer: it opens sockets"
 )]
 
+mod backup;
 mod cluster;
 mod errors;
 mod fake;

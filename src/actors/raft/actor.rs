@@ -22,22 +22,22 @@ use std::time::Duration;
 use actix::prelude::*;
 use openraft::{Config, SnapshotPolicy};
 use openraft_rt::deterministic_rng::DeterministicRng;
-use tokio::sync::{Mutex, oneshot, watch};
+use tokio::sync::{Mutex, watch};
 use tokio::time::{Instant, timeout};
 
 use super::admin::{self, Admin};
 use super::context::Context;
 use super::log_store::LogStore;
 use super::network::NetworkFactory;
-use super::read::{self, Round, Rounds};
+use super::read::{self, Rounds};
 use super::rpc::MemberStanding;
-use super::serve::{AcceptInvitation, AskReadIndex};
+use super::serve::AcceptInvitation;
 use super::state_machine::StateMachine;
 use super::types::{PeerNode, Raft};
 use super::{expiry, expulsion, retention, watch as watcher, write};
 use crate::actors::log::LogActor;
 use crate::actors::messages::inside::{Close, WipeLog, WipeStore};
-use crate::actors::messages::{GetMembers, GetStatus, Read, ReadView, RequestError, Write};
+use crate::actors::messages::{GetMembers, GetStatus, RequestError, Write};
 use crate::actors::peer::Spawner;
 use crate::actors::peer::handshake::Card;
 use crate::plants::{Plant, planted};
@@ -84,7 +84,7 @@ pub struct RaftActor {
     pub place: Arc<Place>,
     pub spawner: Spawner,
     pub log_actor: Addr<LogActor>,
-    rounds: Rounds,
+    pub(super) rounds: Rounds,
     /// Held by whatever changes which Raft runs, so that two of them never share a log or a store.
     life: Arc<Mutex<()>>,
 }
@@ -116,7 +116,8 @@ impl RaftActor {
         }
     }
 
-    fn begin_round(&mut self, ctx: &mut actix::Context<Self>) {
+    /// Begins a round for the reads that wait for one.
+    pub(super) fn begin_round(&mut self, ctx: &mut actix::Context<Self>) {
         let readers = self.rounds.begin();
         let round = read::round(self.context.clone()).into_actor(self);
         ctx.spawn(round.map(move |result, actor, ctx| {
@@ -341,39 +342,6 @@ impl Handler<Write> for RaftActor {
     fn handle(&mut self, message: Write, _: &mut Self::Context) -> Self::Result {
         let context = self.context.clone();
         Box::pin(async move { write::write(&context, message).await })
-    }
-}
-
-impl Handler<Read> for RaftActor {
-    type Result = ResponseFuture<Result<ReadView, RequestError>>;
-
-    fn handle(&mut self, message: Read, ctx: &mut Self::Context) -> Self::Result {
-        let own = ctx.address();
-        let ask = move || {
-            let asked = own.send(AskReadIndex);
-            async move {
-                asked.await.unwrap_or_else(|_| {
-                    Err(RequestError::NotReady { reason: "this node is closing".into() })
-                })
-            }
-        };
-        Box::pin(read::read(self.context.clone(), message, ask))
-    }
-}
-
-impl Handler<AskReadIndex> for RaftActor {
-    type Result = ResponseFuture<Round>;
-
-    fn handle(&mut self, _: AskReadIndex, ctx: &mut Self::Context) -> Self::Result {
-        let (reply, answer) = oneshot::channel();
-        if self.rounds.join(reply) {
-            self.begin_round(ctx);
-        }
-        Box::pin(async move {
-            answer.await.unwrap_or_else(|_| {
-                Err(RequestError::NotReady { reason: "this node is closing".into() })
-            })
-        })
     }
 }
 

@@ -225,6 +225,7 @@ impl Context {
             None => Metrics::new_initial(identity.node_id),
         };
         let Members { leader, members } = self.members();
+        let state = self.reader.snapshot();
         let last = self.log.load_full().and_then(|log| log.state().last);
         // Copied, and never held: a second borrow of one channel waits for a sender that waits for the first.
         let applied = *self.applied.borrow();
@@ -245,7 +246,7 @@ impl Context {
             last_log_term: last.map_or(0, |id| id.term),
             snapshot_index: index(&metrics.snapshot),
             snapshot_term: metrics.snapshot.map_or(0, |id| *id.leader_id),
-            revision: self.reader.snapshot().revision(),
+            revision: state.revision(),
             last_contact: self.last_contact(&metrics),
             peers: peer_progress(&metrics, &members),
             member_count: members.len(),
@@ -257,6 +258,9 @@ impl Context {
             db_file_bytes: self.metrics.db_file_bytes.get(),
             db_live_bytes: self.metrics.db_live_bytes.get(),
             log_bytes: self.log.load_full().map_or(0, |log| log.file_bytes()),
+            compacting: self.metrics.compacting.get() > 0,
+            compactions: self.metrics.compactions.get(),
+            oldest_revision: state.oldest_revision(),
         }
     }
 

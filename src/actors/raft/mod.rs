@@ -6,7 +6,7 @@
 //! * [`rpc`], [`peers`], [`network`], [`transfer`]: what nodes ask each other, over which links, and how
 //!   snapshots travel;
 //! * [`context`]: what the handlers share;
-//! * [`mod@write`], [`mod@read`]: the life of a PUT and of a GET;
+//! * [`mod@write`], [`mod@read`]: the life of a PUT and of a GET; `pinned`: who asks for states;
 //! * [`serve`]: answering peers;
 //! * [`watch`]: metrics, and when to take a checkpoint; [`expiry`]: when records end; [`retention`]: and the past;
 //! * [`admin`]: membership changes and leadership, for the membership actor;
@@ -27,6 +27,7 @@ pub mod expulsion;
 pub mod log_store;
 pub mod network;
 pub mod peers;
+mod pinned;
 pub mod read;
 pub mod retention;
 pub mod rpc;

@@ -19,9 +19,9 @@ use super::context::Context;
 use super::peers::{Lane, PeerError};
 use super::rpc::{Request, Response};
 use super::types::Raft;
-use crate::actors::messages::{Consistency, Read, ReadView, RequestError};
-use crate::actors::storage::PinnedView;
+use crate::actors::messages::{Consistency, Read, RequestError};
 use crate::plants::{Plant, planted};
+use crate::storage::kv::KvSnapshot;
 
 /// What a round gives: a log index, or why there is none (and whether to try again).
 pub type Round = Result<u64, RequestError>;
@@ -91,12 +91,15 @@ pub(super) async fn confirm(raft: &Raft, limit: Duration) -> Round {
     }
 }
 
+/// A state to read from.
+pub struct Pinned {
+    pub state: KvSnapshot,
+    /// Only for stale reads: how long ago this node last heard from a leader.
+    pub stale_for: Option<Duration>,
+}
+
 /// Carries out a read: `ask` joins a round.
-pub async fn read<F, Fut>(
-    context: Arc<Context>,
-    read: Read,
-    ask: F,
-) -> Result<ReadView, RequestError>
+pub async fn read<F, Fut>(context: Arc<Context>, read: Read, ask: F) -> Result<Pinned, RequestError>
 where
     F: Fn() -> Fut,
     Fut: Future<Output = Round>,
@@ -117,7 +120,7 @@ where
                 if !planted(Plant::AppliedNotAwaited) {
                     wait_applied(&context, index, deadline).await?;
                 }
-                return view(&context, None);
+                return Ok(pin(&context, None));
             }
             Ok(Err(error @ RequestError::NoLeader { .. })) => {
                 if !context.pause(give_up).await {
@@ -157,12 +160,12 @@ async fn wait_applied(
     }
 }
 
-fn stale(context: &Context, max_stale: Option<Duration>) -> Result<ReadView, RequestError> {
+fn stale(context: &Context, max_stale: Option<Duration>) -> Result<Pinned, RequestError> {
     // Needs no running Raft: a removed node still shows what it had.
     let age = context.staleness();
-    let Some(max) = max_stale else { return view(context, age) };
+    let Some(max) = max_stale else { return Ok(pin(context, age)) };
     match age {
-        Some(age) if age <= max => view(context, Some(age)),
+        Some(age) if age <= max => Ok(pin(context, Some(age))),
         age => Err(RequestError::TooStale {
             age_ms: age.unwrap_or_else(|| context.started.elapsed()).as_millis() as u64,
             max_ms: max.as_millis() as u64,
@@ -170,8 +173,6 @@ fn stale(context: &Context, max_stale: Option<Duration>) -> Result<ReadView, Req
     }
 }
 
-fn view(context: &Context, stale_for: Option<Duration>) -> Result<ReadView, RequestError> {
-    let snapshot = context.reader.snapshot();
-    let now_ms = context.clock.unix_ms();
-    Ok(ReadView { view: Arc::new(PinnedView(snapshot)), stale_for, now_ms })
+fn pin(context: &Context, stale_for: Option<Duration>) -> Pinned {
+    Pinned { state: context.reader.snapshot(), stale_for }
 }

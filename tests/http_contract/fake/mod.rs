@@ -33,6 +33,9 @@ pub struct Fake {
     pub joins: Mutex<Vec<Join>>,
     /// The watches that were asked for, and what feeds them.
     pub watches: Mutex<Vec<(Watch, Feeder)>>,
+    /// What a backup is made of, and the backups that were asked for.
+    pub backup: Mutex<Vec<Result<Bytes, RequestError>>>,
+    pub backups: Mutex<Vec<TakeBackup>>,
     /// Answers every request that has an error to give, while it is set.
     pub fault: Mutex<Option<RequestError>>,
     pub status: Mutex<Status>,
@@ -86,6 +89,9 @@ impl Fake {
             db_file_bytes: 4096,
             db_live_bytes: 2048,
             log_bytes: 512,
+            compacting: false,
+            compactions: 2,
+            oldest_revision: 4,
         };
         Arc::new(Fake {
             store: Mutex::default(),
@@ -93,6 +99,8 @@ impl Fake {
             reads: Mutex::default(),
             joins: Mutex::default(),
             watches: Mutex::default(),
+            backup: Mutex::default(),
+            backups: Mutex::default(),
             fault: Mutex::new(None),
             status: Mutex::new(status),
             oldest: Mutex::new(0),
@@ -112,7 +120,9 @@ impl Fake {
             join: node.clone().recipient(),
             remove: node.clone().recipient(),
             transfer: node.clone().recipient(),
-            watch: node.recipient(),
+            watch: node.clone().recipient(),
+            backup: node.clone().recipient(),
+            compact: node.recipient(),
         }
     }
 
@@ -372,5 +382,35 @@ impl Handler<Transfer> for Node {
     fn handle(&mut self, _: Transfer, _: &mut Self::Context) -> Self::Result {
         let fake = self.0.clone();
         Box::pin(async move { fake.admit().await })
+    }
+}
+
+impl Handler<TakeBackup> for Node {
+    type Result = ResponseFuture<Result<Backup, RequestError>>;
+
+    fn handle(&mut self, message: TakeBackup, _: &mut Self::Context) -> Self::Result {
+        let fake = self.0.clone();
+        fake.backups.lock().unwrap().push(message);
+        Box::pin(async move {
+            fake.admit().await?;
+            let (cluster_id, revision) = (ClusterId(0xabc), fake.store().revision);
+            let applied = LogId { term: 3, index: 11 };
+            let chunks = Box::new(fake.backup.lock().unwrap().clone().into_iter());
+            Ok(Backup { cluster_id, revision, applied, chunks })
+        })
+    }
+}
+
+impl Handler<Compact> for Node {
+    type Result = Result<Compacting, RequestError>;
+
+    /// The first begins it, those after find it under way.
+    fn handle(&mut self, _: Compact, _: &mut Self::Context) -> Self::Result {
+        if let Some(error) = self.0.fault.lock().unwrap().clone() {
+            return Err(error);
+        }
+        let mut status = self.0.status.lock().unwrap();
+        let begun = !std::mem::replace(&mut status.compacting, true);
+        Ok(Compacting { begun, file_bytes: 4096, live_bytes: 2048, free_bytes: 1024 })
     }
 }
