@@ -9,6 +9,7 @@
 //!                       command.rs (by table.rs)   a Command
 //!                       run.rs                     asks the client, prints (print.rs, json.rs, files.rs)
 //!                       past.rs                    history and diff, which take more than one question
+//!                       bulk.rs                    backup, export, import, compact: long ones (line.rs, progress.rs)
 //!                       txn.rs                     transactions
 //!                       top.rs                     all members, live
 //! ```
@@ -32,6 +33,7 @@ use tokio::runtime::Runtime;
 
 use crate::client::Client;
 
+mod bulk;
 pub mod columns;
 mod command;
 mod complete;
@@ -40,10 +42,12 @@ pub mod exit;
 mod extra;
 mod files;
 mod json;
+mod line;
 mod output;
 mod paint;
 mod past;
 mod print;
+mod progress;
 mod run;
 mod table;
 mod top;

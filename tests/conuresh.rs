@@ -407,3 +407,37 @@ fn a_watch_prints_a_line_for_each_change_until_it_can_go_on_nowhere() {
     assert_eq!(output.status.code(), Some(1));
     assert!(text(&output.stderr).contains("revision_trimmed"), "{}", text(&output.stderr));
 }
+
+#[test]
+#[allow(clippy::disallowed_methods, reason = "what the shell left in its file is looked at")]
+fn a_backup_that_broke_off_leaves_the_one_before() {
+    let mut breaks = false;
+    let shell = Shell::against(move |request: &Request| {
+        if request.target != "/backup" {
+            return Answer::problem(404, "not_found", "no");
+        }
+        let backup = Answer::ok("all of it").with("X-Conure-Revision", 7);
+        let backup = backup.with("X-Conure-Applied-Index", 9);
+        match std::mem::replace(&mut breaks, true) {
+            false => backup,
+            true => backup.cut_at(3),
+        }
+    });
+    let home = tempfile::tempdir().unwrap();
+    let path = home.path().join("a.backup");
+    let path = path.to_str().unwrap();
+    let saved = shell.run(&["backup", path]);
+    assert_eq!(text(&saved.stdout), format!("OK revision 7, 9 bytes in {path}\n"));
+    let broken = shell.run(&["backup", path]);
+    assert_eq!(broken.status.code(), Some(3), "{broken:?}");
+    assert_eq!(std::fs::read(path).unwrap(), b"all of it");
+    assert_eq!(std::fs::read_dir(home.path()).unwrap().count(), 1, "and nothing beside it");
+    let piped = Shell::against(|_: &Request| {
+        Answer::ok("all").with("X-Conure-Revision", 7).with("X-Conure-Applied-Index", 9)
+    })
+    .run(&["backup", "-"]);
+    assert_eq!(
+        (&piped.stdout[..], text(&piped.stderr)),
+        (&b"all"[..], "OK revision 7, 3 bytes in -\n")
+    );
+}

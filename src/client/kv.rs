@@ -109,6 +109,8 @@ pub struct Item {
     pub create_revision: Revision,
     pub mod_revision: Revision,
     pub version: u64,
+    /// When it ends, milliseconds since the Unix epoch, if it expires.
+    pub expires_at_ms: Option<u64>,
 }
 
 #[derive(Deserialize)]
@@ -123,6 +125,7 @@ struct WireItem {
     mod_revision: Revision,
     #[serde(default)]
     version: u64,
+    expires_at_ms: Option<u64>,
 }
 
 impl TryFrom<WireItem> for Item {
@@ -135,6 +138,7 @@ impl TryFrom<WireItem> for Item {
             create_revision: wire.create_revision,
             mod_revision: wire.mod_revision,
             version: wire.version,
+            expires_at_ms: wire.expires_at_ms,
         })
     }
 }

@@ -5,6 +5,7 @@ mod tests;
 mod txn;
 
 use std::ffi::OsString;
+use std::fmt;
 use std::os::unix::ffi::OsStringExt;
 use std::path::PathBuf;
 use std::str::FromStr;
@@ -85,6 +86,25 @@ pub enum Command {
     Transfer {
         id: String,
     },
+    /// Saves all of the store.
+    Backup {
+        place: Place,
+        read: ReadOptions,
+    },
+    /// Writes keys as lines of JSON.
+    Export {
+        prefix: Vec<u8>,
+        place: Place,
+    },
+    /// Stores keys from such lines.
+    Import {
+        place: Place,
+        from_line: u64,
+    },
+    /// Has the server make its file smaller, and waits for that.
+    Compact {
+        wait: bool,
+    },
     Help(Option<&'static str>),
     Exit,
     /// The members, again and again.
@@ -100,6 +120,22 @@ pub enum Source {
     Word(Vec<u8>),
     File(PathBuf),
     Stdin,
+}
+
+/// A file, or standard input or output in its place.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Place {
+    Standard,
+    File(PathBuf),
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Place::Standard => f.write_str("-"),
+            Place::File(path) => path.display().fmt(f),
+        }
+    }
 }
 
 /// What to do with a value that was read.
@@ -280,6 +316,16 @@ impl Given {
             }
             "remove" => Command::Remove { id: self.text()? },
             "transfer" => Command::Transfer { id: self.text()? },
+            "backup" => Command::Backup { read: self.read()?, place: self.place() },
+            "export" => Command::Export {
+                prefix: self.value("--prefix").unwrap_or_default(),
+                place: self.place(),
+            },
+            "import" => {
+                let from_line = self.number("--from-line")?.unwrap_or(1);
+                Command::Import { from_line, place: self.place() }
+            }
+            "compact" => Command::Compact { wait: !self.flag("--no-wait") },
             "help" if self.arguments.is_empty() => Command::Help(None),
             "help" => {
                 let name = self.text()?;
@@ -351,6 +397,14 @@ impl Given {
             (Some(word), None) if word.bare && word.bytes == b"-" => Ok(Source::Stdin),
             (Some(word), None) => Ok(Source::Word(word.bytes)),
             (None, Some(path)) => Ok(Source::File(path_of(path))),
+        }
+    }
+
+    /// The last argument that is left, as a file; `take` has counted them.
+    fn place(&mut self) -> Place {
+        match self.arguments.pop() {
+            Some(word) if !(word.bare && word.bytes == b"-") => Place::File(path_of(word.bytes)),
+            _ => Place::Standard,
         }
     }
 

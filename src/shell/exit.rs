@@ -49,8 +49,14 @@ pub enum Failure {
         "the line is longer than {limit_bytes} bytes; store such a value with `put KEY --file FILE`"
     )]
     LineTooLong { limit_bytes: u64 },
-    #[error("`put KEY -` reads standard input, which holds the commands here; use --file")]
+    #[error(
+        "- reads standard input, which holds the commands here; name a file (`put KEY --file FILE`)"
+    )]
     StdinTaken,
+    #[error("line {number}: {problem}; a line is JSON such as {{\"key\":\"k\",\"value\":\"v\"}}")]
+    BadLine { number: u64, problem: String },
+    #[error("{failure}; what stands before line {line} is stored: go on with --from-line {line}")]
+    ImportStopped { line: u64, failure: Box<Failure> },
     #[error("cannot write the output: {0}")]
     Output(#[source] io::Error),
     #[error("cannot start threads: {0}")]
@@ -107,6 +113,7 @@ impl Failure {
             Failure::Unsure | Failure::NoTerminal => 2,
             Failure::OtherValue { .. } => 5,
             Failure::NotFound(_) => 4,
+            Failure::ImportStopped { failure, .. } => return failure.code(),
             Failure::Client(error) => match error {
                 _ if error.applied() == Applied::Unknown => 6,
                 ClientError::NoServers | ClientError::BadServer { .. } => 2,

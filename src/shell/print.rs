@@ -247,6 +247,7 @@ mod tests {
             create_revision: 1,
             mod_revision: 1,
             version: 1,
+            expires_at_ms: None,
         };
         assert_eq!(item(&of(b"x\ny"), false), "a\\tb\tx\\ny\n");
         assert_eq!(

@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::columns::Columns;
-use super::command::{Command, Show, Source};
+use super::command::{Command, Place, Show, Source};
 use super::exit::Failure;
 use super::extra::{Asked, Vocabulary, What};
 use super::output::Output;
@@ -72,6 +72,9 @@ impl Session {
                     | Command::Status
                     | Command::Members
                     | Command::Top { .. }
+                    | Command::Backup { .. }
+                    | Command::Export { .. }
+                    | Command::Compact { .. }
             ),
             What::Extra { .. } | What::Help(_) => false,
         };
@@ -186,6 +189,13 @@ impl Session {
                 self.client.transfer(&id).await?;
                 self.say("OK")
             }
+            Command::Backup { place, read } => self.backup(&place, read).await,
+            Command::Export { prefix, place } => self.export(prefix, &place).await,
+            Command::Import { place: Place::Standard, .. } if self.mode != Mode::OneShot => {
+                Err(Failure::StdinTaken)
+            }
+            Command::Import { place, from_line } => self.import(&place, from_line).await,
+            Command::Compact { wait } => self.compact(wait).await,
             Command::Help(None) => self.answer(
                 || self.vocabulary.overview(),
                 || self.vocabulary.all().map(json::command).collect(),

@@ -125,6 +125,11 @@ const CONFINED: &[Confined] = &[
     },
     Confined { family: "reedline", homes: &["shell"], why: "only a prompt edits lines" },
     Confined { family: "crossterm", homes: &["shell"], why: "only the shell draws on a terminal" },
+    Confined {
+        family: "indicatif",
+        homes: &["shell"],
+        why: "only a shell has somebody who waits and looks",
+    },
 ];
 
 /// More lines than the house's files have, and about as many as one can keep in mind.

@@ -40,6 +40,8 @@ pub enum Answer {
         headers: Vec<(&'static str, String)>,
         body: Vec<u8>,
     },
+    /// Says that, but breaks off behind so many bytes of the body.
+    Cut(Box<Answer>, usize),
     /// Closes the connection without a word.
     Break,
     /// Says nothing and keeps the connection.
@@ -61,6 +63,10 @@ impl Answer {
     pub fn problem(status: u16, code: &str, applied: &str) -> Answer {
         let body = json!({ "status": status, "code": code, "detail": format!("scripted {code}"), "applied": applied });
         Answer::Say { status, headers: Vec::new(), body: body.to_string().into() }
+    }
+
+    pub fn cut_at(self, len_bytes: usize) -> Answer {
+        Answer::Cut(Box::new(self), len_bytes)
     }
 
     pub fn with(mut self, name: &'static str, value: impl ToString) -> Answer {
@@ -164,15 +170,24 @@ async fn serve(
         request.body = buffer[head_end + 4..end].to_vec();
         buffer.drain(..end);
 
-        match answer(&request) {
+        let (answer, cut_at) = match answer(&request) {
+            Answer::Cut(answer, len_bytes) => (*answer, Some(len_bytes)),
+            answer => (answer, None),
+        };
+        match answer {
             Answer::Say { status, headers, body } => {
                 let mut reply =
                     format!("HTTP/1.1 {status} Scripted\r\nContent-Length: {}\r\n", body.len());
                 for (name, value) in headers {
                     reply.push_str(&format!("{name}: {value}\r\n"));
                 }
-                stream.write_all(&[reply.as_bytes(), b"\r\n", &body].concat()).await?;
+                let said = &body[..cut_at.unwrap_or(body.len())];
+                stream.write_all(&[reply.as_bytes(), b"\r\n", said].concat()).await?;
+                if cut_at.is_some() {
+                    return Ok(());
+                }
             }
+            Answer::Cut(..) => unreachable!("an answer is cut once"),
             Answer::Break => return Ok(()),
             Answer::Silence => std::future::pending().await,
             Answer::Endless => {
