@@ -23,6 +23,9 @@
 //! expiry.rs       keys that expire, over restarts and changes of the leader
 //! full_disk.rs    a disk without room (needs root)
 //! watch.rs        watches, through kills, resumptions and a thousand at a time
+//! backup.rs       a backup under writes, checked, restored, started; damaged ones refused
+//! bulk.rs         exports and imports of the shell
+//! upkeep.rs       how long the past is kept, and compactions
 //! latency.rs      a measurement, printed
 //! ```
 #![allow(clippy::disallowed_methods)] // real clocks, files and sockets are the point
@@ -32,6 +35,8 @@ mod harness;
 mod http;
 mod load;
 
+mod backup;
+mod bulk;
 mod expiry;
 mod full_disk;
 mod kills;
@@ -45,4 +50,5 @@ mod past;
 mod real_input;
 mod strangers;
 mod txn;
+mod upkeep;
 mod watch;

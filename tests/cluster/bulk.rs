@@ -1,0 +1,86 @@
+//! Exports and imports through the real shell: from one cluster into another, over odd bytes, limits and repetitions.
+
+use std::fs::{self, File};
+use std::process::Output;
+
+use crate::cluster::CALM;
+use crate::harness::{Node, conuresh, run};
+
+/// More than one transaction takes.
+const KEYS: usize = 700;
+
+async fn shell(node: &Node, arguments: &[&str]) -> Output {
+    run(conuresh(node, arguments)).await
+}
+
+fn said(output: &Output) -> String {
+    let said = [&output.stdout[..], &output.stderr[..]].concat();
+    String::from_utf8_lossy(&said).into_owned()
+}
+
+#[tokio::test]
+async fn what_is_exported_is_imported_elsewhere_and_may_be_imported_again() {
+    let from = Node::start("node1", CALM).await;
+    let small =
+        [CALM, &["--set=limits.max_txn_ops=16", "--set=limits.max_txn_bytes=64KiB"]].concat();
+    let to = Node::start("node1", &small).await;
+    from.wait_until_ready().await;
+    to.wait_until_ready().await;
+    let lines: String =
+        (0..KEYS).map(|n| format!("{{\"key\":\"k/{n:04}\",\"value\":\"{n}\"}}\n")).collect();
+    let home = tempfile::tempdir().expect("a temporary directory");
+    let path = |name: &str| home.path().join(name).to_str().expect("text").to_owned();
+    fs::write(path("lines"), lines).expect("a file");
+    let imported = shell(&from, &["import", &path("lines")]).await;
+    assert_eq!(said(&imported), format!("OK {KEYS} keys stored\n"));
+    from.put("/kv/bin%00%ff", vec![0, 255, 10]).await.is_ok();
+    from.put("/kv/large", vec![b'"'; 3 << 20]).await.is_ok();
+    from.put("/kv/empty", "").await.is_ok();
+    from.put("/kv/session?ttl=1h", "for a while").await.is_ok();
+
+    let exported = shell(&from, &["export", &path("all")]).await;
+    assert!(
+        said(&exported).starts_with(&format!("OK {} keys of revision ", KEYS + 4)),
+        "{}",
+        said(&exported)
+    );
+    let part = shell(&from, &["export", "--prefix", "k/000", "-"]).await;
+    assert_eq!(String::from_utf8_lossy(&part.stdout).lines().count(), 10);
+
+    for _ in 0..2 {
+        let mut command = conuresh(&to, &["import", "-"]);
+        command.stdin(File::open(path("all")).expect("the export"));
+        let imported = run(command).await;
+        assert_eq!(said(&imported), format!("OK {} keys stored\n", KEYS + 4));
+        let values = |records: std::collections::BTreeMap<Vec<u8>, crate::cluster::Stored>| {
+            records.into_iter().map(|(key, stored)| (key, stored.value)).collect::<Vec<_>>()
+        };
+        assert!(values(to.records("").await) == values(from.records("").await));
+    }
+    assert!(to.get("/kv/session").await.header("x-conure-ttl").ends_with("ms"));
+}
+
+#[tokio::test]
+async fn an_import_that_stops_says_from_where_to_go_on() {
+    let node = Node::start("node1", CALM).await;
+    node.wait_until_ready().await;
+    let home = tempfile::tempdir().expect("a temporary directory");
+    let path = home.path().join("lines");
+    let path = path.to_str().expect("text");
+    let good = |n: usize| format!("{{\"key\":\"k{n}\",\"value\":\"{n}\"}}\n");
+    fs::write(path, [good(1), good(2), "{\"key\":\"k3\"}\n".into(), good(4)].concat())
+        .expect("a file");
+    let stopped = shell(&node, &["import", path]).await;
+    assert_eq!(stopped.status.code(), Some(1));
+    assert!(said(&stopped).contains("line 3: value is missing"), "{}", said(&stopped));
+    assert_eq!(node.get("/kv/k2").await.text(), "2", "what stood before it is stored");
+    node.get("/kv/k4").await.is_problem(404, "key_not_found", "");
+    let rest = shell(&node, &["import", path, "--from-line", "4"]).await;
+    assert_eq!(said(&rest), "OK 1 keys stored\n");
+    assert_eq!(node.get("/kv/k4").await.text(), "4");
+    let expired = "{\"key\":\"old\",\"value\":\"v\",\"expires_at_ms\":5}\n";
+    fs::write(path, expired).expect("a file");
+    assert_eq!(said(&shell(&node, &["import", path]).await), "OK 0 keys stored, 1 had expired\n");
+    let refused = shell(&node, &["export", "/nowhere/file"]).await;
+    assert!(said(&refused).contains("cannot write /nowhere/file.part"), "{}", said(&refused));
+}
