@@ -113,7 +113,7 @@ impl Failure {
             Failure::Unsure | Failure::NoTerminal => 2,
             Failure::OtherValue { .. } => 5,
             Failure::NotFound(_) => 4,
-            Failure::ImportStopped { failure, .. } => return failure.code(),
+            Failure::ImportStopped { failure, .. } => failure.code(),
             Failure::Client(error) => match error {
                 _ if error.applied() == Applied::Unknown => 6,
                 ClientError::NoServers | ClientError::BadServer { .. } => 2,

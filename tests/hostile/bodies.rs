@@ -35,7 +35,7 @@ async fn a_gibibyte_is_refused_with_memory_flat_whether_announced_or_not() {
     let grown = peak(&node).saturating_sub(before);
     // The longest value, twice while its buffer doubles, and what else goes on.
     assert!(grown < 48 * MIB, "two bodies of 1 GiB took {} MiB", grown / MIB);
-    bystander.is_unharmed().await;
+    bystander.ends_unharmed().await;
 }
 
 /// Sends a head and then a thousand times `part`, or until the node has had enough; what the node says.
@@ -89,7 +89,7 @@ async fn heads_without_end_are_cut_off_with_memory_flat() {
     }
     let grown = peak(&node).saturating_sub(before);
     assert!(grown < BOMBS * MIB / 2, "{BOMBS} heads of MiBs took {} MiB", grown / MIB);
-    bystander.is_unharmed().await;
+    bystander.ends_unharmed().await;
 }
 
 #[tokio::test]
@@ -129,7 +129,7 @@ async fn slow_heads_and_slow_bodies_are_let_go_and_harm_nobody() {
         let said = said.expect("it is let go");
         assert!(said.is_empty() || said.starts_with("HTTP/1.1 408"), "{said}");
     }
-    bystander.is_unharmed().await;
+    bystander.ends_unharmed().await;
 }
 
 #[tokio::test]
@@ -168,5 +168,5 @@ async fn pipelined_requests_are_answered_in_order_and_unread_answers_do_not_pile
     let grown = peak(&node).saturating_sub(before);
     // Each has 200 MiB in store; the value that it is being sent, and the sockets' buffers, may be held.
     assert!(grown < 16 * 4 * MIB, "16 deaf clients took {} MiB", grown / MIB);
-    bystander.is_unharmed().await;
+    bystander.ends_unharmed().await;
 }

@@ -45,7 +45,7 @@ impl Bystander {
     }
 
     /// Requires that nothing of it failed.
-    pub async fn is_unharmed(self) {
+    pub async fn ends_unharmed(self) {
         self.is_served(5).await;
         self.is_over.store(true, Ordering::SeqCst);
         let failures = self.running.await.expect("no panic");

@@ -100,7 +100,7 @@ async fn truncated_and_damaged_frames_are_refused_and_harm_nobody() {
     }
     let grown = peak(&node).saturating_sub(before);
     assert!(grown < 32 * MIB, "they took {} MiB", grown / MIB);
-    bystander.is_unharmed().await;
+    bystander.ends_unharmed().await;
 }
 
 #[tokio::test]
@@ -218,7 +218,7 @@ async fn a_flood_of_strangers_keeps_neither_clients_nor_peers_out() {
     let grown = leader.resident_bytes().saturating_sub(before);
     assert!(grown < 64 * MIB, "{STRANGERS} strangers took {} MiB", grown / MIB);
     flood.shutdown().await;
-    bystander.is_unharmed().await;
+    bystander.ends_unharmed().await;
 }
 
 /// Waits until a node is one of three voters, and ready.

@@ -20,7 +20,7 @@ const IDLE_BYTES: u64 = 32 * KIB;
 /// Opens the limit on files, for this process and the nodes that it starts; how many connections fit.
 fn most_connections() -> u64 {
     let limit = getrlimit(Resource::Nofile);
-    let open = rustix::process::Rlimit { current: limit.maximum, ..limit.clone() };
+    let open = rustix::process::Rlimit { current: limit.maximum, ..limit };
     setrlimit(Resource::Nofile, open).expect("the soft limit may come up to the hard one");
     IDLE.min(limit.maximum.unwrap_or(u64::MAX).saturating_sub(OTHER_FILES))
 }
@@ -52,7 +52,7 @@ async fn ten_thousand_idle_connections_leave_service_and_memory_as_they_were() {
     println!("{count} idle connections took {} KiB each", grown / KIB / count);
     assert!(grown < count * IDLE_BYTES, "{count} idle connections took {} MiB", grown / MIB);
     drop(idle);
-    bystander.is_unharmed().await;
+    bystander.ends_unharmed().await;
 }
 
 #[tokio::test]
@@ -95,5 +95,5 @@ async fn half_open_and_reset_connections_are_forgotten() {
     })
     .await;
     assert_eq!(node.get("/kv/k").await.status, 404, "half a body is no value");
-    bystander.is_unharmed().await;
+    bystander.ends_unharmed().await;
 }

@@ -79,5 +79,5 @@ async fn absurd_limits_cursors_and_keys_are_refused_by_name_or_answered() {
     }
     let grown = peak(&node).saturating_sub(before);
     assert!(grown < 32 * MIB, "they took {} MiB", grown / MIB);
-    bystander.is_unharmed().await;
+    bystander.ends_unharmed().await;
 }
