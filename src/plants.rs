@@ -36,10 +36,16 @@ pub enum Plant {
     ConditionCheckedAtPropose,
     /// A retried request is applied again.
     RetryAppliedAgain,
+    /// Of a transaction only the first operation and the reads are carried out, and all is acknowledged.
+    TxnAppliesHalf,
+    /// A watcher misses the first revision of what is applied together.
+    WatchMissesBatchBoundary,
+    /// A node hides records whose deadline has passed by its own clock.
+    ExpiryByLocalClock,
 }
 
 impl Plant {
-    pub const ALL: [Plant; 14] = [
+    pub const ALL: [Plant; 17] = [
         Plant::VoteNotPersisted,
         Plant::FsyncSkipped,
         Plant::AckBeforeFlush,
@@ -54,6 +60,9 @@ impl Plant {
         Plant::LearnerStageSkipped,
         Plant::ConditionCheckedAtPropose,
         Plant::RetryAppliedAgain,
+        Plant::TxnAppliesHalf,
+        Plant::WatchMissesBatchBoundary,
+        Plant::ExpiryByLocalClock,
     ];
 
     /// What people call it.
@@ -73,6 +82,9 @@ impl Plant {
             Plant::LearnerStageSkipped => "learner-stage-skipped",
             Plant::ConditionCheckedAtPropose => "condition-checked-at-propose",
             Plant::RetryAppliedAgain => "retry-applied-again",
+            Plant::TxnAppliesHalf => "txn-applies-half",
+            Plant::WatchMissesBatchBoundary => "watch-misses-batch-boundary",
+            Plant::ExpiryByLocalClock => "expiry-by-local-clock",
         }
     }
 }

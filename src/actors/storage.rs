@@ -17,6 +17,7 @@
 //! Reads never come here: [`crate::storage::kv::KvReader`] hands out states from any thread.
 
 mod compaction;
+mod hiding;
 #[cfg(test)]
 mod tests;
 mod view;
@@ -30,6 +31,7 @@ use actix::prelude::*;
 use tokio::sync::{oneshot, watch};
 use tokio::time::Instant;
 
+pub use self::hiding::HidingView;
 pub use self::view::PinnedView;
 use super::OnFatal;
 use super::messages::inside::{

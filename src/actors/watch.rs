@@ -45,6 +45,7 @@ pub use self::share::Share;
 use super::messages::inside::Close;
 use super::messages::{RequestError, Watch, Watching};
 use crate::metrics::Metrics;
+use crate::plants::{Plant, planted};
 use crate::storage::kv::{KvReader, PastError};
 use crate::types::{KeyRange, Revision};
 
@@ -145,7 +146,8 @@ impl WatchActor {
             self.life = life;
             self.fanout.end_all(&new_life());
         } else if state.revision() > position {
-            match self.fanout.spread(&state, position + 1) {
+            let missed = u64::from(planted(Plant::WatchMissesBatchBoundary));
+            match self.fanout.spread(&state, position + 1 + missed) {
                 Ok(spread) => {
                     self.metrics.watchers_cut.inc_by(spread.cut);
                     self.position.store(state.revision(), Ordering::Release);

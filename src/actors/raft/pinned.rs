@@ -10,8 +10,9 @@ use super::actor::RaftActor;
 use super::context::Context;
 use super::read::{self, Pinned, Round};
 use super::serve::AskReadIndex;
-use crate::actors::messages::{Backup, Read, ReadView, RequestError, TakeBackup};
-use crate::actors::storage::PinnedView;
+use crate::actors::messages::{Backup, Read, ReadView, RequestError, TakeBackup, View};
+use crate::actors::storage::{HidingView, PinnedView};
+use crate::plants::{Plant, planted};
 use crate::storage::backup::file;
 
 fn closing<E>(_: E) -> RequestError {
@@ -39,7 +40,11 @@ impl Handler<Read> for RaftActor {
         let reading = pinned(context.clone(), ctx.address(), message);
         Box::pin(async move {
             let Pinned { state, stale_for } = reading.await?;
-            let (view, now_ms) = (Arc::new(PinnedView(state)), context.clock.unix_ms());
+            let now_ms = context.clock.unix_ms();
+            let mut view: Arc<dyn View> = Arc::new(PinnedView(state));
+            if planted(Plant::ExpiryByLocalClock) {
+                view = Arc::new(HidingView { view, now_ms });
+            }
             Ok(ReadView { view, stale_for, now_ms })
         })
     }

@@ -11,6 +11,7 @@ use bytes::Bytes;
 use super::batch::Batch;
 use super::layout::{self, BadBytes, StoredRecord};
 use super::{KV, bad};
+use crate::plants::{Plant, planted};
 use crate::storage::cursor::Lent;
 use crate::storage::error::StorageError;
 use crate::types::{
@@ -35,9 +36,19 @@ impl Batch<'_> {
         let mut left_bytes = MAX_TXN_RESULT_BYTES;
         let mut results = Vec::new();
         for operation in txn.branch(succeeded) {
-            results.push(self.carry_out(operation, &mut left_bytes)?);
+            match self.claims(operation, results.is_empty()) {
+                Some(claimed) => results.push(claimed),
+                None => results.push(self.carry_out(operation, &mut left_bytes)?),
+            }
         }
         Ok(Outcome::Txn { succeeded, revision: self.facts.revision, results })
+    }
+
+    /// What a planted bug says was done, of a put that is not the first operation.
+    fn claims(&self, operation: &TxnOp, is_first: bool) -> Option<TxnResult> {
+        let is_left_out = planted(Plant::TxnAppliesHalf) && operation.adds() && !is_first;
+        let create_revision = self.facts.revision;
+        is_left_out.then_some(TxnResult::Put { create_revision, version: 1 })
     }
 
     fn holds(&self, compare: &Compare) -> Result<bool, StorageError> {
