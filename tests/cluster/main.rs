@@ -48,6 +48,7 @@ mod odd_bytes;
 mod original;
 mod past;
 mod real_input;
+mod recover;
 mod strangers;
 mod txn;
 mod upkeep;

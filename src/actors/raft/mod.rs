@@ -10,7 +10,7 @@
 //! * [`serve`]: answering peers;
 //! * [`watch`]: metrics, and when to take a checkpoint; [`expiry`]: when records end; [`retention`]: and the past;
 //! * [`admin`]: membership changes and leadership, for the membership actor;
-//! * [`anew`]: the membership with which a restored store begins;
+//! * [`anew`]: the membership with which a restored store begins; [`recover`]: what a survivor of a lost quorum holds;
 //! * [`expulsion`]: nodes that may take part no more;
 //! * [`actor`]: the actor that owns it all, and this node's life cycle.
 //!
@@ -29,6 +29,7 @@ pub mod network;
 pub mod peers;
 mod pinned;
 pub mod read;
+pub mod recover;
 pub mod retention;
 pub mod rpc;
 pub mod serve;

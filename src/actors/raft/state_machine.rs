@@ -73,7 +73,7 @@ impl StateMachine {
 }
 
 /// An openraft entry as the state machine of floor 1 takes it.
-fn applicable(entry: Entry) -> Result<kv::Entry, io::Error> {
+pub(super) fn applicable(entry: Entry) -> Result<kv::Entry, io::Error> {
     let id = log_id(&entry.log_id);
     let payload = match entry.payload {
         EntryPayload::Blank => Payload::Blank,
@@ -86,7 +86,9 @@ fn applicable(entry: Entry) -> Result<kv::Entry, io::Error> {
 }
 
 /// A stored membership in openraft's form.
-fn stored_membership(stored: Option<(LogId, Bytes)>) -> Result<StoredMembership, io::Error> {
+pub(super) fn stored_membership(
+    stored: Option<(LogId, Bytes)>,
+) -> Result<StoredMembership, io::Error> {
     match stored {
         None => Ok(StoredMembership::default()),
         Some((id, bytes)) => {

@@ -109,13 +109,7 @@ pub fn run_restore(args: &RestoreArgs) -> ExitCode {
             open(&args.from).map_err(|error| Failure::Unopened(unopened(&args.from, error)))?;
         let disk: Arc<dyn Disk> =
             Arc::new(FileDisk::open(&args.data_dir).map_err(Failure::unopened)?);
-        let node_id = OsChance.next_u64();
-        let node = NewNode {
-            name: args.node_id.clone(),
-            node_id,
-            cluster_id: ClusterId(OsChance.next_u128()),
-            membership: membership_of_one(node_id, &args.node_id).map_err(Failure::unopened)?,
-        };
+        let node = new_node(&args.node_id)?;
         match restore(&disk, StoreOptions::default(), &node, from) {
             Ok(about) => {
                 out.write_all(restored(args, &node, &about).as_bytes())?;
@@ -128,6 +122,17 @@ pub fn run_restore(args: &RestoreArgs) -> ExitCode {
             }
             Err(error) => Err(Failure::unopened(error)),
         }
+    })
+}
+
+/// A node of this name that begins a cluster of its own.
+pub fn new_node(name: &str) -> Result<NewNode, Failure> {
+    let node_id = OsChance.next_u64();
+    Ok(NewNode {
+        name: name.to_owned(),
+        node_id,
+        cluster_id: ClusterId(OsChance.next_u128()),
+        membership: membership_of_one(node_id, name).map_err(Failure::unopened)?,
     })
 }
 

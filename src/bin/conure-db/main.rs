@@ -6,6 +6,7 @@
 //! inspect   shows what its files hold     inspect/page   one page     inspect/log   segments and records
 //! offline   the data directory of the two, opened so that nothing changes
 //! backup    verify-backup and restore: a backup checked, and made a data directory again
+//! recover   a cluster of one node from a survivor, when the quorum is lost for good
 //! demo      several nodes in this process, and a shell that kills and parts them
 //! ```
 //!
@@ -18,6 +19,7 @@ mod check;
 mod demo;
 mod inspect;
 mod offline;
+mod recover;
 mod serve;
 
 use std::process::ExitCode;
@@ -45,6 +47,7 @@ enum Command {
     Inspect(inspect::Args),
     VerifyBackup(backup::VerifyArgs),
     Restore(backup::RestoreArgs),
+    Recover(recover::Args),
     Demo(demo::Args),
     Completions(Completions),
     Man(Man),
@@ -64,6 +67,7 @@ fn main() -> ExitCode {
         Some(Command::Inspect(args)) => inspect::run(&args),
         Some(Command::VerifyBackup(args)) => backup::run_verify(&args),
         Some(Command::Restore(args)) => backup::run_restore(&args),
+        Some(Command::Recover(args)) => recover::run(&args),
         Some(Command::Demo(args)) => demo::run(&args),
         Some(Command::Completions(wanted)) => wanted.run(Program::command()),
         Some(Command::Man(wanted)) => wanted.run(Program::command()),
