@@ -139,6 +139,7 @@ impl Kv {
         super::backup::remove_leftovers(&*disk)?;
         let store = Store::open(&disk, FILE, options.clone())?;
         let present = KvSnapshot::new(store.snapshot());
+        present.check()?;
         let durable = present.applied().map(|_| present);
         let reader = KvReader::new(store.reader());
         let unset = Retention::default();

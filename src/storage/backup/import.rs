@@ -106,8 +106,9 @@ impl Import {
         if self.pieces.facts.is_none() {
             return Err(ImportError::Unfinished);
         }
-        self.checkpoint()?;
         let state = KvSnapshot::new(self.store.snapshot());
+        state.check()?;
+        self.checkpoint()?;
         Ok(state.applied_state()?)
     }
 

@@ -31,6 +31,7 @@
 
 use bytes::{Buf, BufMut, Bytes};
 
+use crate::storage::page::MAX_TXN;
 use crate::storage::{FACTS_BYTES, Facts, StoredValue};
 use crate::types::{LogId, Record, Revision};
 
@@ -92,6 +93,13 @@ impl KvFacts {
             change_bytes: bytes.get_u64_le(),
             clock_ms: bytes.get_u64_le(),
         }
+    }
+
+    /// Whether a store can have come to them. What is computed from them then never overflows.
+    pub fn check(&self) -> Result<(), BadBytes> {
+        let indexes = self.applied.map_or(0, |applied| applied.index);
+        let is_possible = self.trimmed <= self.revision && self.revision.max(indexes) < MAX_TXN;
+        is_possible.then_some(()).ok_or(BadBytes("a root has revisions that no store comes to"))
     }
 }
 

@@ -67,6 +67,11 @@ impl KvSnapshot {
         KvSnapshot { snapshot, facts }
     }
 
+    /// Whether what the root says of it can be.
+    pub(in crate::storage) fn check(&self) -> Result<(), StorageError> {
+        self.facts.check().map_err(bad)
+    }
+
     /// Revision of the last write this state holds.
     pub fn revision(&self) -> Revision {
         self.facts.revision

@@ -43,6 +43,10 @@ pub(super) const HEADER_BYTES: usize = 48;
 /// Records start at multiples of this, so that a search for them visits few places.
 pub(super) const ALIGNMENT: usize = 8;
 
+/// Numbers of records and indexes of entries end here, as no log comes to it: so that no sum of a number that was read
+/// overflows.
+pub(super) const MAX_NUMBER: u64 = 1 << 62;
+
 /// What a record says, but for the payload of an entry.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Record {
@@ -171,7 +175,8 @@ pub(super) fn decode_header(seed: &Seed, offset: u64, bytes: &[u8]) -> Option<He
         return None;
     }
     let after_crc = header.last_chunk().expect("shorter than the header");
-    (u32_at(header, 0) == seed.checksum(offset, after_crc)).then(|| Header::of(header))
+    let is_valid = u32_at(header, 0) == seed.checksum(offset, after_crc);
+    is_valid.then(|| Header::of(header)).filter(Header::is_possible)
 }
 
 /// Reads the record at `bytes[at..]`, of which `bytes[0]` stands at `base` in the segment of `seed`.
@@ -205,6 +210,10 @@ impl Header {
             kind: header[12],
             id: LogId { term: u64_at(header, 32), index: u64_at(header, 40) },
         }
+    }
+
+    fn is_possible(&self) -> bool {
+        self.lsn.0.max(self.synced.0).max(self.id.index) < MAX_NUMBER
     }
 
     /// All bytes of the record, the final zeros included.

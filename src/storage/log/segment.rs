@@ -31,7 +31,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::record::Seed;
+use super::record::{MAX_NUMBER, Seed};
 use super::{LogError, LogState, Lsn, MAX_VOTE_BYTES};
 use crate::storage::disk::{Disk, DiskFile};
 use crate::types::LogId;
@@ -156,6 +156,11 @@ impl SegmentHeader {
             let id = LogId { term: u64_at(bytes, at), index: u64_at(bytes, at + 8) };
             (flags & 1 << bit != 0).then_some(id)
         };
+        let (first_lsn, purged, last) = (u64_at(bytes, 32), id(0, 48), id(1, 64));
+        let indexes = purged.iter().chain(&last).map(|id| id.index);
+        if first_lsn == 0 || indexes.chain([first_lsn]).any(|number| number >= MAX_NUMBER) {
+            return Err("its numbers are none that a log comes to");
+        }
         let vote = bytes.get(VOTE_AT..VOTE_AT + vote_bytes).ok_or("the vote is too long")?;
         let vote = (flags & 4 != 0).then(|| Bytes::copy_from_slice(vote));
         Ok(SegmentHeader {
@@ -163,8 +168,8 @@ impl SegmentHeader {
                 .try_into()
                 .map_err(|_| "the sequence number is too large")?,
             nonce: u64_at(bytes, 24),
-            first_lsn: Lsn(u64_at(bytes, 32)),
-            state: LogState { purged: id(0, 48), last: id(1, 64), vote },
+            first_lsn: Lsn(first_lsn),
+            state: LogState { purged, last, vote },
         })
     }
 }
