@@ -11,8 +11,9 @@ use super::surroundings::options;
 const CONNECTIONS_PER_PEER: u64 = 3;
 
 /// Tasks for each machine, those of its former lives that have not noticed their end yet included: openraft's, and one
-/// for each request that is served and for each direction of a connection.
-const TASKS_PER_MACHINE: usize = 300;
+/// for each request that is served and for each direction of a connection. Far above what a run needs: it tells those
+/// that nobody counts and that only grow.
+const TASKS_PER_MACHINE: usize = 1_000;
 
 /// Segments of the log beside what its purge leaves: the one in use, and spares.
 const SEGMENTS_BESIDE: u64 = 8;
@@ -51,6 +52,8 @@ pub fn look(operator: &Operator, watchers: usize) {
 pub fn look_at_rest(operator: &Operator) {
     look(operator, 0);
     let world = &operator.world;
+    let tasks = tokio::runtime::Handle::current().metrics().num_alive_tasks();
+    world.note(format_args!("{tasks} tasks are alive"));
     for name in operator.names() {
         let Some(disk) = world.disk(&name) else { continue };
         let options = options(&name, &[]);
