@@ -67,7 +67,7 @@ pub fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, CodecError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::types::{Command, Condition, Key, Operation, RequestId};
+    use crate::types::{Command, Condition, Key, Lifetime, Operation, RequestId};
     use bytes::Bytes;
     use proptest::prelude::*;
 
@@ -79,7 +79,7 @@ mod tests {
                 key: Key::new(&b"k"[..]).unwrap(),
                 value: Bytes::from(value),
                 condition: Condition::ModRevision(3),
-                ttl_ms: Some(9),
+                lifetime: Lifetime::Ttl { ms: 9 },
             },
         }
     }

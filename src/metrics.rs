@@ -103,8 +103,12 @@ pub struct Metrics {
     pub is_leader: Level,
     /// Changes of the leader that this node saw, the loss of one included.
     pub leader_changes: Count,
-    /// Records that expired while this node led.
+    /// Records that expired while this node led, those of leases included.
     pub expired_keys: Count,
+    /// Leases that there are.
+    pub leases: Level,
+    /// Leases that nobody kept alive while this node led.
+    pub expired_leases: Count,
     pub commit_index: Level,
     pub applied_index: Level,
     pub last_log_index: Level,
@@ -178,6 +182,8 @@ impl Metrics {
             is_leader: level(add, "raft_is_leader", "1 on the leader, else 0"),
             leader_changes: count(add, "raft_leader_changes", "Changes of the leader seen"),
             expired_keys: count(add, "expired_keys", "Records expired by this node as leader"),
+            leases: level(add, "leases", "Leases that there are"),
+            expired_leases: count(add, "expired_leases", "Leases expired by this node as leader"),
             commit_index: level(add, "raft_commit_index", "Highest log index known committed"),
             applied_index: level(add, "raft_applied_index", "Highest log index applied"),
             last_log_index: level(add, "raft_last_log_index", "Highest log index stored"),

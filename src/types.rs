@@ -4,6 +4,7 @@
 //! pure function of the log: a command holds everything that could differ between nodes, the
 //! leader's clock included ([`Command::time_ms`]). Nothing here does I/O.
 
+mod lease;
 mod retention;
 mod txn;
 
@@ -12,6 +13,7 @@ use std::fmt;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
+pub use self::lease::*;
 pub use self::retention::Retention;
 pub use self::txn::*;
 
@@ -239,6 +241,9 @@ impl fmt::Display for Command {
             Operation::Delete { key, .. } => write!(f, "delete {key}"),
             Operation::Expire => write!(f, "expire"),
             Operation::Retain(retention) => write!(f, "retain {retention:?}"),
+            Operation::LeaseGrant { ttl_ms } => write!(f, "grant a lease of {ttl_ms} ms"),
+            Operation::LeaseKeepAlive { id } => write!(f, "keep lease {id} alive"),
+            Operation::LeaseRevoke { id } => write!(f, "revoke lease {id}"),
             Operation::Txn(txn) => {
                 write!(f, "a transaction of {} operations", txn.operations().count())
             }
@@ -253,18 +258,18 @@ impl fmt::Display for Command {
 /// Longest time to live: a hundred years.
 pub const MAX_TTL_MS: u64 = 100 * 365 * 24 * 3_600 * 1_000;
 
-/// Records that one [`Operation::Expire`] removes at most: some milliseconds of work.
+/// Records after which one [`Operation::Expire`] removes no more: some milliseconds of work. A lease that is due
+/// ends whole, so that its keys may be more.
 pub const EXPIRE_BATCH_KEYS: usize = 256;
 
 /// What a [`Command`] does.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Operation {
-    /// With `ttl_ms` the record expires so long after the command, by the clocks that the log carries.
     Put {
         key: Key,
         value: Bytes,
         condition: Condition,
-        ttl_ms: Option<u64>,
+        lifetime: Lifetime,
     },
     Delete {
         key: Key,
@@ -274,10 +279,21 @@ pub enum Operation {
         range: KeyRange,
     },
     Txn(Txn),
-    /// Removes records whose time is up. The leader's own; no client asks for it.
+    /// Ends records and leases whose time is up. The leader's own; no client asks for it.
     Expire,
     /// Sets how much of the past is kept, and trims a part of what is beyond it. The leader's own, too.
     Retain(Retention),
+    LeaseGrant {
+        ttl_ms: u64,
+    },
+    /// Gives a lease its whole time again.
+    LeaseKeepAlive {
+        id: LeaseId,
+    },
+    /// Ends a lease, and deletes its keys.
+    LeaseRevoke {
+        id: LeaseId,
+    },
 }
 
 impl Operation {
@@ -288,7 +304,11 @@ impl Operation {
             Operation::Delete { key, .. } => key.as_bytes().len(),
             Operation::DeleteRange { range } => range.payload_bytes(),
             Operation::Txn(txn) => txn.payload_bytes(),
-            Operation::Expire | Operation::Retain(_) => 0,
+            Operation::Expire
+            | Operation::Retain(_)
+            | Operation::LeaseGrant { .. }
+            | Operation::LeaseKeepAlive { .. }
+            | Operation::LeaseRevoke { .. } => 0,
         }
     }
 }
@@ -311,6 +331,14 @@ pub enum Outcome {
     Txn { succeeded: bool, revision: Revision, results: Vec<TxnResult> },
     /// Entries that carry no command (a new leader's blank entry, a membership change).
     None,
+    /// So many records and leases came to their end, and the keys of the leases with them.
+    Expired { keys: u64, leases: u64, revision: Revision },
+    /// The lease is granted, or has its whole time again.
+    Lease(Lease),
+    /// Nothing was written: there is no such lease, or no more.
+    NoLease(LeaseId),
+    /// Nothing was written, since a bound would have been exceeded.
+    LeaseLimit(LeaseLimit),
 }
 
 /// A stored record: the value and where in the history it stands (the fields of etcd's `KeyValue`).
@@ -322,9 +350,26 @@ pub struct Record {
     pub mod_revision: Revision,
     /// Writes since the key came to be; 1 for the first.
     pub version: u64,
-    /// When the record may end, milliseconds since the Unix epoch by the clocks that the log carries.
-    pub expires_at_ms: Option<u64>,
+    pub end: End,
     pub value: Bytes,
+}
+
+impl Record {
+    /// When the record may end, if that is said of itself and not of a lease.
+    pub fn expires_at_ms(&self) -> Option<u64> {
+        match self.end {
+            End::At { ms } => Some(ms),
+            End::Never | End::WithLease(_) => None,
+        }
+    }
+
+    /// The lease that the record ends with.
+    pub fn lease(&self) -> Option<LeaseId> {
+        match self.end {
+            End::WithLease(id) => Some(id),
+            End::Never | End::At { .. } => None,
+        }
+    }
 }
 
 #[cfg(test)]

@@ -9,7 +9,7 @@ use conuredb::storage::disk::{Disk, MemDisk};
 use conuredb::storage::inspect::survey::survey;
 use conuredb::storage::kv::{self, Entry, Kv, KvSnapshot, Payload};
 use conuredb::storage::store::StoreOptions;
-use conuredb::types::{Command, Condition, Key, KeyRange, LogId, Operation, RequestId};
+use conuredb::types::{Command, Condition, Key, KeyRange, Lifetime, LogId, Operation, RequestId};
 
 use super::patch::patches;
 
@@ -65,7 +65,10 @@ pub fn filled() -> (Kv, MemDisk) {
             key: key(format!("key/{:03}{long}", number % 90)),
             value: Bytes::from(vec![number as u8; len]),
             condition: Condition::None,
-            ttl_ms: (number % 5 == 0).then_some(60_000),
+            lifetime: match number % 5 {
+                0 => Lifetime::Ttl { ms: 60_000 },
+                _ => Lifetime::Unbounded,
+            },
         }
     };
     let mut entries: Vec<Entry> = (1..=160).map(|index| entry(index, put(index))).collect();

@@ -18,7 +18,7 @@ use actix::prelude::*;
 use serde::{Deserialize, Serialize};
 
 pub use self::backup::{Backup, Chunks, TakeBackup};
-pub use self::view::{ChangeKind, History, NotKept, Scan, Version, View};
+pub use self::view::{ChangeKind, History, LeaseKeys, Leases, NotKept, Scan, Version, View};
 pub use self::watch::{Batch, Event, Feed, Watch, Watching};
 use crate::types::{ClusterId, NodeId, Operation, Outcome, RequestId, Revision};
 

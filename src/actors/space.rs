@@ -95,14 +95,17 @@ impl Space {
                 Operation::Delete { .. }
                 | Operation::DeleteRange { .. }
                 | Operation::Expire
-                | Operation::Retain(_),
+                | Operation::Retain(_)
+                | Operation::LeaseKeepAlive { .. }
+                | Operation::LeaseRevoke { .. },
             ) => return None,
             (Room::Reserve, Operation::Txn(txn)) if !txn.operations().any(TxnOp::adds) => {
                 return None;
             }
-            (Room::Reserve, Operation::Put { .. } | Operation::Txn(_)) => {
-                "reads and deletes go on; delete keys, or free space on the leader's disk"
-            }
+            (
+                Room::Reserve,
+                Operation::Put { .. } | Operation::Txn(_) | Operation::LeaseGrant { .. },
+            ) => "reads and deletes go on; delete keys, or free space on the leader's disk",
             (Room::Exhausted, _) => {
                 "the reserve for deletes is used up, too; reads go on; free space on the leader's disk"
             }
@@ -187,25 +190,28 @@ impl Space {
 mod tests {
     use super::*;
     use crate::storage::disk::MemDisk;
-    use crate::types::{Condition, Key, KeyRange, Txn};
+    use crate::types::{Condition, Key, KeyRange, LeaseId, Lifetime, Txn};
 
     fn space(disk: &MemDisk) -> Space {
         let metrics = Arc::new(Metrics::new("test"));
         Space::open(Arc::new(disk.clone()), 100, metrics).expect("a disk that works")
     }
 
-    fn refused(space: &Space) -> [bool; 5] {
+    fn refused(space: &Space) -> [bool; 7] {
         let key = || Key::new("k").expect("a key");
         let condition = Condition::default;
-        let put =
-            Operation::Put { key: key(), value: "v".into(), condition: condition(), ttl_ms: None };
+        let (value, lifetime) = (|| "v".into(), Lifetime::Unbounded);
+        let put = Operation::Put { key: key(), value: value(), condition: condition(), lifetime };
         let delete = Operation::Delete { key: key(), condition: condition() };
         let range =
             Operation::DeleteRange { range: KeyRange { start: Default::default(), end: None } };
         let txn = |op| Operation::Txn(Txn::new(vec![], vec![op], vec![]).expect("one operation"));
-        let puts = txn(TxnOp::Put { key: key(), value: "v".into(), ttl_ms: None });
+        let puts = txn(TxnOp::Put { key: key(), value: value(), lifetime });
         let deletes = txn(TxnOp::Delete { range: KeyRange::only(&key()) });
-        [put, puts, delete, range, deletes].map(|operation| space.refuses(&operation).is_some())
+        let grant = Operation::LeaseGrant { ttl_ms: 1 };
+        let keep = Operation::LeaseKeepAlive { id: LeaseId::new(1).expect("not 0") };
+        [put, puts, grant, keep, delete, range, deletes]
+            .map(|operation| space.refuses(&operation).is_some())
     }
 
     #[test]
@@ -213,7 +219,7 @@ mod tests {
         let disk = MemDisk::new();
         disk.set_capacity(Some(300));
         let space = space(&disk);
-        assert_eq!((space.room(), refused(&space)), (Room::Enough, [false; 5]));
+        assert_eq!((space.room(), refused(&space)), (Room::Enough, [false; 7]));
         let file = disk.open("other").unwrap();
         file.allocate(200).unwrap();
 
@@ -221,12 +227,12 @@ mod tests {
         assert!(!space.note_full(&"no room"), "but only once");
         assert_eq!(
             (space.room(), refused(&space)),
-            (Room::Reserve, [true, true, false, false, false])
+            (Room::Reserve, [true, true, true, false, false, false, false])
         );
         assert_eq!(space.metrics.storage_full.get(), 1);
         file.allocate(300).unwrap();
         space.note_exhausted(&"no room");
-        assert_eq!((space.room(), refused(&space)), (Room::Exhausted, [true; 5]));
+        assert_eq!((space.room(), refused(&space)), (Room::Exhausted, [true; 7]));
         space.look();
         assert_eq!(space.room(), Room::Exhausted);
         space.note_written();
@@ -238,7 +244,7 @@ mod tests {
         space.metrics.db_file_bytes.set(1);
         space.look();
         assert_eq!(space.room(), Room::Enough, "one byte of the database file can be used again");
-        assert_eq!((space.metrics.storage_full.get(), refused(&space)), (0, [false; 5]));
+        assert_eq!((space.metrics.storage_full.get(), refused(&space)), (0, [false; 7]));
         assert_eq!(disk.free_bytes().unwrap(), 99, "the reserve is held");
     }
 

@@ -168,6 +168,7 @@ impl StorageActor {
         let next = state.applied().map_or(0, |id| id.index + 1);
         self.metrics.revision.set(state.revision());
         self.metrics.applied_index.set(next.saturating_sub(1));
+        self.metrics.leases.set(state.lease_count());
         let (changes, bytes) = state.kept_changes();
         self.metrics.oldest_revision.set(state.oldest_revision());
         self.metrics.history_changes.set(changes);

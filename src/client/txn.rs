@@ -10,7 +10,7 @@ use super::Client;
 use super::call::{Call, Retry};
 use super::error::ClientError;
 use super::kv::Item;
-use crate::types::{Compare, KeyRange, Operand, Revision, Txn, TxnOp};
+use crate::types::{Compare, KeyRange, Lifetime, Operand, Revision, Txn, TxnOp};
 
 /// What a transaction did.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
@@ -97,12 +97,14 @@ fn comparison(compare: &Compare) -> Value {
 fn operation(operation: &TxnOp) -> Value {
     let mut object = Map::new();
     let name = match operation {
-        TxnOp::Put { key, value, ttl_ms } => {
+        TxnOp::Put { key, value, lifetime } => {
             put_bytes(&mut object, "key", key.as_bytes());
             put_bytes(&mut object, "value", value);
-            if let Some(ttl_ms) = ttl_ms {
-                object.insert("ttl".to_owned(), format!("{ttl_ms}ms").into());
-            }
+            match lifetime {
+                Lifetime::Unbounded => None,
+                Lifetime::Ttl { ms } => object.insert("ttl".to_owned(), format!("{ms}ms").into()),
+                Lifetime::Lease(id) => object.insert("lease".to_owned(), id.to_string().into()),
+            };
             "put"
         }
         TxnOp::Get { key } => {

@@ -8,7 +8,7 @@ use actix_web::HttpRequest;
 use actix_web::http::header::{self, HeaderMap, HeaderName, HeaderValue};
 
 use super::error::Problem;
-use crate::types::{Condition, MAX_CLIENT_BYTES, RequestId, Revision};
+use crate::types::{Condition, LeaseId, MAX_CLIENT_BYTES, RequestId, Revision};
 
 pub const SERVED_BY: HeaderName = HeaderName::from_static("x-conure-served-by");
 pub const REVISION: HeaderName = HeaderName::from_static("x-conure-revision");
@@ -17,6 +17,7 @@ pub const STALE_MS: HeaderName = HeaderName::from_static("x-conure-stale-ms");
 pub const CLUSTER_ID: HeaderName = HeaderName::from_static("x-conure-cluster-id");
 pub const APPLIED_INDEX: HeaderName = HeaderName::from_static("x-conure-applied-index");
 pub const TTL: HeaderName = HeaderName::from_static("x-conure-ttl");
+pub const LEASE: HeaderName = HeaderName::from_static("x-conure-lease");
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 
 /// The media type of a JSON document a line.
@@ -31,6 +32,11 @@ pub fn etag(mod_revision: Revision) -> HeaderValue {
 /// A time to live, as `ttl=` takes it.
 pub fn ttl(ttl_ms: u64) -> HeaderValue {
     HeaderValue::from_str(&format!("{ttl_ms}ms")).expect("digits and letters are visible ASCII")
+}
+
+/// The lease that a record ends with, as `lease=` takes it.
+pub fn lease(id: LeaseId) -> HeaderValue {
+    HeaderValue::from_str(&id.to_string()).expect("digits and letters are visible ASCII")
 }
 
 /// The only value of a header, as text; `None` when it is absent.

@@ -9,7 +9,7 @@ use serde::Serialize;
 use serde::ser::{SerializeMap, Serializer};
 
 use crate::actors::messages::Version;
-use crate::types::{Key, Record};
+use crate::types::{End, Key, Record};
 
 /// Longest JSON spelling of one byte: `\u001f`. Base64 stays below.
 const MAX_JSON_BYTES_PER_BYTE: usize = 6;
@@ -74,9 +74,7 @@ impl Serialize for VersionItem<'_> {
             bytes_entry(&mut map, ["value", "value_base64"], &record.value)?;
             map.serialize_entry("create_revision", &record.create_revision)?;
             map.serialize_entry("version", &record.version)?;
-            if let Some(expires_at_ms) = record.expires_at_ms {
-                map.serialize_entry("expires_at_ms", &expires_at_ms)?;
-            }
+            end_entry(&mut map, record)?;
         }
         map.end()
     }
@@ -92,9 +90,15 @@ fn revision_entries<M: SerializeMap>(map: &mut M, record: &Record) -> Result<(),
     map.serialize_entry("mod_revision", &record.mod_revision)?;
     map.serialize_entry("create_revision", &record.create_revision)?;
     map.serialize_entry("version", &record.version)?;
-    match &record.expires_at_ms {
-        Some(expires_at_ms) => map.serialize_entry("expires_at_ms", expires_at_ms),
-        None => Ok(()),
+    end_entry(map, record)
+}
+
+/// When the record ends, if it does by itself.
+fn end_entry<M: SerializeMap>(map: &mut M, record: &Record) -> Result<(), M::Error> {
+    match record.end {
+        End::Never => Ok(()),
+        End::At { ms } => map.serialize_entry("expires_at_ms", &ms),
+        End::WithLease(id) => map.serialize_entry("lease", &id.to_string()),
     }
 }
 

@@ -18,7 +18,7 @@ use super::reply::Reply;
 use super::target::{self, Params};
 use super::{State, node, past};
 use crate::actors::messages::RequestError;
-use crate::types::{Key, Operation, Outcome, RequestId, Revision};
+use crate::types::{End, Key, Operation, Outcome, RequestId, Revision};
 
 /// `GET`: the value, or its record as JSON.
 pub async fn get(request: &HttpRequest, in_path: Option<&str>, state: &State) -> Answer {
@@ -43,6 +43,7 @@ pub async fn get(request: &HttpRequest, in_path: Option<&str>, state: &State) ->
             .header(headers::REVISION, revision.into())
             .with("revision", revision));
     };
+    let (mod_revision, end) = (record.mod_revision, record.end);
     let reply = if headers::is_known_to_client(request.headers(), record.mod_revision) {
         Reply::not_modified()
     } else {
@@ -56,14 +57,13 @@ pub async fn get(request: &HttpRequest, in_path: Option<&str>, state: &State) ->
             Reply::new(StatusCode::OK, "application/octet-stream", record.value).holding(hold)
         }
     };
-    let reply = match record.expires_at_ms {
-        Some(deadline_ms) => {
-            reply.header(headers::TTL, headers::ttl(deadline_ms.saturating_sub(view.now_ms)))
-        }
-        None => reply,
+    let reply = match end {
+        End::Never => reply,
+        End::At { ms } => reply.header(headers::TTL, headers::ttl(ms.saturating_sub(view.now_ms))),
+        End::WithLease(id) => reply.header(headers::LEASE, headers::lease(id)),
     };
     Ok(reply
-        .header(header::ETAG, headers::etag(record.mod_revision))
+        .header(header::ETAG, headers::etag(mod_revision))
         .header(header::VARY, HeaderValue::from_static("accept"))
         .stale_for(view.stale_for)
         .revision(revision))
@@ -76,9 +76,9 @@ pub async fn put(
     body: &mut RequestBody,
     state: &State,
 ) -> Answer {
-    let (key, params) = parse(request, in_path, &["value", "ttl", "redirect"])?;
+    let (key, params) = parse(request, in_path, &["value", "ttl", "lease", "redirect"])?;
     let redirect = params.flag("redirect")?;
-    let ttl_ms = params.duration("ttl")?.map(target::ttl_ms).transpose()?;
+    let lifetime = params.lifetime()?;
     let condition = headers::write_condition(request.headers())?;
     let request_id = headers::request_id(request.headers())?;
     let mut hold = state.admission.hold();
@@ -87,7 +87,7 @@ pub async fn put(
     let sent = body.read(max_bytes, options.request_timeout, &mut hold).await?;
     let value = value_of(body, sent, params.bytes("value"), max_bytes)?;
     let permit = state.admission.write()?;
-    let operation = Operation::Put { key, value, condition, ttl_ms };
+    let operation = Operation::Put { key, value, condition, lifetime };
     let idempotent = request_id.is_some();
     let outcome = node::write(state, operation, request_id, redirect, permit, hold).await;
     match outcome.map_err(|error| from_write(error, request, idempotent))? {
@@ -203,6 +203,11 @@ pub fn not_written(outcome: Outcome) -> Problem {
         )
         .with("last_sequence", last_sequence)
         .outcome_unknown(),
+        Outcome::NoLease(id) => Problem::new(
+            Code::LeaseNotFound,
+            format!("there is no lease {id}: it ended, or was never granted; grant another"),
+        ),
+        Outcome::LeaseLimit(limit) => Problem::new(Code::LeaseLimit, limit.to_string()),
         outcome => Problem::new(Code::Internal, format!("the write was answered with {outcome:?}"))
             .outcome_unknown(),
     }

@@ -12,6 +12,7 @@
 //! | `kv`, `item` | one key; a record as JSON |
 //! | `past` | an earlier revision in place of the present one; the history of a key |
 //! | `txn` | transactions |
+//! | `leases` | leases: granted, kept alive, revoked, listed |
 //! | `scan`, `page`, `cursor`, `pins` | ranges: what is asked, the walk, the token between pages, the states kept for it |
 //! | `watch` | changes as they come: what is asked, the stream, how events are spelt |
 //! | `lines` | ranges of any length, a document a line |
@@ -43,6 +44,7 @@ mod headers;
 mod health;
 mod item;
 mod kv;
+mod leases;
 mod lines;
 mod node;
 mod options;

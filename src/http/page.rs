@@ -218,9 +218,9 @@ mod tests {
     use super::super::admission::Admission;
     use super::super::options::HttpOptions;
     use super::*;
-    use crate::actors::messages::{History, NotKept};
+    use crate::actors::messages::{History, LeaseKeys, Leases, NotKept};
     use crate::metrics::Metrics;
-    use crate::types::{Record, Revision};
+    use crate::types::{End, Lease, LeaseId, Record, Revision};
 
     struct Keys(BTreeMap<Bytes, Record>);
 
@@ -253,6 +253,18 @@ mod tests {
 
         fn history(&self, _: &Key) -> Result<Box<dyn History>, RequestError> {
             Err(RequestError::NotReady { reason: "these keys have no history".into() })
+        }
+
+        fn lease(&self, _: LeaseId) -> Result<Option<Lease>, RequestError> {
+            Ok(None)
+        }
+
+        fn leases(&self, _: Option<LeaseId>) -> Leases {
+            Box::new(std::iter::empty())
+        }
+
+        fn lease_keys(&self, _: LeaseId, _: Option<&Key>) -> LeaseKeys {
+            Box::new(std::iter::empty())
         }
     }
 
@@ -309,7 +321,7 @@ mod tests {
                 create_revision: 1,
                 mod_revision: 1,
                 version: 1,
-                expires_at_ms: None,
+                end: End::Never,
                 value: Bytes::new(),
             };
             let view = Keys(keys.iter().map(|key| (key.clone(), record.clone())).collect());

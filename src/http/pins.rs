@@ -111,8 +111,8 @@ fn lock(table: &Mutex<Table>) -> MutexGuard<'_, Table> {
 #[cfg(test)]
 pub mod tests {
     use super::*;
-    use crate::actors::messages::{History, NotKept, RequestError, Scan};
-    use crate::types::{Key, KeyRange, Record};
+    use crate::actors::messages::{History, LeaseKeys, Leases, NotKept, RequestError, Scan};
+    use crate::types::{Key, KeyRange, Lease, LeaseId, Record};
 
     /// A state without keys.
     pub struct Empty(pub Revision);
@@ -140,6 +140,18 @@ pub mod tests {
 
         fn history(&self, _: &Key) -> Result<Box<dyn History>, RequestError> {
             Err(RequestError::NotReady { reason: "an empty state has no history".into() })
+        }
+
+        fn lease(&self, _: LeaseId) -> Result<Option<Lease>, RequestError> {
+            Ok(None)
+        }
+
+        fn leases(&self, _: Option<LeaseId>) -> Leases {
+            Box::new(std::iter::empty())
+        }
+
+        fn lease_keys(&self, _: LeaseId, _: Option<&Key>) -> LeaseKeys {
+            Box::new(std::iter::empty())
         }
     }
 

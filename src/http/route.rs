@@ -15,7 +15,7 @@ use tokio::time::Instant;
 use super::body::RequestBody;
 use super::error::{Answer, Code, Problem};
 use super::headers::SERVED_BY;
-use super::{State, backup, cluster, compact, health, kv, scan, txn, watch};
+use super::{State, backup, cluster, compact, health, kv, leases, scan, txn, watch};
 use crate::metrics::Metrics;
 
 /// A resource of the contract.
@@ -26,6 +26,10 @@ enum Route<'a> {
     /// `/kv/<key>`: the rest of the raw path is the key.
     KvPath(&'a str),
     Txn,
+    Leases,
+    /// `/leases/<id>`, its keepalive, or what is neither.
+    Lease(&'a str),
+    LeaseKeepAlive(&'a str),
     Status,
     RaftConfig,
     RaftStats,
@@ -59,7 +63,15 @@ impl Route<'_> {
             "/readyz" => Route::Readyz,
             "/health" => Route::Health,
             "/metrics" => Route::Metrics,
-            _ => Route::KvPath(path.strip_prefix("/kv/")?),
+            "/leases" => Route::Leases,
+            _ => match (path.strip_prefix("/kv/"), path.strip_prefix("/leases/")) {
+                (Some(key), _) => Route::KvPath(key),
+                (None, Some(lease)) => match lease.strip_suffix("/keepalive") {
+                    Some(id) => Route::LeaseKeepAlive(id),
+                    None => Route::Lease(lease),
+                },
+                (None, None) => return None,
+            },
         })
     }
 
@@ -68,6 +80,8 @@ impl Route<'_> {
         match self {
             Route::Kv | Route::KvPath(_) => "kv",
             Route::Txn => "txn",
+            Route::Leases | Route::Lease(_) => "leases",
+            Route::LeaseKeepAlive(_) => "lease_keepalive",
             Route::Status => "status",
             Route::RaftConfig => "raft_config",
             Route::RaftStats => "raft_stats",
@@ -89,6 +103,9 @@ impl Route<'_> {
         match self {
             Route::Kv | Route::KvPath(_) => "GET, HEAD, PUT, DELETE",
             Route::Txn | Route::Join | Route::Remove | Route::Transfer | Route::Compact => "POST",
+            Route::Leases => "GET, HEAD, POST",
+            Route::Lease(_) => "GET, HEAD, DELETE",
+            Route::LeaseKeepAlive(_) => "POST",
             _ => "GET, HEAD",
         }
     }
@@ -148,6 +165,11 @@ async fn answer(
         (Route::KvPath(key), &Method::PUT) => kv::put(request, Some(key), body, state).await,
         (Route::KvPath(key), &Method::DELETE) => kv::delete(request, Some(key), state).await,
         (Route::Txn, &Method::POST) => txn::post(request, body, state).await,
+        (Route::Leases, &Method::GET) => leases::list(request, state).await,
+        (Route::Leases, &Method::POST) => leases::grant(request, body, state).await,
+        (Route::Lease(id), &Method::GET) => leases::show(request, id, state).await,
+        (Route::Lease(id), &Method::DELETE) => leases::revoke(request, id, state).await,
+        (Route::LeaseKeepAlive(id), &Method::POST) => leases::keep_alive(request, id, state).await,
         (Route::Status, &Method::GET) => cluster::status(request, state).await,
         (Route::RaftConfig, &Method::GET) => cluster::config(request, state).await,
         (Route::RaftStats, &Method::GET) => cluster::stats(request, state).await,
@@ -221,6 +243,10 @@ mod tests {
         assert_eq!(Route::of("/kv/"), Some(Route::KvPath("")));
         assert_eq!(Route::of("/kv/../status"), Some(Route::KvPath("../status")));
         assert_eq!(Route::of("/kv//a%2f%0A"), Some(Route::KvPath("/a%2f%0A")));
+        assert_eq!(Route::of("/kv/leases/1"), Some(Route::KvPath("leases/1")));
+        assert_eq!(Route::of("/leases/1"), Some(Route::Lease("1")));
+        assert_eq!(Route::of("/leases/1/keepalive"), Some(Route::LeaseKeepAlive("1")));
+        assert_eq!(Route::of("/leasesx"), None);
         assert_eq!(Route::of("/kvx"), None);
         assert_eq!(Route::of("/status/"), None);
         assert_eq!(Route::of("/%73tatus"), None);

@@ -19,7 +19,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::error::{Code, Problem};
-use crate::types::{Key, MAX_KEY_BYTES, MAX_TTL_MS, Revision};
+use crate::types::{Key, LeaseId, Lifetime, MAX_KEY_BYTES, MAX_TTL_MS, Revision};
 
 /// Decodes percent-encoding; a `%` without two hex digits is an error, found at the returned offset.
 fn decode(raw: &str) -> Result<Bytes, usize> {
@@ -138,6 +138,13 @@ impl Params {
         digits.and_then(|digits| digits.parse().ok()).map(Some).ok_or(())
     }
 
+    /// How long a put is to last: `ttl`, `lease` or neither.
+    pub fn lifetime(&self) -> Result<Lifetime, Problem> {
+        let lease = self.bytes("lease");
+        let lease = lease.as_deref().map(String::from_utf8_lossy);
+        lifetime(self.duration("ttl")?, lease.as_deref())
+    }
+
     /// A duration with its unit.
     pub fn duration(&self, name: &str) -> Result<Option<Duration>, Problem> {
         let Some(value) = self.bytes(name) else { return Ok(None) };
@@ -158,6 +165,24 @@ pub fn ttl_ms(ttl: Duration) -> Result<u64, Problem> {
         Ok(ttl_ms @ 1..=MAX_TTL_MS) => Ok(ttl_ms),
         _ => Err(Problem::parameter("ttl", "takes a duration from 1ms to 100 years")),
     }
+}
+
+/// How long a put is to last, of a time to live and a lease that it may name.
+pub fn lifetime(ttl: Option<Duration>, lease: Option<&str>) -> Result<Lifetime, Problem> {
+    match (ttl, lease) {
+        (None, None) => Ok(Lifetime::Unbounded),
+        (Some(ttl), None) => Ok(Lifetime::Ttl { ms: ttl_ms(ttl)? }),
+        (None, Some(lease)) => Ok(Lifetime::Lease(lease_id(lease)?)),
+        (Some(_), Some(_)) => Err(Problem::parameter(
+            "ttl, lease",
+            "exclude each other: a key has a time of its own, or that of its lease",
+        )),
+    }
+}
+
+/// The lease that a text names.
+pub fn lease_id(text: &str) -> Result<LeaseId, Problem> {
+    text.parse().map_err(|error| Problem::parameter("lease", error))
 }
 
 fn unknown(name: &str, allowed: &[&str]) -> Problem {

@@ -66,6 +66,7 @@ enum WireOp {
         value: Option<String>,
         value_base64: Option<String>,
         ttl: Option<String>,
+        lease: Option<String>,
     },
     Get {
         key: Option<String>,
@@ -195,7 +196,7 @@ fn comparison(wire: WireCompare) -> Result<Compare, Problem> {
 
 fn operation(wire: WireOp, max_value_bytes: usize) -> Result<TxnOp, Problem> {
     Ok(match wire {
-        WireOp::Put { key, key_base64, value, value_base64, ttl } => {
+        WireOp::Put { key, key_base64, value, value_base64, ttl, lease } => {
             let value = bytes_of("value", value, value_base64)?;
             let value = value.ok_or_else(|| bad("a put needs value or value_base64".to_owned()))?;
             if value.len() > max_value_bytes {
@@ -204,8 +205,8 @@ fn operation(wire: WireOp, max_value_bytes: usize) -> Result<TxnOp, Problem> {
             }
             let ttl = ttl.map(|ttl| humantime::parse_duration(&ttl)).transpose();
             let ttl = ttl.map_err(|_| bad("ttl takes a duration, such as 30s".to_owned()))?;
-            let ttl_ms = ttl.map(target::ttl_ms).transpose()?;
-            TxnOp::Put { key: key_of(key, key_base64)?, value, ttl_ms }
+            let lifetime = target::lifetime(ttl, lease.as_deref())?;
+            TxnOp::Put { key: key_of(key, key_base64)?, value, lifetime }
         }
         WireOp::Get { key, key_base64 } => TxnOp::Get { key: key_of(key, key_base64)? },
         WireOp::Range {

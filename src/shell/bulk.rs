@@ -22,7 +22,7 @@ use super::print;
 use super::progress::Progress;
 use super::run::Session;
 use crate::client::{ReadOptions, Scan};
-use crate::types::{Condition, Key, Txn, TxnOp};
+use crate::types::{Condition, Key, Lifetime, Txn, TxnOp};
 
 /// Items asked for in one page of an export.
 const PAGE_ITEMS: usize = 1_000;
@@ -201,7 +201,8 @@ impl<'s> Import<'s> {
         }
         self.keys.insert(key.clone());
         self.batch_bytes += len_bytes;
-        self.batch.push(TxnOp::Put { key, value, ttl_ms });
+        let lifetime = ttl_ms.map_or(Lifetime::Unbounded, |ms| Lifetime::Ttl { ms });
+        self.batch.push(TxnOp::Put { key, value, lifetime });
         Ok(())
     }
 
@@ -238,11 +239,13 @@ impl<'s> Import<'s> {
 
     async fn store(&self, puts: &[TxnOp]) -> Result<(), Failure> {
         let client = &self.session.client;
-        if let [TxnOp::Put { key, value, ttl_ms }] = puts {
+        if let [TxnOp::Put { key, value, lifetime }] = puts {
             let (key, value) = (key.as_bytes(), value.clone());
-            match ttl_ms.map(Duration::from_millis) {
-                Some(ttl) => client.put_for(key, value, ttl, Condition::None).await?,
-                None => client.put(key, value, Condition::None).await?,
+            match *lifetime {
+                Lifetime::Ttl { ms } => {
+                    client.put_for(key, value, Duration::from_millis(ms), Condition::None).await?
+                }
+                _ => client.put(key, value, Condition::None).await?,
             };
             return Ok(());
         }

@@ -10,7 +10,7 @@ use super::run::Session;
 use super::words::escape;
 use super::{json, print};
 use crate::client::TxnAnswer;
-use crate::types::{Compare, Key, Operand, Relation, Txn, TxnOp};
+use crate::types::{Compare, Key, Lifetime, Operand, Relation, Txn, TxnOp};
 
 impl Session {
     pub(super) async fn txn(&self, txn: &Txn) -> Result<(), Failure> {
@@ -69,7 +69,7 @@ impl Session {
         let key = Key::new(key).map_err(|error| Failure::Key(error.to_string()))?;
         let is_old =
             Compare { key: key.clone(), is: Relation::Equal, to: Operand::Value(old.into()) };
-        let put = TxnOp::Put { key: key.clone(), value: new.into(), ttl_ms: None };
+        let put = TxnOp::Put { key: key.clone(), value: new.into(), lifetime: Lifetime::Unbounded };
         let txn = Txn::new(vec![is_old], vec![put], vec![TxnOp::Get { key: key.clone() }])
             .map_err(|error| Failure::Key(error.to_string()))?;
         let mut done = self.client.txn(&txn).await?;

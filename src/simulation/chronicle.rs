@@ -46,7 +46,7 @@ impl Written {
             version: record.version,
             create_revision: record.create_revision,
             revision: record.mod_revision,
-            expires_at_ms: record.expires_at_ms,
+            expires_at_ms: record.expires_at_ms(),
         })
     }
 

@@ -11,7 +11,7 @@ use crate::actors::messages::{
     Consistency, GetMembers, GetStatus, Join, Member, Read, ReadView, Remove, RequestError, Status,
     Transfer, Watch, Watching, Write,
 };
-use crate::types::{Condition, Key, Operation, Outcome, Record, RequestId};
+use crate::types::{Condition, Key, Lifetime, Operation, Outcome, Record, RequestId};
 
 /// What a request to the data gives a node.
 const REQUEST_LIMIT: Duration = Duration::from_secs(3);
@@ -56,8 +56,12 @@ pub async fn put(
     request_id: Option<RequestId>,
 ) -> Result<Outcome, RequestError> {
     let value = Bytes::copy_from_slice(value);
-    let operation =
-        Operation::Put { key: key_of(key), value, condition: Condition::None, ttl_ms: None };
+    let operation = Operation::Put {
+        key: key_of(key),
+        value,
+        condition: Condition::None,
+        lifetime: Lifetime::Unbounded,
+    };
     write(world, node, operation, request_id).await
 }
 

@@ -19,7 +19,8 @@
 //! there were no past. `past` reads it, `changes` lists it, `versions` tells it of one key, `retention` says for how
 //! long.
 //!
-//! Records that expire are removed by entries of the log (`deadlines`), never by a node's own clock.
+//! Records that expire are removed by entries of the log (`deadlines`), never by a node's own clock; so are leases, with
+//! the keys that hang on them (`leases`).
 
 mod batch;
 mod change;
@@ -27,6 +28,7 @@ mod changes;
 mod deadlines;
 mod history;
 pub mod layout;
+mod leases;
 mod outcome;
 mod past;
 mod retention;
@@ -69,17 +71,22 @@ pub(crate) const KV: TreeId = TreeId::new(0);
 pub(crate) const SYSTEM: TreeId = TreeId::new(1);
 /// What replaced what, by revision. Trees 2 and 3 are those of `sessions`.
 pub(crate) const CHANGES: TreeId = TreeId::new(4);
-/// Which records expire, by deadline.
+/// Which records and leases expire, by deadline.
 pub(crate) const DEADLINES: TreeId = TreeId::new(5);
+pub(crate) const LEASES: TreeId = TreeId::new(6);
+/// Which keys hang on leases, by lease.
+pub(crate) const LEASE_KEYS: TreeId = TreeId::new(7);
 
 /// What people call the trees.
-pub const TREE_NAMES: [(TreeId, &str); 6] = [
+pub const TREE_NAMES: [(TreeId, &str); 8] = [
     (KV, "records"),
     (SYSTEM, "system"),
     (sessions::SESSIONS, "sessions"),
     (sessions::AGES, "session-ages"),
     (CHANGES, "changes"),
     (DEADLINES, "deadlines"),
+    (LEASES, "leases"),
+    (LEASE_KEYS, "lease-keys"),
 ];
 
 /// Whether a tree is one of those that make retried requests apply once.

@@ -11,7 +11,7 @@ use std::ops::Bound;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use super::{Key, KeyRange, Record, Revision};
+use super::{Key, KeyRange, Lifetime, Record, Revision};
 
 /// Most operations that a node may be configured to take in one list of a transaction. What each of them
 /// wrote is kept for a retry, so they bound the sessions.
@@ -212,7 +212,7 @@ pub enum TxnOp {
     Put {
         key: Key,
         value: Bytes,
-        ttl_ms: Option<u64>,
+        lifetime: Lifetime,
     },
     Get {
         key: Key,
@@ -265,7 +265,7 @@ mod tests {
     }
 
     fn put(text: &str) -> TxnOp {
-        TxnOp::Put { key: key(text), value: Bytes::new(), ttl_ms: None }
+        TxnOp::Put { key: key(text), value: Bytes::new(), lifetime: Lifetime::Unbounded }
     }
 
     fn delete(prefix: &'static str) -> TxnOp {

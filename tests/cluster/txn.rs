@@ -4,7 +4,7 @@ use std::io::Write;
 use std::process::Stdio;
 
 use conuredb::client::TxnAnswer;
-use conuredb::types::{Compare, Condition, Key, Operand, Relation, Txn, TxnOp};
+use conuredb::types::{Compare, Condition, Key, Lifetime, Operand, Relation, Txn, TxnOp};
 use reqwest::Method;
 use serde_json::json;
 
@@ -83,7 +83,11 @@ async fn counters_that_swap_lose_nothing() {
                     to: Operand::Value(value.to_string().into()),
                 };
                 let next = (value + 1).to_string().into();
-                let put = vec![TxnOp::Put { key: key("count"), value: next, ttl_ms: None }];
+                let put = vec![TxnOp::Put {
+                    key: key("count"),
+                    value: next,
+                    lifetime: Lifetime::Unbounded,
+                }];
                 let get = vec![TxnOp::Get { key: key("count") }];
                 let txn = Txn::new(vec![compare], put, get).expect("a transaction");
                 let done = client.txn(&txn).await.expect("an answer");

@@ -1,7 +1,7 @@
 //! One key: what was PUT is what GET returns, under every key, with the metadata the contract names.
 
 use conuredb::actors::messages::Consistency;
-use conuredb::types::{MAX_KEY_BYTES, Operation, RequestId};
+use conuredb::types::{Lifetime, MAX_KEY_BYTES, Operation, RequestId};
 use serde_json::json;
 
 use crate::fake::NOW_MS;
@@ -230,7 +230,10 @@ async fn a_key_with_a_time_to_live_says_how_long() {
     let server = Server::start();
     server.put("/kv/a?ttl=30s", b"v").await;
     let sent = server.fake.writes.lock().unwrap()[0].operation.clone();
-    assert!(matches!(sent, Operation::Put { ttl_ms: Some(30_000), .. }), "{sent:?}");
+    assert!(
+        matches!(sent, Operation::Put { lifetime: Lifetime::Ttl { ms: 30_000 }, .. }),
+        "{sent:?}"
+    );
     let get = server.get("/kv/a").await;
     assert_eq!((get.text(), get.header("x-conure-ttl")), ("v", Some("29750ms")));
     let json = server.request("GET", "/kv/a", &["Accept: application/json"], None).await.json();

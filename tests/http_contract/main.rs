@@ -1,8 +1,8 @@
 //! The HTTP contract, line by line, on a real socket: what clients send is written by hand, byte for
 //! byte, and the node behind the gateway is a fake that can be told to fail or to wait.
 //!
-//! `kv` and `scan` tell what keys and ranges do, `past` what they were, `txn` several at once, `watch` how
-//! changes are streamed, `cluster` the documents and changes of the cluster,
+//! `kv` and `scan` tell what keys and ranges do, `past` what they were, `txn` several at once, `leases` what
+//! ends together, `watch` how changes are streamed, `cluster` the documents and changes of the cluster,
 //! `backup` how all of the store leaves, `errors` what every refusal looks like, `limits` what happens at each bound.
 
 #![allow(
@@ -15,6 +15,7 @@ mod cluster;
 mod errors;
 mod fake;
 mod kv;
+mod leases;
 mod limits;
 mod past;
 mod scan;

@@ -101,7 +101,7 @@ async fn every_field_arrives_as_it_was_meant() {
             range(between(b"x", None), 7, false, true),
             TxnOp::Delete { range: KeyRange::prefix(&b"q/"[..]) },
             TxnOp::Delete { range: between(b"\xff", None) },
-            TxnOp::Put { key: key("t"), value: "".into(), ttl_ms: Some(60_000) },
+            TxnOp::Put { key: key("t"), value: "".into(), lifetime: Lifetime::Ttl { ms: 60_000 } },
         ],
         vec![],
     );

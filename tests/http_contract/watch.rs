@@ -6,7 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use conuredb::actors::messages::{Batch, ChangeKind, Event, RequestError, Watch};
 use conuredb::http::HttpOptions;
-use conuredb::types::{Key, KeyRange, Record, Revision};
+use conuredb::types::{End, Key, KeyRange, Record, Revision};
 use serde_json::{Value, json};
 use tokio::time::{sleep, timeout};
 
@@ -20,7 +20,7 @@ fn record(revision: Revision, value: &[u8]) -> Record {
         create_revision: 1,
         mod_revision: revision,
         version: 2,
-        expires_at_ms: None,
+        end: End::Never,
         value: Bytes::copy_from_slice(value),
     }
 }

@@ -18,7 +18,7 @@ use conuredb::storage::inspect::{PageRef, StoreFile};
 use conuredb::storage::kv::{Entry, Kv, Payload};
 use conuredb::storage::log::{Log, LogEntry, LogOptions};
 use conuredb::storage::store::StoreOptions;
-use conuredb::types::{ClusterId, Condition, Key, KeyRange, LogId, Operation};
+use conuredb::types::{ClusterId, Condition, Key, KeyRange, Lifetime, LogId, Operation};
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -72,7 +72,7 @@ fn fill_store(disk: &Arc<dyn Disk>) {
         key: Key::new(key.to_owned()).expect("a key"),
         value: value.into(),
         condition: Condition::None,
-        ttl_ms: None,
+        lifetime: Lifetime::Unbounded,
     };
     let keys = (0..KEYS).map(|number| put(&format!("key-{number:05}"), vec![b'v'; 100]));
     let passing = (0..DELETED).map(|number| put(&format!("zzz-{number:05}"), vec![b'z'; 100]));

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::RequestError;
 pub use crate::storage::kv::{ChangeKind, Version};
-use crate::types::{Key, KeyRange, Record, Revision};
+use crate::types::{Key, KeyRange, Lease, LeaseId, Record, Revision};
 
 /// An immutable state of the store at one revision. Reading never waits for a writer.
 pub trait View: Send + Sync {
@@ -26,7 +26,22 @@ pub trait View: Send + Sync {
 
     /// What became of `key` up to this state, newest first, as far back as the past is kept.
     fn history(&self, key: &Key) -> Result<Box<dyn History>, RequestError>;
+
+    /// A lease. The past of leases is not kept: a state of an earlier revision tells of them as they are.
+    fn lease(&self, id: LeaseId) -> Result<Option<Lease>, RequestError>;
+
+    /// The leases behind `after`, or all, in the order of their ids.
+    fn leases(&self, after: Option<LeaseId>) -> Leases;
+
+    /// The keys of a lease behind `after`, or all, in their order.
+    fn lease_keys(&self, id: LeaseId, after: Option<&Key>) -> LeaseKeys;
 }
+
+/// What [`View::leases`] walks; ends after the first error.
+pub type Leases = Box<dyn Iterator<Item = Result<Lease, RequestError>>>;
+
+/// What [`View::lease_keys`] walks; ends after the first error.
+pub type LeaseKeys = Box<dyn Iterator<Item = Result<Key, RequestError>>>;
 
 /// What [`View::scan`] walks; ends after the first error.
 pub type Scan<'a> = Box<dyn Iterator<Item = Result<(Key, Record), RequestError>> + 'a>;

@@ -14,14 +14,15 @@ use crate::storage::disk::{Disk, MemDisk};
 use crate::storage::kv::{Entry, FILE, Kv, Payload};
 use crate::storage::log::{LogEntry, LogOptions};
 use crate::storage::store::StoreOptions;
-use crate::types::{Command, Condition, Key, LogId, Operation};
+use crate::types::{Command, Condition, Key, Lifetime, LogId, Operation};
 
 const RATE: u64 = 100_000;
 
 fn entry(index: u64) -> Entry {
     let key = Key::new(format!("key-{index}").into_bytes()).expect("a short key");
     let value = Bytes::from(vec![index as u8; 2_000]);
-    let operation = Operation::Put { key, value, condition: Condition::None, ttl_ms: None };
+    let operation =
+        Operation::Put { key, value, condition: Condition::None, lifetime: Lifetime::Unbounded };
     let command = Command { time_ms: 0, request_id: None, operation };
     Entry { id: LogId { term: 1, index }, payload: Payload::Command(command) }
 }

@@ -4,8 +4,8 @@
 
 use std::sync::Arc;
 
-use crate::actors::messages::{History, NotKept, RequestError, Scan, View};
-use crate::types::{Key, KeyRange, Record, Revision};
+use crate::actors::messages::{History, LeaseKeys, Leases, NotKept, RequestError, Scan, View};
+use crate::types::{Key, KeyRange, Lease, LeaseId, Record, Revision};
 
 /// See the module.
 pub struct HidingView {
@@ -15,7 +15,7 @@ pub struct HidingView {
 
 impl HidingView {
     fn shows(&self, record: &Record) -> bool {
-        record.expires_at_ms.is_none_or(|deadline_ms| deadline_ms > self.now_ms)
+        record.expires_at_ms().is_none_or(|deadline_ms| deadline_ms > self.now_ms)
     }
 }
 
@@ -43,5 +43,17 @@ impl View for HidingView {
 
     fn history(&self, key: &Key) -> Result<Box<dyn History>, RequestError> {
         self.view.history(key)
+    }
+
+    fn lease(&self, id: LeaseId) -> Result<Option<Lease>, RequestError> {
+        self.view.lease(id)
+    }
+
+    fn leases(&self, after: Option<LeaseId>) -> Leases {
+        self.view.leases(after)
+    }
+
+    fn lease_keys(&self, id: LeaseId, after: Option<&Key>) -> LeaseKeys {
+        self.view.lease_keys(id, after)
     }
 }

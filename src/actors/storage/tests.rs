@@ -11,13 +11,14 @@ use crate::actors::in_paused_time;
 use crate::storage::disk::{Disk, MemDisk};
 use crate::storage::kv::{Entry, Payload};
 use crate::storage::store::StoreOptions;
-use crate::types::{Command, Condition, Key, LogId, Operation};
+use crate::types::{Command, Condition, Key, Lifetime, LogId, Operation};
 
 const POOL_BYTES: usize = 4 << 20;
 
 fn put(index: u64, value: Bytes) -> Entry {
     let key = Key::new(format!("key-{index}").into_bytes()).expect("a short key");
-    let operation = Operation::Put { key, value, condition: Condition::None, ttl_ms: None };
+    let operation =
+        Operation::Put { key, value, condition: Condition::None, lifetime: Lifetime::Unbounded };
     let command = Command { time_ms: 0, request_id: None, operation };
     Entry { id: LogId { term: 1, index }, payload: Payload::Command(command) }
 }

@@ -2,9 +2,11 @@
 
 use std::sync::Arc;
 
-use crate::actors::messages::{History, NotKept, RequestError, Scan, Version, View};
+use crate::actors::messages::{
+    History, LeaseKeys, Leases, NotKept, RequestError, Scan, Version, View,
+};
 use crate::storage::kv::{KvSnapshot, Versions};
-use crate::types::{Key, KeyRange, Record, Revision};
+use crate::types::{Key, KeyRange, Lease, LeaseId, Record, Revision};
 
 /// A pinned state, as the HTTP floor reads it.
 pub struct PinnedView(pub KvSnapshot);
@@ -42,6 +44,14 @@ fn history(
     Ok(Box::new(PinnedHistory(versions)))
 }
 
+fn leases(state: &KvSnapshot, after: Option<LeaseId>) -> Leases {
+    Box::new(state.leases(after).map(|lease| lease.map_err(unreadable)))
+}
+
+fn lease_keys(state: &KvSnapshot, id: LeaseId, after: Option<&Key>) -> LeaseKeys {
+    Box::new(state.lease_keys(id, after).map(|key| key.map_err(unreadable)))
+}
+
 impl View for PinnedView {
     fn revision(&self) -> Revision {
         self.0.revision()
@@ -65,6 +75,18 @@ impl View for PinnedView {
 
     fn history(&self, key: &Key) -> Result<Box<dyn History>, RequestError> {
         history(&self.0, key, self.0.revision())
+    }
+
+    fn lease(&self, id: LeaseId) -> Result<Option<Lease>, RequestError> {
+        self.0.lease(id).map_err(unreadable)
+    }
+
+    fn leases(&self, after: Option<LeaseId>) -> Leases {
+        leases(&self.0, after)
+    }
+
+    fn lease_keys(&self, id: LeaseId, after: Option<&Key>) -> LeaseKeys {
+        lease_keys(&self.0, id, after)
     }
 }
 
@@ -97,6 +119,18 @@ impl View for PastView {
 
     fn history(&self, key: &Key) -> Result<Box<dyn History>, RequestError> {
         history(&self.state, key, self.revision)
+    }
+
+    fn lease(&self, id: LeaseId) -> Result<Option<Lease>, RequestError> {
+        self.state.lease(id).map_err(unreadable)
+    }
+
+    fn leases(&self, after: Option<LeaseId>) -> Leases {
+        leases(&self.state, after)
+    }
+
+    fn lease_keys(&self, id: LeaseId, after: Option<&Key>) -> LeaseKeys {
+        lease_keys(&self.state, id, after)
     }
 }
 

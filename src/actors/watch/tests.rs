@@ -12,7 +12,7 @@ use crate::actors::messages::{Batch, ChangeKind, Feed};
 use crate::storage::disk::{Disk, MemDisk};
 use crate::storage::kv::{Entry, Kv, Payload};
 use crate::storage::store::StoreOptions;
-use crate::types::{Command, Condition, Key, LogId, Operation, Outcome};
+use crate::types::{Command, Condition, Key, Lifetime, LogId, Operation, Outcome};
 
 /// How long anything may take, in the paused time of the tests.
 const PATIENCE: Duration = Duration::from_secs(600);
@@ -89,7 +89,12 @@ fn key(text: &str) -> Key {
 }
 
 fn put(text: &str, value: impl Into<Bytes>) -> Operation {
-    Operation::Put { key: key(text), value: value.into(), condition: Condition::None, ttl_ms: None }
+    Operation::Put {
+        key: key(text),
+        value: value.into(),
+        condition: Condition::None,
+        lifetime: Lifetime::Unbounded,
+    }
 }
 
 fn told_by(batch: &Batch) -> impl Iterator<Item = Told> + '_ {

@@ -103,14 +103,14 @@ mod tests {
 
     use super::*;
     use crate::actors::messages::ChangeKind;
-    use crate::types::Key;
+    use crate::types::{End, Key};
 
     fn put(revision: Revision, key: &'static [u8], value: Vec<u8>) -> Arc<Event> {
         let record = Record {
             create_revision: revision,
             mod_revision: revision,
             version: 1,
-            expires_at_ms: None,
+            end: End::Never,
             value: value.into(),
         };
         let key = Key::new(key).expect("a key");

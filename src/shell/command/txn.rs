@@ -4,7 +4,7 @@
 //! txn
 //!   if seat/1 absent             comparisons: all must hold for `then`
 //!   if user/7 version >= 2
-//!   then put seat/1 user/7       also with --ttl 30s
+//!   then put seat/1 user/7       also with --ttl 30s or --lease ID
 //!   then delete waiting/7        delete --prefix P, too
 //!   else get seat/1              put, get, delete, scan PREFIX
 //! commit
@@ -20,7 +20,9 @@ use std::vec::IntoIter;
 use super::super::table::{self, Spec};
 use super::super::words::{Word, escape};
 use super::{Command, UsageError};
-use crate::types::{Compare, Key, KeyRange, MAX_TXN_RANGE_ITEMS, Operand, Relation, Txn, TxnOp};
+use crate::types::{
+    Compare, Key, KeyRange, Lifetime, MAX_TXN_RANGE_ITEMS, Operand, Relation, Txn, TxnOp,
+};
 
 const CLAUSES: [&[u8]; 4] = [b"if", b"then", b"else", b"commit"];
 
@@ -87,9 +89,8 @@ impl Clauses {
         Ok(match table::find(&name).map(|spec| spec.name) {
             Some("put") => {
                 let (key, value) = (self.key()?, self.word("a value")?.bytes.into());
-                let ttl = self.words.next_if(|word| is_bare(word, b"--ttl"));
-                let ttl_ms = ttl.map(|_| self.ttl_ms()).transpose()?;
-                TxnOp::Put { key, value, ttl_ms }
+                let lifetime = self.lifetime()?;
+                TxnOp::Put { key, value, lifetime }
             }
             Some("get") => TxnOp::Get { key: self.key()? },
             Some("delete") => {
@@ -128,12 +129,21 @@ impl Clauses {
         word.parse().map_err(|_| self.bad(format!("{word:?} is no whole number")))
     }
 
-    fn ttl_ms(&mut self) -> Result<u64, UsageError> {
-        let word = escape(&self.word("a duration")?.bytes);
-        match humantime::parse_duration(&word) {
-            Ok(ttl) => Ok(ttl.as_millis() as u64),
-            Err(_) => Err(self.bad(format!("{word:?} is no duration, such as 30s"))),
+    /// What follows a put: `--ttl DURATION`, `--lease ID` or neither.
+    fn lifetime(&mut self) -> Result<Lifetime, UsageError> {
+        if self.words.next_if(|word| is_bare(word, b"--ttl")).is_some() {
+            let word = escape(&self.word("a duration")?.bytes);
+            return match humantime::parse_duration(&word) {
+                Ok(ttl) => Ok(Lifetime::Ttl { ms: ttl.as_millis() as u64 }),
+                Err(_) => Err(self.bad(format!("{word:?} is no duration, such as 30s"))),
+            };
         }
+        if self.words.next_if(|word| is_bare(word, b"--lease")).is_some() {
+            let word = escape(&self.word("a lease")?.bytes);
+            let id = word.parse().map_err(|why| self.bad(format!("{word:?}: {why}")))?;
+            return Ok(Lifetime::Lease(id));
+        }
+        Ok(Lifetime::Unbounded)
     }
 
     fn word(&mut self, what: &str) -> Result<Word, UsageError> {
@@ -165,7 +175,11 @@ mod tests {
         let expected = Txn::new(
             vec![operand(Operand::Value("x y".into()), "a"), operand(Operand::Exists(false), "b")],
             vec![
-                TxnOp::Put { key: key("a"), value: "z".into(), ttl_ms: Some(9_000) },
+                TxnOp::Put {
+                    key: key("a"),
+                    value: "z".into(),
+                    lifetime: Lifetime::Ttl { ms: 9_000 },
+                },
                 TxnOp::Range { range: KeyRange::default(), limit, reverse, keys_only },
             ],
             vec![TxnOp::Delete { range: KeyRange::prefix("a") }],

@@ -7,8 +7,8 @@ use super::super::history::{Action, Answer, Check, MAX_SLOTS, Slot, Step, Told, 
 use super::super::values::body;
 use super::{Brief, Turn, Workload};
 use crate::types::{
-    Compare, Condition, Key, KeyRange, Operand, Operation, Outcome, Record, Relation, Txn, TxnOp,
-    TxnResult,
+    Compare, Condition, Key, KeyRange, Lifetime, Operand, Operation, Outcome, Record, Relation,
+    Txn, TxnOp, TxnResult,
 };
 
 /// Times to live: some end while a request is under way, some outlive a crash.
@@ -129,15 +129,18 @@ impl Workload {
                 key: self.key(group, slot),
                 value: Bytes::from(body(value)),
                 condition,
-                ttl_ms: self.ttl_ms(value),
+                lifetime: self.lifetime(value),
             },
             Step::Delete(slot) => Operation::Delete { key: self.key(group, slot), condition },
             Step::Get(_) | Step::GetAll => unreachable!("a read is no write"),
         }
     }
 
-    fn ttl_ms(&self, value: ValueId) -> Option<u64> {
-        self.facts.borrow().brief.get(&value).map(|brief| brief.ttl_ms)
+    fn lifetime(&self, value: ValueId) -> Lifetime {
+        match self.facts.borrow().brief.get(&value) {
+            Some(brief) => Lifetime::Ttl { ms: brief.ttl_ms },
+            None => Lifetime::Unbounded,
+        }
     }
 
     fn transaction(&self, group: usize, action: &Action) -> Operation {
@@ -166,7 +169,7 @@ impl Workload {
             Step::Put(slot, value) => TxnOp::Put {
                 key: self.key(group, slot),
                 value: Bytes::from(body(value)),
-                ttl_ms: self.ttl_ms(value),
+                lifetime: self.lifetime(value),
             },
             Step::Delete(slot) => TxnOp::Delete { range: KeyRange::only(&self.key(group, slot)) },
         };
@@ -257,7 +260,7 @@ impl Workload {
             key,
             value: Bytes::from(body(value)),
             condition: Condition::None,
-            ttl_ms: None,
+            lifetime: Lifetime::Unbounded,
         };
         let sent = self.send(client, node, &what, operation, Some(request_id)).await;
         self.findings.checked(1);

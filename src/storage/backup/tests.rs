@@ -33,8 +33,11 @@ fn filled() -> KvSnapshot {
             7 => Operation::Delete { key, condition: Condition::None },
             kind => {
                 let value = Bytes::from(vec![n as u8; if n == 3 { 5_000 } else { n as usize }]);
-                let ttl_ms = (kind == 5).then_some(60_000 + n);
-                Operation::Put { key, value, condition: Condition::None, ttl_ms }
+                let lifetime = match kind {
+                    5 => Lifetime::Ttl { ms: 60_000 + n },
+                    _ => Lifetime::Unbounded,
+                };
+                Operation::Put { key, value, condition: Condition::None, lifetime }
             }
         };
         let request_id = Some(RequestId { client: format!("client-{}", n % 3), sequence: n });

@@ -20,7 +20,7 @@ use super::{Entry, KV, MEMBERSHIP, Payload, SYSTEM, bad, sessions};
 use crate::storage::cursor::Bounds;
 use crate::storage::error::StorageError;
 use crate::storage::txn::{PREFETCH_KEYS, Present, WriteTxn};
-use crate::types::{Command, Condition, Key, KeyRange, Operation, Outcome, Record};
+use crate::types::{Command, Condition, End, Key, KeyRange, Lifetime, Operation, Outcome, Record};
 
 /// Keys that a delete of a range collects before it deletes them: a mebibyte of the longest.
 const RANGE_BATCH_KEYS: usize = 256;
@@ -91,8 +91,11 @@ impl Batch<'_> {
     fn apply_operation(&mut self, operation: &Operation) -> Result<Outcome, StorageError> {
         self.command = Progress::default();
         let outcome = match operation {
-            Operation::Put { key, value, condition, ttl_ms } => {
-                self.put(key, value, *ttl_ms, *condition)
+            Operation::Put { key, value, condition, lifetime } => {
+                match self.refuses([(key, *lifetime)].into_iter())? {
+                    Some(refusal) => Ok(refusal),
+                    None => self.put(key, value, *lifetime, *condition),
+                }
             }
             Operation::Delete { key, condition } => self.delete(key, *condition),
             Operation::DeleteRange { range } => {
@@ -102,6 +105,9 @@ impl Batch<'_> {
             Operation::Txn(txn) => self.transact(txn),
             Operation::Expire => self.expire(),
             Operation::Retain(retention) => self.retain(retention),
+            Operation::LeaseGrant { ttl_ms } => self.grant_lease(*ttl_ms),
+            Operation::LeaseKeepAlive { id } => self.keep_lease_alive(*id),
+            Operation::LeaseRevoke { id } => self.revoke_lease(*id),
         }?;
         let is_retain = matches!(operation, Operation::Retain(_));
         self.trim(if is_retain { RETAIN_TRIMS } else { 0 })?;
@@ -146,19 +152,20 @@ impl Batch<'_> {
         self.txn.read_head(KV, key, read)?.transpose()
     }
 
-    /// Puts a value, if the condition holds of what the key has.
+    /// Puts a value, if the condition holds of what the key has. A lease that it names takes it
+    /// ([`Batch::refuses`]).
     pub(super) fn put(
         &mut self,
         key: &Key,
         value: &Bytes,
-        ttl_ms: Option<u64>,
+        lifetime: Lifetime,
         condition: Condition,
     ) -> Result<Outcome, StorageError> {
         let ChangeId { revision, ordinal } = self.coming_change();
-        let expires_at_ms = self.deadline(ttl_ms);
+        let end = self.end_of(lifetime);
         let Batch { txn, facts, change, .. } = self;
         let mut outcome = Outcome::None;
-        let mut expired_at_ms = None;
+        let mut former_end = End::Never;
         txn.replace(KV, key.as_bytes(), value, |present, head| {
             let stored = present.as_ref().map(lend).transpose()?;
             let live = stored.as_ref().map(|(stored, _)| stored).filter(|it| !it.is_deleted);
@@ -167,12 +174,11 @@ impl Batch<'_> {
                 outcome = Outcome::ConditionFailed { current, revision: facts.revision };
                 return Ok(false);
             }
-            expired_at_ms = live.and_then(|live| live.record.expires_at_ms);
+            former_end = live.map_or(End::Never, |live| live.record.end);
             let create_revision = live.map_or(revision, |live| live.record.create_revision);
             let version = live.map_or(1, |live| live.record.version + 1);
             let value = Bytes::new();
-            let record =
-                Record { create_revision, mod_revision: revision, version, expires_at_ms, value };
+            let record = Record { create_revision, mod_revision: revision, version, end, value };
             let made = StoredRecord { record, ordinal, is_deleted: false };
             let (bytes, len) = layout::encode_record_head(&made);
             head.extend_from_slice(&bytes[..len]);
@@ -183,7 +189,7 @@ impl Batch<'_> {
         })?;
         if let Outcome::Put { .. } = outcome {
             let id = self.take_change();
-            self.move_deadline(key.as_bytes(), expired_at_ms, expires_at_ms)?;
+            self.move_end(key.as_bytes(), former_end, end)?;
             self.log(id)?;
         }
         Ok(outcome)
@@ -211,7 +217,7 @@ impl Batch<'_> {
         let retention = &self.policy.retention;
         if count > retention.changes || change_bytes > retention.bytes {
             self.take_revision();
-            self.drop_deadlines(range)?;
+            self.drop_ends(range)?;
             self.txn.delete_range(KV, range.clone())?;
             self.forget()?;
         } else if count > 0 {
@@ -260,7 +266,7 @@ impl Batch<'_> {
         present: &StoredRecord,
     ) -> Result<(), StorageError> {
         let id = self.take_change();
-        self.move_deadline(key, present.record.expires_at_ms, None)?;
+        self.move_end(key, present.record.end, End::Never)?;
         let tombstone = StoredRecord::tombstone(id.revision, id.ordinal);
         let (head, len) = layout::encode_record_head(&tombstone);
         self.txn.put(KV, key, &head[..len])?;

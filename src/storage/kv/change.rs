@@ -206,6 +206,7 @@ fn decode_fixed(
 
 #[cfg(test)]
 mod tests {
+    use super::super::layout::tests::ends;
     use super::*;
     use crate::types::Record;
     use proptest::prelude::*;
@@ -215,10 +216,11 @@ mod tests {
         fn changes_come_back_whole_or_cut_where_a_leaf_cuts_them(
             key in proptest::collection::vec(any::<u8>(), 1..400),
             value in proptest::collection::vec(any::<u8>(), 0..64),
-            (kind, ordinal, expires_at_ms, is_far) in any::<(u8, u32, Option<u64>, bool)>(),
+            (kind, ordinal, is_far) in any::<(u8, u32, bool)>(),
+            end in ends(),
         ) {
             let record = Record {
-                create_revision: 7, mod_revision: 8, version: 9, expires_at_ms, value: value.into()
+                create_revision: 7, mod_revision: 8, version: 9, end, value: value.into()
             };
             let replaced = StoredRecord { record, ordinal, is_deleted: kind == 3 };
             let (kind, replaced) = match kind % 4 {

@@ -1,14 +1,18 @@
-//! Records that expire: which do when, and their end.
+//! What ends by itself: which records and leases do when, and their end.
 //!
-//! Tree 5 holds the key of every record that expires, by its deadline. So a record that does not expire costs
-//! nothing, and one that does costs nothing until its time has come, however many there are.
+//! Tree 5 holds all that expires by its deadline: the key of each record that has a time to live of its own, and each
+//! lease. So a record that does not expire costs nothing, and what does costs nothing until its time has come,
+//! however much there is.
 //!
 //! Time is that of the log: the greatest clock of a leader that any command so far carried
 //! ([`KvFacts::clock_ms`](super::layout::KvFacts)). It never goes back, whatever the clocks of leaders do. A put with a
-//! time to live sets the deadline by it. The end of a record is an entry of its own, `Operation::Expire`, which the
+//! time to live sets the deadline by it. The end is an entry of its own, `Operation::Expire`, which the
 //! leader proposes when a deadline has passed: from there on the record is gone, on every node alike, with a revision
 //! and a change as a delete has them. Before it, it is there.
 //! Nothing else looks at deadlines, so a revision has one state, whenever it is read.
+//!
+//! A record ends at a deadline of its own, or with a lease (`leases`), or not at all; [`Batch::move_end`] has both
+//! indexes follow what is written.
 
 use std::ops::{Bound, ControlFlow};
 
@@ -16,18 +20,18 @@ use bytes::Bytes;
 
 use super::batch::Batch;
 use super::change::ChangeKind;
-use super::layout::{self, BadBytes};
+use super::layout::{self, BadBytes, Due};
 use super::view::KvSnapshot;
-use super::{DEADLINES, KV, bad};
+use super::{DEADLINES, KV, LEASES, bad};
 use crate::storage::cursor::{Bounds, Lent};
 use crate::storage::error::StorageError;
-use crate::types::{EXPIRE_BATCH_KEYS, KeyRange, Outcome};
+use crate::types::{EXPIRE_BATCH_KEYS, End, KeyRange, LeaseId, Lifetime, Outcome};
 
-/// Deadlines of a range that is deleted, held at a time: a mebibyte with the longest keys.
+/// Records of a range that is deleted, whose ends are held at a time: a mebibyte with the longest keys.
 const DROP_BATCH_KEYS: usize = 256;
 
 impl KvSnapshot {
-    /// When the next record expires, by the clock of the log.
+    /// When the next record or lease expires, by the clock of the log.
     pub fn next_deadline_ms(&self) -> Result<Option<u64>, StorageError> {
         let first = self.snapshot.range(DEADLINES, Bounds::ALL).keys().next().transpose()?;
         first.map(|key| Ok(layout::split_deadline(&key).map_err(bad)?.0)).transpose()
@@ -39,67 +43,106 @@ impl KvSnapshot {
     }
 }
 
+/// What is to be ended.
+enum Ending {
+    Record(Bytes),
+    Lease(LeaseId),
+}
+
 impl Batch<'_> {
-    /// Removes records whose deadline has passed: at most [`EXPIRE_BATCH_KEYS`], in one revision.
+    /// Ends what is due, in one revision: until [`EXPIRE_BATCH_KEYS`] keys are gone, but leases whole.
     pub(super) fn expire(&mut self) -> Result<Outcome, StorageError> {
         let now_ms = self.facts.clock_ms;
-        let mut due: Vec<Bytes> = Vec::new();
+        let mut due: Vec<Ending> = Vec::new();
         for deadline in self.txn.range(DEADLINES, Bounds::ALL)?.keys().take(EXPIRE_BATCH_KEYS) {
             let deadline = deadline?;
-            let (deadline_ms, key) = layout::split_deadline(&deadline).map_err(bad)?;
+            let (deadline_ms, what) = layout::split_deadline(&deadline).map_err(bad)?;
             if deadline_ms > now_ms {
                 break;
             }
-            due.push(deadline.slice_ref(key));
+            due.push(match what {
+                Due::Record(key) => Ending::Record(deadline.slice_ref(key)),
+                Due::Lease(id) => Ending::Lease(id),
+            });
         }
-        for key in &due {
-            let present = self.present(key)?;
-            let present = present.ok_or(bad(BadBytes("a deadline is of a record that is not")))?;
-            self.bury(ChangeKind::Expire, key, &present)?;
+        let (mut keys, mut leases) = (0, 0);
+        for ending in due {
+            if keys >= EXPIRE_BATCH_KEYS as u64 {
+                break;
+            }
+            match ending {
+                Ending::Record(key) => {
+                    let present = self.present(&key)?;
+                    let present =
+                        present.ok_or(bad(BadBytes("a deadline is of a record that is not")))?;
+                    self.bury(ChangeKind::Expire, &key, &present)?;
+                    keys += 1;
+                }
+                Ending::Lease(id) => {
+                    keys += self.end_lease(id, ChangeKind::Expire)?;
+                    leases += 1;
+                }
+            }
         }
-        Ok(Outcome::Deleted { count: due.len() as u64, revision: self.facts.revision })
+        Ok(Outcome::Expired { keys, leases, revision: self.facts.revision })
     }
 
-    /// The deadline of what is put now.
-    pub(super) fn deadline(&self, ttl_ms: Option<u64>) -> Option<u64> {
-        ttl_ms.map(|ttl_ms| self.facts.clock_ms.saturating_add(ttl_ms))
+    /// When what is put now ends.
+    pub(super) fn end_of(&self, lifetime: Lifetime) -> End {
+        match lifetime {
+            Lifetime::Unbounded => End::Never,
+            Lifetime::Ttl { ms } => End::At { ms: self.after(ms) },
+            Lifetime::Lease(id) => End::WithLease(id),
+        }
     }
 
-    /// Has the index follow a record from a deadline to another.
-    pub(super) fn move_deadline(
+    /// The clock of the log, so much later.
+    pub(super) fn after(&self, ms: u64) -> u64 {
+        self.facts.clock_ms.saturating_add(ms)
+    }
+
+    /// Has the indexes follow a record from an end to another.
+    pub(super) fn move_end(
         &mut self,
         key: &[u8],
-        before: Option<u64>,
-        after: Option<u64>,
+        before: End,
+        after: End,
     ) -> Result<(), StorageError> {
         if before == after {
             return Ok(());
         }
-        if let Some(deadline_ms) = before {
-            self.txn.delete(DEADLINES, &layout::deadline_key(deadline_ms, key))?;
+        match before {
+            End::Never => {}
+            End::At { ms } => {
+                self.txn.delete(DEADLINES, &layout::deadline_key(ms, Due::Record(key)))?;
+            }
+            End::WithLease(id) => self.leave_lease(id, key)?,
         }
-        if let Some(deadline_ms) = after {
-            self.txn.put(DEADLINES, &layout::deadline_key(deadline_ms, key), &[])?;
+        match after {
+            End::Never => {}
+            End::At { ms } => {
+                self.txn.put(DEADLINES, &layout::deadline_key(ms, Due::Record(key)), &[])?;
+            }
+            End::WithLease(id) => self.join_lease(id, key)?,
         }
         Ok(())
     }
 
-    /// Forgets the deadlines of a range whose records are about to be removed.
-    pub(super) fn drop_deadlines(&mut self, range: &KeyRange) -> Result<(), StorageError> {
-        if self.txn.len(DEADLINES)? == 0 {
+    /// Forgets the ends of a range whose records are about to be removed.
+    pub(super) fn drop_ends(&mut self, range: &KeyRange) -> Result<(), StorageError> {
+        if self.txn.len(DEADLINES)? == 0 && self.txn.len(LEASES)? == 0 {
             return Ok(());
         }
         let mut bounds = Bounds::from(range.clone());
         loop {
-            let mut batch: Vec<(Bytes, Vec<u8>)> = Vec::new();
+            let mut batch: Vec<(Bytes, End)> = Vec::new();
             let visit = |entry: Lent<'_>| {
                 let stored = match layout::decode_record_head(&mut entry.head()) {
                     Ok(stored) => stored,
                     Err(damage) => return ControlFlow::Break(Err(bad(damage))),
                 };
-                if let Some(deadline_ms) = stored.record.expires_at_ms {
-                    let deadline = layout::deadline_key(deadline_ms, entry.key);
-                    batch.push((Bytes::copy_from_slice(entry.key), deadline));
+                if stored.record.end != End::Never {
+                    batch.push((Bytes::copy_from_slice(entry.key), stored.record.end));
                 }
                 match batch.len() < DROP_BATCH_KEYS {
                     true => ControlFlow::Continue(()),
@@ -107,8 +150,8 @@ impl Batch<'_> {
                 }
             };
             let ended = self.txn.range(KV, bounds.clone())?.visit(visit)?;
-            for (_, deadline) in &batch {
-                self.txn.delete(DEADLINES, deadline)?;
+            for (key, end) in &batch {
+                self.move_end(key, *end, End::Never)?;
             }
             match (ended, batch.pop()) {
                 (Some(Err(error)), _) => return Err(error),

@@ -10,12 +10,13 @@
 //!   (values of tree 4; how many changes there are, the tree itself counts) · clock_ms u64
 //! tree 0, records: key → record
 //!   flags u8 · create_revision u48 · mod_revision less create_revision u32 · version u16 ·
-//!   [expires_at_ms u64] · [ordinal u32] · value; of a value too long for a leaf, what comes before it
+//!   [expires_at_ms u64, or lease u64] · [ordinal u32] · value; of a value too long for a leaf, what comes before it
 //!   stays there. Wide: create_revision u64 · mod_revision u64 · version u64 in place of the three, where
 //!   one of them does not fit. No number changes its length when a key is put over, or leaves that are
 //!   full would have to be split for a byte
 //!   flags: bit 0 expires · bit 1 deleted: a tombstone, whose create_revision and version are 0 ·
-//!   bit 2 the change that made it has an ordinal other than 0 · bit 7 wide
+//!   bit 2 the change that made it has an ordinal other than 0 · bit 3 ends with a lease (not with bit 0) ·
+//!   bit 7 wide
 //! tree 1, system: "membership" → term u64 · index u64 · the membership entry, opaque
 //!   "retention" → how much of the past is kept · "mark/" revision u64 big-endian → when, see `retention`
 //! tree 2, sessions: client name → session
@@ -26,23 +27,31 @@
 //!   key length u16 · [the replaced record before its value, unless 0] · key · [its value];
 //!   of a value too long for a leaf, what comes before it stays there, but for a key that would make
 //!   that longer than 255 bytes
-//! tree 5, deadlines: expires_at_ms u64 big-endian · key → nothing
+//! tree 5, deadlines: expires_at_ms u64 big-endian · kind u8 · what is due (0 a record: its key; 1 a lease: its id
+//!   u64 big-endian) → nothing
+//! tree 6, leases: id u64 big-endian → ttl_ms u64 · expires_at_ms u64 · keys u64
+//! tree 7, lease-keys: id u64 big-endian · key → nothing
 //! ```
 
 use bytes::{Buf, BufMut, Bytes};
 
 use crate::storage::page::MAX_TXN;
 use crate::storage::{FACTS_BYTES, Facts, StoredValue};
-use crate::types::{LogId, Record, Revision};
+use crate::types::{End, Lease, LeaseId, LogId, Record, Revision};
 
-/// Bytes of a record before its value, if it does not expire and is not wide.
+/// Bytes of a record before its value, if it does not end by itself and is not wide.
 pub const RECORD_HEAD_BYTES: usize = 1 + NARROW_BYTES;
 const NARROW_BYTES: usize = 6 + 4 + 2;
 const WIDE_BYTES: usize = 3 * 8;
 const FLAG_EXPIRES: u8 = 1;
 const FLAG_DELETED: u8 = 2;
 const FLAG_ORDINAL: u8 = 4;
+const FLAG_LEASE: u8 = 8;
 const FLAG_WIDE: u8 = 0x80;
+
+/// What is due at a deadline.
+const DUE_RECORD: u8 = 0;
+const DUE_LEASE: u8 = 1;
 
 /// Bytes that cannot be what they should be: a defect, or damage that the checksums did not see.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -120,7 +129,7 @@ impl StoredRecord {
             create_revision: 0,
             mod_revision: revision,
             version: 0,
-            expires_at_ms: None,
+            end: End::Never,
             value: Bytes::new(),
         };
         StoredRecord { record, ordinal, is_deleted: true }
@@ -149,7 +158,8 @@ pub fn encode_record_head(stored: &StoredRecord) -> ([u8; MAX_RECORD_HEAD_BYTES]
     let mut head = [0; MAX_RECORD_HEAD_BYTES];
     let mut out = &mut head[..];
     out.put_u8(
-        flag(FLAG_EXPIRES, record.expires_at_ms.is_some())
+        flag(FLAG_EXPIRES, matches!(record.end, End::At { .. }))
+            | flag(FLAG_LEASE, matches!(record.end, End::WithLease(_)))
             | flag(FLAG_DELETED, *is_deleted)
             | flag(FLAG_ORDINAL, *ordinal != 0)
             | flag(FLAG_WIDE, narrow.is_none()),
@@ -166,8 +176,10 @@ pub fn encode_record_head(stored: &StoredRecord) -> ([u8; MAX_RECORD_HEAD_BYTES]
             out.put_u64_le(record.version);
         }
     }
-    if let Some(expires_at_ms) = record.expires_at_ms {
-        out.put_u64_le(expires_at_ms);
+    match record.end {
+        End::Never => {}
+        End::At { ms } => out.put_u64_le(ms),
+        End::WithLease(id) => out.put_u64_le(id.number()),
     }
     if *ordinal != 0 {
         out.put_u32_le(*ordinal);
@@ -209,11 +221,12 @@ pub fn decode_record_head(bytes: &mut impl Buf) -> Result<StoredRecord, BadBytes
     }
     let flags = bytes.get_u8();
     let has = |flag| flags & flag != 0;
-    if flags & !(FLAG_EXPIRES | FLAG_DELETED | FLAG_ORDINAL | FLAG_WIDE) != 0 {
+    if flags & !(FLAG_EXPIRES | FLAG_DELETED | FLAG_ORDINAL | FLAG_LEASE | FLAG_WIDE) != 0 {
         return Err(BadBytes("a record has unknown flags"));
     }
     let numbers = if has(FLAG_WIDE) { WIDE_BYTES } else { NARROW_BYTES };
-    let more = if has(FLAG_EXPIRES) { 8 } else { 0 } + if has(FLAG_ORDINAL) { 4 } else { 0 };
+    let ends = has(FLAG_EXPIRES) || has(FLAG_LEASE);
+    let more = if ends { 8 } else { 0 } + if has(FLAG_ORDINAL) { 4 } else { 0 };
     if bytes.remaining() < numbers + more {
         return Err(SHORT);
     }
@@ -224,11 +237,21 @@ pub fn decode_record_head(bytes: &mut impl Buf) -> Result<StoredRecord, BadBytes
         let mod_revision = create_revision + u64::from(bytes.get_u32_le());
         (create_revision, mod_revision, bytes.get_u16_le().into())
     };
-    let expires_at_ms = has(FLAG_EXPIRES).then(|| bytes.get_u64_le());
+    let end = match (has(FLAG_EXPIRES), has(FLAG_LEASE)) {
+        (false, false) => End::Never,
+        (true, false) => End::At { ms: bytes.get_u64_le() },
+        (false, true) => End::WithLease(lease_id(bytes.get_u64_le())?),
+        (true, true) => return Err(BadBytes("a record has two ends")),
+    };
     let ordinal = if has(FLAG_ORDINAL) { bytes.get_u32_le() } else { 0 };
     let value = Bytes::new();
-    let record = Record { create_revision, mod_revision, version, expires_at_ms, value };
+    let record = Record { create_revision, mod_revision, version, end, value };
     Ok(StoredRecord { record, ordinal, is_deleted: has(FLAG_DELETED) })
+}
+
+/// The lease of this number.
+pub(super) fn lease_id(number: u64) -> Result<LeaseId, BadBytes> {
+    LeaseId::new(number).ok_or(BadBytes("a lease has no number"))
 }
 
 /// Key of the age index: oldest first.
@@ -241,15 +264,72 @@ pub fn age_client(key: &[u8]) -> Result<&[u8], BadBytes> {
     key.get(8..).ok_or(BadBytes("a session age key is too short"))
 }
 
-/// Key of the index by deadline: the next first.
-pub fn deadline_key(deadline_ms: u64, key: &[u8]) -> Vec<u8> {
-    [&deadline_ms.to_be_bytes()[..], key].concat()
+/// What ends at a deadline.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Due<'a> {
+    /// The record of this key.
+    Record(&'a [u8]),
+    Lease(LeaseId),
 }
 
-/// The deadline and the key in a key of that index.
-pub fn split_deadline(bytes: &[u8]) -> Result<(u64, &[u8]), BadBytes> {
-    let (deadline, key) = bytes.split_first_chunk().ok_or(BadBytes("a deadline is too short"))?;
-    Ok((u64::from_be_bytes(*deadline), key))
+/// Key of the index by deadline: the next first.
+pub fn deadline_key(deadline_ms: u64, due: Due<'_>) -> Vec<u8> {
+    let deadline = deadline_ms.to_be_bytes();
+    match due {
+        Due::Record(key) => [&deadline[..], &[DUE_RECORD], key].concat(),
+        Due::Lease(id) => [&deadline[..], &[DUE_LEASE], &id.number().to_be_bytes()].concat(),
+    }
+}
+
+/// The deadline in a key of that index, and what is due then.
+pub fn split_deadline(bytes: &[u8]) -> Result<(u64, Due<'_>), BadBytes> {
+    let (deadline, due) = bytes.split_first_chunk().ok_or(BadBytes("a deadline is too short"))?;
+    let due = match due.split_first() {
+        Some((&DUE_RECORD, key)) => Due::Record(key),
+        Some((&DUE_LEASE, id)) => Due::Lease(decode_lease_id(id)?),
+        _ => return Err(BadBytes("a deadline is of an unknown kind")),
+    };
+    Ok((u64::from_be_bytes(*deadline), due))
+}
+
+/// Key of the index of leases, and what a lease's keys begin with in theirs.
+pub fn encode_lease_id(id: LeaseId) -> [u8; 8] {
+    id.number().to_be_bytes()
+}
+
+fn decode_lease_id(bytes: &[u8]) -> Result<LeaseId, BadBytes> {
+    let number = bytes.try_into().map_err(|_| BadBytes("a lease's id has another length"))?;
+    lease_id(u64::from_be_bytes(number))
+}
+
+/// Key of the index of keys by lease.
+pub fn lease_key(id: LeaseId, key: &[u8]) -> Vec<u8> {
+    [&encode_lease_id(id)[..], key].concat()
+}
+
+/// The client's key in a key of that index.
+pub fn key_of_lease(bytes: &[u8]) -> Result<&[u8], BadBytes> {
+    bytes.get(8..).ok_or(BadBytes("a lease's key is too short"))
+}
+
+/// Encodes what a lease is beside its id.
+pub fn encode_lease(lease: &Lease) -> [u8; 24] {
+    let mut bytes = [0; 24];
+    let mut out = &mut bytes[..];
+    out.put_u64_le(lease.ttl_ms);
+    out.put_u64_le(lease.expires_at_ms);
+    out.put_u64_le(lease.keys);
+    bytes
+}
+
+/// Decodes a lease.
+pub fn decode_lease(id: &[u8], mut bytes: &[u8]) -> Result<Lease, BadBytes> {
+    if bytes.len() != 24 {
+        return Err(BadBytes("a lease has another length"));
+    }
+    let id = decode_lease_id(id)?;
+    let (ttl_ms, expires_at_ms) = (bytes.get_u64_le(), bytes.get_u64_le());
+    Ok(Lease { id, ttl_ms, expires_at_ms, keys: bytes.get_u64_le() })
 }
 
 /// Encodes a log id.
@@ -271,9 +351,18 @@ pub fn decode_log_id(bytes: &Bytes) -> Result<(LogId, Bytes), BadBytes> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use proptest::prelude::*;
+
+    /// All that the end of a record can be.
+    pub fn ends() -> impl Strategy<Value = End> {
+        prop_oneof![
+            Just(End::Never),
+            any::<u64>().prop_map(|ms| End::At { ms }),
+            (1..=u64::MAX).prop_map(|id| End::WithLease(lease_id(id).expect("not 0"))),
+        ]
+    }
 
     proptest! {
         #[test]
@@ -284,7 +373,7 @@ mod tests {
                     (create.into(), u64::from(create) + u64::from(since), version.into())
                 }),
             ],
-            expires_at_ms in any::<Option<u64>>(),
+            end in ends(),
             (ordinal, is_deleted) in any::<(u32, bool)>(),
             value in proptest::collection::vec(any::<u8>(), 0..64),
         ) {
@@ -292,7 +381,7 @@ mod tests {
                 create_revision: revisions.0,
                 mod_revision: revisions.1,
                 version: revisions.2,
-                expires_at_ms,
+                end,
                 value: value.into(),
             };
             let value = record.value.clone();
@@ -315,7 +404,7 @@ mod tests {
                 create_revision: create,
                 mod_revision: create + since,
                 version,
-                expires_at_ms: None,
+                end: End::Never,
                 value: Bytes::new(),
             };
             let fits = create >> 48 == 0 && since >> 32 == 0 && version >> 16 == 0;
@@ -336,12 +425,29 @@ mod tests {
         }
 
         #[test]
+        fn leases_and_deadlines_come_back(
+            (number, ttl_ms, expires_at_ms, keys) in (1..=u64::MAX, any::<u64>(), any::<u64>(), any::<u64>()),
+            key in proptest::collection::vec(any::<u8>(), 1..20),
+        ) {
+            let id = lease_id(number).expect("not 0");
+            let lease = Lease { id, ttl_ms, expires_at_ms, keys };
+            prop_assert_eq!(decode_lease(&encode_lease_id(id), &encode_lease(&lease)), Ok(lease));
+            for due in [Due::Record(&key), Due::Lease(id)] {
+                let bytes = deadline_key(expires_at_ms, due);
+                prop_assert_eq!(split_deadline(&bytes), Ok((expires_at_ms, due)));
+            }
+            let bytes = lease_key(id, &key);
+            prop_assert_eq!(key_of_lease(&bytes), Ok(&key[..]));
+        }
+
+        #[test]
         fn garbage_never_panics(bytes in proptest::collection::vec(any::<u8>(), 0..64)) {
             let (head, body) = bytes.split_at(bytes.len() / 2);
             let _ = decode_record(StoredValue {
                 head: Bytes::copy_from_slice(head),
                 body: Bytes::copy_from_slice(body),
             });
+            let _ = (split_deadline(&bytes), decode_lease(head, body), key_of_lease(head));
             let _ = decode_log_id(&bytes.into());
         }
     }

@@ -7,6 +7,9 @@
 //!   2 deleted: count u64, revision u64    3 condition failed, no such key: revision u64
 //!   4 condition failed: the key's revision u64, revision u64
 //!   5 superseded: last sequence u64       6 transaction: succeeded u8, revision u64, results u16, results
+//!   7 lease: id, ttl_ms, expires_at_ms, keys (u64 each)     8 no such lease: id u64
+//!   9 too many leases, and nothing else   10 too many keys of a lease: id u64
+//!   11 expired: keys u64, leases u64, revision u64
 //! result    kind u8 · what the kind has:
 //!   0 put: create_revision u64, version u64         1 deleted: count u64
 //!   2 found: has_more u8, items u32, each with key length u16, key, head of a record, value length u32, value
@@ -18,7 +21,7 @@
 use bytes::{Buf, BufMut, Bytes};
 
 use super::layout::{self, BadBytes, StoredRecord};
-use crate::types::{Key, Outcome, Record, TxnResult};
+use crate::types::{Key, Lease, LeaseLimit, Outcome, Record, TxnResult};
 
 /// Longest outcome that is kept with its reads.
 pub const MAX_KEPT_BYTES: usize = 4 * 1024;
@@ -65,6 +68,13 @@ fn put_outcome(bytes: &mut Vec<u8>, outcome: &Outcome) {
             let is_short = results.iter().map(found_bytes).sum::<usize>() <= MAX_KEPT_BYTES;
             results.iter().for_each(|result| put_result(bytes, result, is_short));
         }
+        Outcome::Lease(Lease { id, ttl_ms, expires_at_ms, keys }) => {
+            put(7, &[id.number(), *ttl_ms, *expires_at_ms, *keys])
+        }
+        Outcome::NoLease(id) => put(8, &[id.number()]),
+        Outcome::LeaseLimit(LeaseLimit::Leases) => put(9, &[]),
+        Outcome::LeaseLimit(LeaseLimit::Keys(id)) => put(10, &[id.number()]),
+        Outcome::Expired { keys, leases, revision } => put(11, &[*keys, *leases, *revision]),
     }
 }
 
@@ -134,6 +144,20 @@ fn take_outcome(reader: &mut Reader) -> Result<Outcome, BadBytes> {
             revision: reader.number()?,
             results: take_results(reader)?,
         },
+        7 => Outcome::Lease(Lease {
+            id: layout::lease_id(reader.number()?)?,
+            ttl_ms: reader.number()?,
+            expires_at_ms: reader.number()?,
+            keys: reader.number()?,
+        }),
+        8 => Outcome::NoLease(layout::lease_id(reader.number()?)?),
+        9 => Outcome::LeaseLimit(LeaseLimit::Leases),
+        10 => Outcome::LeaseLimit(LeaseLimit::Keys(layout::lease_id(reader.number()?)?)),
+        11 => Outcome::Expired {
+            keys: reader.number()?,
+            leases: reader.number()?,
+            revision: reader.number()?,
+        },
         _ => return Err(BadBytes("a session has an unknown outcome")),
     })
 }
@@ -192,17 +216,19 @@ impl Reader {
 
 #[cfg(test)]
 mod tests {
+    use super::super::layout::tests::ends;
     use super::*;
+    use crate::types::{End, LeaseId};
     use proptest::prelude::*;
 
     fn results() -> impl Strategy<Value = TxnResult> {
         let n = any::<u64>;
         let bytes = |len| proptest::collection::vec(any::<u8>(), len).prop_map(Bytes::from);
-        let item = (bytes(1..9), n(), n(), any::<Option<u64>>(), bytes(0..9)).prop_map(
-            |(key, create_revision, mod_revision, expires_at_ms, value)| {
+        let item = (bytes(1..9), n(), n(), ends(), bytes(0..9)).prop_map(
+            |(key, create_revision, mod_revision, end, value)| {
                 let version = create_revision ^ 1;
                 let key = Key::new(key).expect("a short key");
-                (key, Record { create_revision, mod_revision, version, expires_at_ms, value })
+                (key, Record { create_revision, mod_revision, version, end, value })
             },
         );
         prop_oneof![
@@ -213,6 +239,10 @@ mod tests {
                 .prop_map(|(items, has_more)| TxnResult::Found { items, has_more }),
             Just(TxnResult::Forgotten),
         ]
+    }
+
+    fn lease_ids() -> impl Strategy<Value = LeaseId> {
+        (1..=u64::MAX).prop_map(|number| LeaseId::new(number).expect("not 0"))
     }
 
     fn outcomes() -> impl Strategy<Value = Outcome> {
@@ -231,6 +261,17 @@ mod tests {
             (any::<bool>(), n(), proptest::collection::vec(results(), 0..6)).prop_map(
                 |(succeeded, revision, results)| Outcome::Txn { succeeded, revision, results }
             ),
+            (lease_ids(), n(), n(), n()).prop_map(|(id, ttl_ms, expires_at_ms, keys)| {
+                Outcome::Lease(Lease { id, ttl_ms, expires_at_ms, keys })
+            }),
+            lease_ids().prop_map(Outcome::NoLease),
+            Just(Outcome::LeaseLimit(LeaseLimit::Leases)),
+            lease_ids().prop_map(|id| Outcome::LeaseLimit(LeaseLimit::Keys(id))),
+            (n(), n(), n()).prop_map(|(keys, leases, revision)| Outcome::Expired {
+                keys,
+                leases,
+                revision
+            }),
         ]
     }
 
@@ -257,7 +298,7 @@ mod tests {
             create_revision: 1,
             mod_revision: 1,
             version: 1,
-            expires_at_ms: None,
+            end: End::Never,
             value: vec![0; MAX_KEPT_BYTES].into(),
         };
         let found =

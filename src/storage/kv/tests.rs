@@ -1,7 +1,8 @@
 //! The state machine against its rules; in `model` against a model, in `past` what it tells of the past,
-//! in `deadlines` when records expire, in `retention` how long the past is kept.
+//! in `deadlines` when records expire, in `leases` how they end together, in `retention` how long the past is kept.
 
 mod deadlines;
+mod leases;
 mod model;
 mod past;
 mod retention;
@@ -28,7 +29,7 @@ fn key(text: &str) -> Key {
 
 fn put(text: &str, value: &str, condition: Condition) -> Operation {
     let value = Bytes::copy_from_slice(value.as_bytes());
-    Operation::Put { key: key(text), value, condition, ttl_ms: None }
+    Operation::Put { key: key(text), value, condition, lifetime: Lifetime::Unbounded }
 }
 
 fn open_with(disk: &MemDisk, retention: Retention) -> Kv {

@@ -33,6 +33,13 @@ impl Batch<'_> {
         for compare in txn.compare() {
             succeeded = succeeded && self.holds(compare)?;
         }
+        let puts = txn.branch(succeeded).iter().filter_map(|operation| match operation {
+            TxnOp::Put { key, lifetime, .. } => Some((key, *lifetime)),
+            TxnOp::Get { .. } | TxnOp::Range { .. } | TxnOp::Delete { .. } => None,
+        });
+        if let Some(refusal) = self.refuses(puts)? {
+            return Ok(refusal);
+        }
         let mut left_bytes = MAX_TXN_RESULT_BYTES;
         let mut results = Vec::new();
         for operation in txn.branch(succeeded) {
@@ -66,8 +73,8 @@ impl Batch<'_> {
         left_bytes: &mut usize,
     ) -> Result<TxnResult, StorageError> {
         match operation {
-            TxnOp::Put { key, value, ttl_ms } => {
-                match self.put(key, value, *ttl_ms, Condition::None)? {
+            TxnOp::Put { key, value, lifetime } => {
+                match self.put(key, value, *lifetime, Condition::None)? {
                     Outcome::Put { create_revision, version, .. } => {
                         Ok(TxnResult::Put { create_revision, version })
                     }

@@ -38,6 +38,8 @@ pub struct Fake {
     pub backups: Mutex<Vec<TakeBackup>>,
     /// Answers every request that has an error to give, while it is set.
     pub fault: Mutex<Option<RequestError>>,
+    /// What comes of every write, while it is set.
+    outcome: Mutex<Option<Outcome>>,
     pub status: Mutex<Status>,
     /// The oldest revision that is kept.
     pub oldest: Mutex<Revision>,
@@ -54,6 +56,7 @@ struct Store {
     /// What every revision up to the last was.
     past: Vec<Arc<Map>>,
     sessions: HashMap<String, (u64, Outcome)>,
+    leases: BTreeMap<LeaseId, Lease>,
 }
 
 pub fn member(name: &str, port: u16) -> Member {
@@ -102,6 +105,7 @@ impl Fake {
             backup: Mutex::default(),
             backups: Mutex::default(),
             fault: Mutex::new(None),
+            outcome: Mutex::new(None),
             status: Mutex::new(status),
             oldest: Mutex::new(0),
             gate: watch::channel(true).0,
@@ -130,6 +134,11 @@ impl Fake {
         *self.fault.lock().unwrap() = Some(error);
     }
 
+    #[allow(dead_code, reason = "the tests of leases need it")]
+    pub fn answer_with(&self, outcome: Outcome) {
+        *self.outcome.lock().unwrap() = Some(outcome);
+    }
+
     pub async fn has_received(&self, count: usize) {
         self.arrived.subscribe().wait_for(|&arrived| arrived >= count).await.unwrap();
     }
@@ -140,7 +149,7 @@ impl Fake {
         let mut store = self.store();
         let value = Bytes::from(vec![b'v'; value_bytes]);
         let (create_revision, mod_revision, version) = (1, 1, 1);
-        let record = Record { create_revision, mod_revision, version, expires_at_ms: None, value };
+        let record = Record { create_revision, mod_revision, version, end: End::Never, value };
         let pairs = (0..keys).map(|n| (Bytes::from(format!("key{n:08}")), record.clone()));
         store.map = Arc::new(pairs.collect());
         (store.revision, store.past) = (1, vec![Arc::default()]);
@@ -183,20 +192,40 @@ impl Store {
         let current = |map: &Map, key: &Key| map.get(key.as_bytes()).map(|r| r.mod_revision);
         let outcome = match operation {
             Operation::Expire | Operation::Retain(_) => unreachable!("no client asks for it"),
+            Operation::Put { lifetime: Lifetime::Lease(id), .. }
+            | Operation::LeaseKeepAlive { id }
+            | Operation::LeaseRevoke { id }
+                if !self.leases.contains_key(&id) =>
+            {
+                Outcome::NoLease(id)
+            }
+            Operation::LeaseGrant { ttl_ms } => {
+                let id = LeaseId::new(0xa0 + self.leases.len() as u64).expect("not 0");
+                let lease = Lease { id, ttl_ms, expires_at_ms: NOW_MS + ttl_ms, keys: 0 };
+                self.leases.insert(id, lease);
+                Outcome::Lease(lease)
+            }
+            Operation::LeaseKeepAlive { id } => Outcome::Lease(self.leases[&id]),
+            Operation::LeaseRevoke { id } => {
+                self.leases.remove(&id);
+                let before = self.map.len();
+                Arc::make_mut(&mut self.map).retain(|_, record| record.lease() != Some(id));
+                let count = (before - self.map.len()) as u64;
+                Outcome::Deleted { count, revision: revision + count.min(1) }
+            }
             Operation::Txn(txn) => self.transact(&txn, next),
             Operation::Put { key, condition, .. } | Operation::Delete { key, condition }
                 if !condition.holds(current(&self.map, &key)) =>
             {
                 Outcome::ConditionFailed { current: current(&self.map, &key), revision }
             }
-            Operation::Put { key, value, ttl_ms, .. } => {
+            Operation::Put { key, value, lifetime, .. } => {
                 let map = Arc::make_mut(&mut self.map);
                 let old = map.get(key.as_bytes());
                 let create_revision = old.map_or(next, |old| old.create_revision);
                 let version = old.map_or(1, |old| old.version + 1);
-                let (mod_revision, expires_at_ms) = (next, ttl_ms.map(|ttl_ms| NOW_MS + ttl_ms));
-                let record =
-                    Record { create_revision, mod_revision, version, expires_at_ms, value };
+                let (mod_revision, end) = (next, end_of(lifetime));
+                let record = Record { create_revision, mod_revision, version, end, value };
                 map.insert(key.into_bytes(), record);
                 Outcome::Put { revision: next, create_revision, version }
             }
@@ -229,7 +258,7 @@ impl Store {
         let map = Arc::make_mut(&mut self.map);
         let succeeded = txn.compare().iter().all(|it| it.holds(map.get(it.key.as_bytes())));
         let results = txn.branch(succeeded).iter().map(|operation| match operation {
-            TxnOp::Put { key, value, ttl_ms } => {
+            TxnOp::Put { key, value, lifetime } => {
                 let old = map.get(key.as_bytes());
                 let create_revision = old.map_or(next, |old| old.create_revision);
                 let version = old.map_or(1, |old| old.version + 1);
@@ -238,7 +267,7 @@ impl Store {
                     create_revision,
                     mod_revision,
                     version,
-                    expires_at_ms: ttl_ms.map(|ttl_ms| NOW_MS + ttl_ms),
+                    end: end_of(*lifetime),
                     value,
                 };
                 map.insert(key.clone().into_bytes(), record);
@@ -270,6 +299,14 @@ impl Store {
     }
 }
 
+fn end_of(lifetime: Lifetime) -> End {
+    match lifetime {
+        Lifetime::Unbounded => End::Never,
+        Lifetime::Ttl { ms } => End::At { ms: NOW_MS + ms },
+        Lifetime::Lease(id) => End::WithLease(id),
+    }
+}
+
 struct Node(Arc<Fake>);
 
 impl Actor for Node {
@@ -284,7 +321,8 @@ impl Handler<Write> for Node {
         Box::pin(async move {
             fake.writes.lock().unwrap().push(write.clone());
             fake.admit().await?;
-            Ok(fake.store().apply(write))
+            let set = fake.outcome.lock().unwrap().clone();
+            Ok(set.unwrap_or_else(|| fake.store().apply(write)))
         })
     }
 }
@@ -303,6 +341,7 @@ impl Handler<Read> for Node {
                 oldest: *fake.oldest.lock().unwrap(),
                 map: store.map.clone(),
                 past: store.past.clone(),
+                leases: store.leases.clone(),
             };
             let stale_for = match read.consistency {
                 Consistency::Linearizable => None,

@@ -10,6 +10,18 @@ pub struct Snapshot {
     pub oldest: Revision,
     pub map: Arc<Map>,
     pub past: Vec<Arc<Map>>,
+    pub leases: BTreeMap<LeaseId, Lease>,
+}
+
+impl Snapshot {
+    fn keys_of(&self, id: LeaseId) -> Vec<Key> {
+        let its = self.map.iter().filter(|(_, record)| record.lease() == Some(id));
+        its.map(|(key, _)| Key::new(key.clone()).unwrap()).collect()
+    }
+
+    fn counted(&self, lease: &Lease) -> Lease {
+        Lease { keys: self.keys_of(lease.id).len() as u64, ..*lease }
+    }
 }
 
 impl View for Snapshot {
@@ -48,6 +60,21 @@ impl View for Snapshot {
             versions.push(Version { revision, kind, record: after.cloned() });
         }
         Ok(Box::new(Versions { left: versions, is_cut: self.oldest > 0 }))
+    }
+
+    fn lease(&self, id: LeaseId) -> Result<Option<Lease>, RequestError> {
+        Ok(self.leases.get(&id).map(|lease| self.counted(lease)))
+    }
+
+    fn leases(&self, after: Option<LeaseId>) -> Leases {
+        let leases: Vec<Lease> = self.leases.values().map(|lease| self.counted(lease)).collect();
+        Box::new(leases.into_iter().filter(move |lease| Some(lease.id) > after).map(Ok))
+    }
+
+    fn lease_keys(&self, id: LeaseId, after: Option<&Key>) -> LeaseKeys {
+        let after = after.cloned();
+        let keys = self.keys_of(id).into_iter();
+        Box::new(keys.filter(move |key| Some(key) > after.as_ref()).map(Ok))
     }
 
     fn get(&self, key: &Key) -> Result<Option<Record>, RequestError> {

@@ -20,7 +20,7 @@ use conuredb::storage::kv::layout::{KvFacts, RECORD_HEAD_BYTES, encode_record_he
 use conuredb::storage::kv::{Entry, FILE, Kv, KvReader, KvSnapshot, Payload};
 use conuredb::storage::snapshot::{Reader, Snapshot};
 use conuredb::storage::store::{Store, StoreOptions};
-use conuredb::types::{Command, Condition, Key, KeyRange, LogId, Operation, Record};
+use conuredb::types::{Command, Condition, End, Key, KeyRange, Lifetime, LogId, Operation, Record};
 
 use super::raft_log::RaftLog;
 use super::{Beside, Durability, Machine, Options, Order, Pair, Pinned, Seen, Tree, View};
@@ -84,7 +84,7 @@ fn make_records(disk: &Arc<dyn Disk>, options: Options) -> Result<(), Failure> {
         create_revision: 1,
         mod_revision: 1,
         version: 1,
-        expires_at_ms: None,
+        end: End::Never,
         value: Bytes::new(),
     };
     let (head, len) = encode_record_head(&record.into());
@@ -302,7 +302,7 @@ impl Machine for ConureMachine {
             key: key(&pair.key),
             value: pair.value.clone(),
             condition: Condition::None,
-            ttl_ms: None,
+            lifetime: Lifetime::Unbounded,
         }))
     }
 

@@ -15,7 +15,7 @@ use conuredb::storage::inspect::survey::{Finding, survey};
 use conuredb::storage::kv::{Entry, FILE, Kv, KvSnapshot, Payload};
 use conuredb::storage::log::{Log, LogEntry, LogWriter};
 use conuredb::storage::store::Store;
-use conuredb::types::{Command, Condition, Key, KeyRange, LogId, Operation, Revision};
+use conuredb::types::{Command, Condition, Key, KeyRange, Lifetime, LogId, Operation, Revision};
 use rand::Rng;
 use rand::rngs::StdRng;
 
@@ -55,9 +55,12 @@ impl State {
                 self.records.retain(|key, _| !range.contains(key));
                 self.records.len() < before
             }
-            Operation::Txn(_) | Operation::Expire | Operation::Retain(_) => {
-                unreachable!("the workload has none")
-            }
+            Operation::Txn(_)
+            | Operation::Expire
+            | Operation::Retain(_)
+            | Operation::LeaseGrant { .. }
+            | Operation::LeaseKeepAlive { .. }
+            | Operation::LeaseRevoke { .. } => unreachable!("the workload has none"),
         };
         self.revision += u64::from(has_changed);
     }
@@ -211,7 +214,12 @@ fn read(state: &KvSnapshot, log: &Log) -> Result<State, Failure> {
 
 fn put(key: &[u8], value: Vec<u8>) -> Operation {
     let key = Key::new(key.to_vec()).expect("a short key");
-    Operation::Put { key, value: value.into(), condition: Condition::None, ttl_ms: None }
+    Operation::Put {
+        key,
+        value: value.into(),
+        condition: Condition::None,
+        lifetime: Lifetime::Unbounded,
+    }
 }
 
 struct Work<'a> {

@@ -5,25 +5,30 @@ use crate::storage::kv::{ChangeKind, DEADLINES};
 
 fn put_for(text: &str, ttl_ms: u64) -> Operation {
     let (key, value) = (key(text), Bytes::from_static(b"v"));
-    Operation::Put { key, value, condition: Condition::None, ttl_ms: Some(ttl_ms) }
+    Operation::Put {
+        key,
+        value,
+        condition: Condition::None,
+        lifetime: Lifetime::Ttl { ms: ttl_ms },
+    }
 }
 
 impl Driver {
     /// Applies an operation that a leader stamped with this clock.
-    fn apply_at(&mut self, time_ms: u64, operation: Operation) -> Outcome {
+    pub(super) fn apply_at(&mut self, time_ms: u64, operation: Operation) -> Outcome {
         let Payload::Command(command) = self.entry(None, operation).payload else { unreachable!() };
         let id = LogId { term: 1, index: self.next - 1 };
         let payload = Payload::Command(Command { time_ms, ..command });
         self.kv.apply(vec![Entry { id, payload }]).expect("no I/O fails").remove(0)
     }
 
-    fn deadlines(&self) -> usize {
+    pub(super) fn deadlines(&self) -> usize {
         self.snapshot().entries(DEADLINES).count()
     }
 }
 
-fn expired(count: u64, revision: u64) -> Outcome {
-    Outcome::Deleted { count, revision }
+fn expired(keys: u64, revision: u64) -> Outcome {
+    Outcome::Expired { keys, leases: 0, revision }
 }
 
 #[test]
@@ -35,7 +40,7 @@ fn a_record_is_there_until_the_log_expires_it() {
     // Its time is up, and no entry has said so yet.
     driver.apply_at(1_600, put("b", "", Condition::None));
     let before = driver.snapshot();
-    assert_eq!(before.get(&key("a")).unwrap().unwrap().expires_at_ms, Some(1_500));
+    assert_eq!(before.get(&key("a")).unwrap().unwrap().expires_at_ms(), Some(1_500));
     // The clock of the log does not go back with that of a leader.
     assert_eq!(driver.apply_at(7, Operation::Expire), expired(1, 3));
     assert_eq!(driver.value("a"), None);
@@ -106,7 +111,8 @@ fn a_delete_of_more_than_the_past_holds_forgets_deadlines_and_no_others() {
     }
     driver.apply_at(0, put_for("z", 10));
     let range = KeyRange::prefix(&b"k"[..]);
-    assert_eq!(driver.apply_at(0, Operation::DeleteRange { range }), expired(700, 703));
+    let deleted = Outcome::Deleted { count: 700, revision: 703 };
+    assert_eq!(driver.apply_at(0, Operation::DeleteRange { range }), deleted);
     assert_eq!(driver.deadlines(), 2);
     assert_eq!(driver.apply_at(10, Operation::Expire), expired(2, 704));
 }

@@ -1,18 +1,20 @@
 //! The store against a map for every revision.
 
 mod draw;
+mod leases;
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::ops::ControlFlow;
 
 use proptest::prelude::*;
 
 use self::draw::{Step, steps};
+use self::leases::{Gone, Leases, end_of};
 use super::*;
 use crate::storage::TreeId;
 use crate::storage::kv::change::{ChangeEntry, decode_change};
 use crate::storage::kv::{
-    CHANGES, Change, ChangeId, ChangeKind, ChangeStep, DEADLINES, KV, PastError, Version,
+    CHANGES, Change, ChangeId, ChangeKind, ChangeStep, KV, PastError, Version,
 };
 
 type State = BTreeMap<Vec<u8>, Record>;
@@ -25,6 +27,7 @@ struct Model {
     most_kept: u64,
     trimmed: Revision,
     clock_ms: u64,
+    leases: Leases,
 }
 
 impl Model {
@@ -35,6 +38,7 @@ impl Model {
             most_kept,
             trimmed: 0,
             clock_ms: 0,
+            leases: Leases::default(),
         }
     }
 
@@ -46,9 +50,12 @@ impl Model {
         self.past.len() as u64 - 1
     }
 
-    /// Applies an operation; tells the outcome of a transaction.
+    /// Applies an operation; tells the outcome of a transaction, and of what has to do with leases.
     fn apply(&mut self, operation: &Operation, time_ms: u64) -> Option<Outcome> {
         self.clock_ms = self.clock_ms.max(time_ms);
+        if let Some(outcome) = self.apply_to_leases(operation) {
+            return Some(outcome);
+        }
         let revision = self.revision() + 1;
         let mut states = vec![self.present().clone()];
         let mut done = None;
@@ -56,6 +63,13 @@ impl Model {
             Operation::Txn(txn) => {
                 let record = |key: &Key| self.present().get(key.as_bytes());
                 let succeeded = txn.compare().iter().all(|it| it.holds(record(&it.key)));
+                let puts = txn.branch(succeeded).iter().filter_map(|operation| match operation {
+                    TxnOp::Put { lifetime, .. } => Some(*lifetime),
+                    _ => None,
+                });
+                if let Some(refusal) = self.leases.refuse(puts) {
+                    return Some(refusal);
+                }
                 let mut results = Vec::new();
                 for operation in txn.branch(succeeded) {
                     let mut next = states[results.len()].clone();
@@ -66,8 +80,7 @@ impl Model {
             }
             single => states.push(self.after(single, revision)),
         }
-        let expires = matches!(operation, Operation::Expire);
-        self.keep(states, revision, if expires { ChangeKind::Expire } else { ChangeKind::Delete });
+        self.keep(states, revision, Gone::Deleted);
         let (succeeded, results) = done?;
         Some(Outcome::Txn { succeeded, revision: self.revision(), results })
     }
@@ -77,14 +90,10 @@ impl Model {
         let mut next = self.present().clone();
         let revision_of = |key: &Key| self.present().get(key.as_bytes()).map(|it| it.mod_revision);
         match operation {
-            Operation::Put { key, value, condition, ttl_ms }
+            Operation::Put { key, value, condition, lifetime }
                 if condition.holds(revision_of(key)) =>
             {
-                put_into(&mut next, key, value, revision, ttl_ms.map(|ttl| self.clock_ms + ttl));
-            }
-            Operation::Expire => {
-                let is_due = |record: &Record| record.expires_at_ms <= Some(self.clock_ms);
-                next.retain(|_, record| record.expires_at_ms.is_none() || !is_due(record));
+                put_into(&mut next, key, value, revision, end_of(*lifetime, self.clock_ms));
             }
             Operation::Delete { key, condition } if condition.holds(revision_of(key)) => {
                 next.remove(key.as_bytes());
@@ -96,19 +105,22 @@ impl Model {
     }
 
     /// Takes what the operations of one command made, one after the other.
-    fn keep(&mut self, states: Vec<State>, revision: Revision, gone: ChangeKind) {
+    fn keep(&mut self, states: Vec<State>, revision: Revision, gone: Gone) {
         let last = states.last().expect("there is one before the first operation").clone();
         if last == *self.present() {
             return;
         }
         for pair in states.windows(2) {
-            let mut changes = differences(&pair[0], &pair[1], revision, gone);
-            if gone == ChangeKind::Expire {
-                let deadline = |it: &Change| it.previous.as_ref().map(|it| it.expires_at_ms);
-                changes.sort_by_key(deadline); // then by key, as they were
+            let mut changes = differences(&pair[0], &pair[1], revision, gone.kind());
+            if let Gone::Expired { due } = &gone {
+                let place = |it: &Change| {
+                    let end = it.previous.as_ref().map(|it| it.end);
+                    due.iter().position(|due| Some(*due) == end)
+                };
+                changes.sort_by_key(place); // then by key, as they were
             }
             let deleted = changes.iter().filter(|it| it.kind != ChangeKind::Put).count();
-            if gone == ChangeKind::Delete && deleted as u64 > self.most_kept {
+            if matches!(gone, Gone::Deleted) && deleted as u64 > self.most_kept {
                 self.kept.clear();
                 self.trimmed = revision;
             } else {
@@ -251,12 +263,7 @@ impl Model {
 
     fn check_sizes(&self, state: &KvSnapshot) {
         let live = self.present().len();
-        let deadlines = self.present().iter().filter_map(|(key, record)| {
-            Some([&record.expires_at_ms?.to_be_bytes()[..], key].concat())
-        });
-        let deadlines: BTreeSet<Vec<u8>> = deadlines.collect();
-        let indexed = state.entries(DEADLINES).map(|entry| entry.unwrap().0.to_vec());
-        assert_eq!(indexed.collect::<BTreeSet<_>>(), deadlines);
+        self.check_indexes(state);
         assert_eq!(state.entries(KV).count(), live + self.tombstones());
         assert_eq!(state.entries(CHANGES).count(), self.kept.len());
         let bytes: usize = state.entries(CHANGES).map(|entry| entry.unwrap().1.len()).sum();
@@ -302,14 +309,14 @@ fn put_into(
     key: &Key,
     value: &Bytes,
     revision: Revision,
-    expires_at_ms: Option<u64>,
+    end: End,
 ) -> TxnResult {
     let before = state.get(key.as_bytes());
     let record = Record {
         create_revision: before.map_or(revision, |record| record.create_revision),
         mod_revision: revision,
         version: before.map_or(1, |record| record.version + 1),
-        expires_at_ms,
+        end,
         value: value.clone(),
     };
     let result =
@@ -340,8 +347,8 @@ fn txn_operation(
         TxnResult::Found { items, has_more }
     };
     match operation {
-        TxnOp::Put { key, value, ttl_ms } => {
-            put_into(state, key, value, revision, ttl_ms.map(|ttl| clock_ms + ttl))
+        TxnOp::Put { key, value, lifetime } => {
+            put_into(state, key, value, revision, end_of(*lifetime, clock_ms))
         }
         TxnOp::Get { key } => found(&KeyRange::only(key), 1, false, false),
         TxnOp::Range { range, limit, reverse, keys_only } => {
@@ -392,12 +399,18 @@ proptest! {
                     kv = target;
                 }
                 Step::Do(operation, time_ms) => {
+                    let operation = model.leases.name(operation);
                     let expected = model.apply(&operation, time_ms);
                     let id = LogId { term: 1, index: log.len() as u64 };
                     let command = Command { time_ms, request_id: None, operation };
                     log.push(Entry { id, payload: Payload::Command(command) });
                     let outcome = kv.apply(log[log.len() - 1..].to_vec()).expect("no I/O fails");
-                    prop_assert!(expected.is_none_or(|expected| outcome == [expected]));
+                    match (&log[log.len() - 1].payload, &outcome[0]) {
+                        (Payload::Command(Command { operation: Operation::LeaseGrant { ttl_ms }, .. }), granted) => {
+                            model.grant(*ttl_ms, granted)
+                        }
+                        _ => prop_assert!(expected.is_none_or(|expected| outcome == [expected])),
+                    }
                 }
             }
         }

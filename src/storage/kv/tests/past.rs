@@ -140,7 +140,7 @@ fn large_records_and_long_keys_have_a_past() {
                 key: key(name),
                 value,
                 condition: Condition::None,
-                ttl_ms: None,
+                lifetime: Lifetime::Unbounded,
             });
         }
     }

@@ -13,8 +13,17 @@ pub enum Step {
     Install,
 }
 
-fn ttl() -> impl Strategy<Value = Option<u64>> {
-    prop_oneof![2 => Just(None), 1 => (1..60u64).prop_map(Some)]
+fn lifetime() -> impl Strategy<Value = Lifetime> {
+    prop_oneof![
+        6 => Just(Lifetime::Unbounded),
+        3 => (1..60u64).prop_map(|ms| Lifetime::Ttl { ms }),
+        3 => lease().prop_map(Lifetime::Lease),
+    ]
+}
+
+/// A lease that is granted before it is used, by how many were granted after it; or one that is not.
+fn lease() -> impl Strategy<Value = LeaseId> {
+    (1..5u64).prop_map(|ago| LeaseId::new(ago).expect("not 0"))
 }
 
 /// Transactions over the same few keys. What would write a key twice is left out.
@@ -36,8 +45,9 @@ fn transactions() -> impl Strategy<Value = Operation> {
     let is = (0..6usize).prop_map(|n| Relation::NAMES[n].1);
     let compare = (key(), is, operand).prop_map(|(key, is, to)| Compare { key, is, to });
     let operation = prop_oneof![
-        3 => (key(), proptest::collection::vec(any::<u8>(), 0..2_000), ttl())
-            .prop_map(|(key, value, ttl_ms)| TxnOp::Put { key, value: value.into(), ttl_ms }),
+        3 => (key(), proptest::collection::vec(any::<u8>(), 0..2_000), lifetime()).prop_map(
+            |(key, value, lifetime)| TxnOp::Put { key, value: value.into(), lifetime }
+        ),
         2 => key().prop_map(|key| TxnOp::Get { key }),
         1 => (range(), 0..9usize, any::<bool>(), any::<bool>()).prop_map(
             |(range, limit, reverse, keys_only)| TxnOp::Range { range, limit, reverse, keys_only }
@@ -75,10 +85,13 @@ fn operations() -> impl Strategy<Value = Operation> {
         1 => (any::<u8>(), 900..9_000usize).prop_map(|(byte, len)| vec![byte; len]),
     ];
     prop_oneof![
-        8 => (key(), value, condition, ttl()).prop_map(|(key, value, condition, ttl_ms)| {
-            Operation::Put { key, value: value.into(), condition, ttl_ms }
+        8 => (key(), value, condition, lifetime()).prop_map(|(key, value, condition, lifetime)| {
+            Operation::Put { key, value: value.into(), condition, lifetime }
         }),
         2 => Just(Operation::Expire),
+        2 => (1..90u64).prop_map(|ttl_ms| Operation::LeaseGrant { ttl_ms }),
+        1 => lease().prop_map(|id| Operation::LeaseKeepAlive { id }),
+        1 => lease().prop_map(|id| Operation::LeaseRevoke { id }),
         4 => transactions(),
         3 => key().prop_map(|key| Operation::Delete { key, condition: Condition::None }),
         1 => (0..24u8, 0..24u8).prop_map(|(start, end)| Operation::DeleteRange {
