@@ -3,8 +3,10 @@
 //! ```text
 //! put, get, scan …   kv.rs        what the store does, typed
 //! items, history     items.rs     all of a range, page by page
+//! stream             stream.rs    all of a range, as one stream of lines.rs
 //!                    past.rs      what became of a key
 //! txn                txn.rs       several at once
+//! lease_…            leases.rs    leases
 //! status, join …     cluster.rs   what operators do
 //! observe            observe.rs   what one node says of itself
 //! backup             backup.rs    all of the store, as a file
@@ -39,9 +41,12 @@ mod error;
 mod events;
 mod items;
 mod kv;
+mod leases;
+mod lines;
 mod observe;
 mod past;
 mod servers;
+mod stream;
 mod transport;
 mod txn;
 mod watch;
@@ -51,9 +56,11 @@ pub use backup::{Backup, BackupError};
 pub use cluster::{Compacting, Health, Join, Member, Members, Ready, Status};
 pub use error::{Applied, ClientError, Problem};
 pub use items::Items;
-pub use kv::{Deleted, DeletedRange, Item, Page, ReadOptions, Scan, Value, Written};
+pub use kv::{BadItem, Deleted, DeletedRange, Item, Page, ReadOptions, Scan, Value, Written};
+pub use leases::{LeaseInfo, LeaseKeys, LeasePage};
 pub use observe::{Observation, Peer, Samples, Stats};
 pub use past::{History, Version, VersionKind};
+pub use stream::Records;
 pub use txn::{TxnAnswer, TxnDone};
 pub use watch::{Event, EventKind, Keys, Watch, Watcher};
 

@@ -12,6 +12,7 @@ use serde::de::DeserializeOwned;
 
 use super::error::{Applied, ClientError, Problem};
 use super::servers::base_url;
+use crate::types::LeaseId;
 
 /// Longest refusal that is read; a problem document has some hundred bytes.
 pub const MAX_PROBLEM_BYTES: usize = 64 * 1024;
@@ -37,6 +38,8 @@ pub struct Call {
     pub headers: Vec<(HeaderName, String)>,
     pub body: Bytes,
     pub retry: Retry,
+    /// How long one attempt may take, when that is less than the client's own.
+    pub attempt_timeout: Option<Duration>,
 }
 
 impl Call {
@@ -47,6 +50,7 @@ impl Call {
             headers: Vec::new(),
             body: Bytes::new(),
             retry: Retry::Always,
+            attempt_timeout: None,
         }
     }
 
@@ -99,6 +103,13 @@ impl Reply {
         let Some(ttl) = self.headers.get("x-conure-ttl") else { return Ok(None) };
         let parsed = ttl.to_str().ok().and_then(|text| humantime::parse_duration(text).ok());
         parsed.map(Some).ok_or_else(|| self.bad(format!("its time to live: {ttl:?}")))
+    }
+
+    /// The lease that the value that was read ends with.
+    pub fn lease(&self) -> Result<Option<LeaseId>, ClientError> {
+        let Some(lease) = self.headers.get("x-conure-lease") else { return Ok(None) };
+        let parsed = lease.to_str().ok().and_then(|text| text.parse().ok());
+        parsed.map(Some).ok_or_else(|| self.bad(format!("its lease: {lease:?}")))
     }
 
     pub fn bad(&self, what: String) -> ClientError {

@@ -1,7 +1,7 @@
 //! Reads a stream of server-sent events, in the part of the format that the server writes: `event`, `data` of one
 //! line, `id`, and comments.
 
-use bytes::{Buf, BytesMut};
+use super::lines::{LineReader, LineTooLong};
 
 /// A block of the stream, up to its empty line.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -11,44 +11,30 @@ pub struct Block {
     pub id: String,
 }
 
-/// A line is longer than the reader takes.
-#[derive(Debug, PartialEq, Eq)]
-pub struct LineTooLong;
-
 /// Takes bytes as they come and gives whole blocks.
 pub struct EventReader {
-    buffer: BytesMut,
-    /// So much of the buffer is known to hold no end of a line.
-    searched: usize,
+    lines: LineReader,
     block: Block,
-    limit_bytes: usize,
 }
 
 impl EventReader {
     pub fn new(limit_bytes: usize) -> EventReader {
-        EventReader { buffer: BytesMut::new(), searched: 0, block: Block::default(), limit_bytes }
+        EventReader { lines: LineReader::new(limit_bytes), block: Block::default() }
     }
 
     pub fn push(&mut self, bytes: &[u8]) {
-        self.buffer.extend_from_slice(bytes);
+        self.lines.push(bytes);
     }
 
     /// The next block that is there as a whole.
     pub fn next_block(&mut self) -> Result<Option<Block>, LineTooLong> {
-        while let Some(at) = self.buffer[self.searched..].iter().position(|byte| *byte == b'\n') {
-            let line = self.buffer.split_to(self.searched + at);
-            self.buffer.advance(1);
-            self.searched = 0;
+        while let Some(line) = self.lines.next_line()? {
             if line.is_empty() {
                 return Ok(Some(std::mem::take(&mut self.block)));
             }
             self.take_line(&String::from_utf8_lossy(&line));
         }
-        self.searched = self.buffer.len();
-        match self.searched > self.limit_bytes {
-            true => Err(LineTooLong),
-            false => Ok(None),
-        }
+        Ok(None)
     }
 
     /// A line without a colon is a field without a value; one that begins with a colon is a comment.

@@ -17,7 +17,7 @@ use serde::Deserialize;
 use super::Client;
 use super::call::{Call, Reply, Retry};
 use super::error::ClientError;
-use crate::types::{Condition, Revision};
+use crate::types::{BadLeaseId, Condition, LeaseId, Revision};
 
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 
@@ -43,8 +43,10 @@ pub struct Value {
     pub mod_revision: Revision,
     /// For a stale read: how long ago the server had heard from a leader.
     pub stale_ms: Option<u64>,
-    /// How long it has still to live, if it expires.
+    /// How long it has still to live, if it expires by itself.
     pub ttl: Option<Duration>,
+    /// The lease that it ends with.
+    pub lease: Option<LeaseId>,
 }
 
 /// What a put did.
@@ -111,6 +113,8 @@ pub struct Item {
     pub version: u64,
     /// When it ends, milliseconds since the Unix epoch, if it expires.
     pub expires_at_ms: Option<u64>,
+    /// The lease that it ends with.
+    pub lease: Option<LeaseId>,
 }
 
 #[derive(Deserialize)]
@@ -126,12 +130,22 @@ struct WireItem {
     #[serde(default)]
     version: u64,
     expires_at_ms: Option<u64>,
+    lease: Option<String>,
+}
+
+/// Why a record cannot be read.
+#[derive(Debug, thiserror::Error)]
+pub enum BadItem {
+    #[error(transparent)]
+    Bytes(#[from] base64::DecodeError),
+    #[error(transparent)]
+    Lease(#[from] BadLeaseId),
 }
 
 impl TryFrom<WireItem> for Item {
-    type Error = base64::DecodeError;
+    type Error = BadItem;
 
-    fn try_from(wire: WireItem) -> Result<Item, base64::DecodeError> {
+    fn try_from(wire: WireItem) -> Result<Item, BadItem> {
         Ok(Item {
             key: either(wire.key, wire.key_base64)?.unwrap_or_default(),
             value: either(wire.value, wire.value_base64)?,
@@ -139,6 +153,7 @@ impl TryFrom<WireItem> for Item {
             mod_revision: wire.mod_revision,
             version: wire.version,
             expires_at_ms: wire.expires_at_ms,
+            lease: wire.lease.map(|id| id.parse()).transpose()?,
         })
     }
 }
@@ -178,6 +193,18 @@ impl Client {
         self.put_to(of_key(key).and("ttl", ttl.as_bytes()), value.into(), condition).await
     }
 
+    /// Stores `value` under `key` for as long as `lease` lasts, if `condition` holds.
+    pub async fn put_with_lease(
+        &self,
+        key: &[u8],
+        value: impl Into<Bytes>,
+        lease: LeaseId,
+        condition: Condition,
+    ) -> Result<Written, ClientError> {
+        let target = of_key(key).and("lease", lease.to_string().as_bytes());
+        self.put_to(target, value.into(), condition).await
+    }
+
     async fn put_to(
         &self,
         target: Target,
@@ -196,6 +223,7 @@ impl Client {
         Ok(Some(Value {
             mod_revision: reply.etag()?,
             ttl: reply.ttl()?,
+            lease: reply.lease()?,
             stale_ms: reply.number("x-conure-stale-ms")?,
             bytes: reply.body,
         }))
@@ -229,24 +257,7 @@ impl Client {
 
     /// One page of the keys that `scan` names.
     pub async fn scan(&self, scan: &Scan) -> Result<Page, ClientError> {
-        let mut target = Target::new().and("prefix", &scan.prefix);
-        for (name, bytes) in [("start", &scan.start), ("end", &scan.end)] {
-            if let Some(bytes) = bytes {
-                target = target.and(name, bytes);
-            }
-        }
-        if let Some(limit) = scan.limit {
-            target = target.and("limit", limit.to_string().as_bytes());
-        }
-        for (name, on) in [("reverse", scan.reverse), ("keys_only", scan.keys_only)] {
-            if on {
-                target = target.and(name, b"true");
-            }
-        }
-        if let Some(cursor) = &scan.cursor {
-            target = target.and("cursor", cursor.as_bytes());
-        }
-        self.call(&Call::get(target.and_read(scan.read))).await?.json()
+        self.call(&Call::get(range_target(scan))).await?.json()
     }
 
     /// Sends a write under a name of its own.
@@ -256,7 +267,7 @@ impl Client {
     }
 }
 
-fn write(method: Method, target: Target) -> Call {
+pub(super) fn write(method: Method, target: impl Into<String>) -> Call {
     Call { method, retry: Retry::Always, ..Call::get(target) }
 }
 
@@ -318,6 +329,28 @@ impl From<Target> for String {
     fn from(target: Target) -> String {
         target.0
     }
+}
+
+/// What names a range.
+pub(super) fn range_target(scan: &Scan) -> Target {
+    let mut target = Target::new().and("prefix", &scan.prefix);
+    for (name, bytes) in [("start", &scan.start), ("end", &scan.end)] {
+        if let Some(bytes) = bytes {
+            target = target.and(name, bytes);
+        }
+    }
+    if let Some(limit) = scan.limit {
+        target = target.and("limit", limit.to_string().as_bytes());
+    }
+    for (name, on) in [("reverse", scan.reverse), ("keys_only", scan.keys_only)] {
+        if on {
+            target = target.and(name, b"true");
+        }
+    }
+    if let Some(cursor) = &scan.cursor {
+        target = target.and("cursor", cursor.as_bytes());
+    }
+    target.and_read(scan.read)
 }
 
 pub(super) fn of_key(key: &[u8]) -> Target {

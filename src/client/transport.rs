@@ -145,7 +145,8 @@ impl Client {
     ) -> Result<Reply, Failure> {
         let options = &self.shared.options;
         let left = deadline.saturating_duration_since(Instant::now());
-        let request = self.request(&server, call).timeout(left.min(options.attempt_timeout));
+        let longest = call.attempt_timeout.unwrap_or(options.attempt_timeout);
+        let request = self.request(&server, call).timeout(left.min(longest));
         let lost = |source: reqwest::Error| {
             let server = server.clone();
             Failure::passing(ClientError::Lost { server, source, applied: call.after_silence() })

@@ -53,6 +53,8 @@ impl Watch {
 pub enum EventKind {
     Put,
     Delete,
+    /// Its time was up, or that of its lease.
+    Expire,
 }
 
 impl EventKind {
@@ -60,6 +62,7 @@ impl EventKind {
         Some(match name {
             "put" => EventKind::Put,
             "delete" => EventKind::Delete,
+            "expire" => EventKind::Expire,
             _ => return None,
         })
     }
@@ -69,6 +72,7 @@ impl EventKind {
         match self {
             EventKind::Put => "put",
             EventKind::Delete => "delete",
+            EventKind::Expire => "expire",
         }
     }
 }

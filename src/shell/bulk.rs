@@ -1,7 +1,8 @@
 //! `backup`, `export` and `import`: much at once, through a file or a pipe; and `compact`, which takes as long.
 //!
 //! What is exported are the lines that `GET /kv?…` gives as `application/x-ndjson`, less the revisions, which mean
-//! nothing in another store; so what `curl` took can be imported, too. All lines are of one revision.
+//! nothing in another store; so what `curl` took can be imported, too. All lines are of one revision. Keys that end with a
+//! lease are left out: kept without it, a lock would be held for ever.
 //!
 //! An import sends lines in transactions, each under a name by which a retry is known. A batch is stored
 //! whole or not at all, one after the other; so an import that stops says from which line to go on, and one that is
@@ -66,6 +67,9 @@ impl Session {
         let mut out = OutFile::create(place)?;
         let (progress, mut keys, mut len_bytes) = (Progress::new("export", None), 0_u64, 0);
         while let Some(item) = items.next().await? {
+            if item.lease.is_some() {
+                continue;
+            }
             let line = Line::of(&item).encode();
             out.write_all(&line).map_err(|why| out.failed(why))?;
             keys += 1;
@@ -117,11 +121,14 @@ impl Session {
         }
         import.flush().await?;
         drop(progress);
-        let Import { stored, expired, .. } = import;
-        let rest = if expired > 0 { format!(", {expired} had expired") } else { String::new() };
+        let Import { stored, left_out, .. } = import;
+        let rest = match left_out {
+            0 => String::new(),
+            _ => format!(", {left_out} left out that had expired or end with a lease"),
+        };
         self.answer(
             || format!("OK {stored} keys stored{rest}\n"),
-            || json!({ "stored": stored, "expired": expired }),
+            || json!({ "stored": stored, "left_out": left_out }),
         )
     }
 
@@ -164,7 +171,7 @@ struct Import<'s> {
     /// Lines before this are stored.
     next_line: u64,
     stored: u64,
-    expired: u64,
+    left_out: u64,
     now_ms: u64,
 }
 
@@ -178,7 +185,7 @@ impl<'s> Import<'s> {
             most_puts: BATCH_PUTS,
             next_line: from_line.max(1),
             stored: 0,
-            expired: 0,
+            left_out: 0,
             now_ms: unix_ms(),
         }
     }
@@ -188,7 +195,7 @@ impl<'s> Import<'s> {
         let put = Line::decode(line).and_then(|line| line.into_put(self.now_ms));
         let put = put.map_err(|problem| Failure::BadLine { number, problem })?;
         let Some((key, value, ttl_ms)) = put else {
-            self.expired += 1;
+            self.left_out += 1;
             return Ok(());
         };
         let len_bytes = key.as_bytes().len() + value.len();

@@ -27,6 +27,9 @@ pub struct Line {
     /// Until when.
     #[serde(skip_serializing_if = "Option::is_none")]
     expires_at_ms: Option<u64>,
+    /// It ends with a lease, which belongs to the store that it came from.
+    #[serde(skip_serializing)]
+    lease: Option<IgnoredAny>,
     #[serde(rename = "mod_revision", skip_serializing)]
     _mod_revision: Option<IgnoredAny>,
     #[serde(rename = "create_revision", skip_serializing)]
@@ -64,11 +67,15 @@ impl Line {
         serde_json::from_slice(line).map_err(|error| error.to_string())
     }
 
-    /// What is to be stored at this time; `None` when it has expired.
+    /// What is to be stored at this time; `None` when it has expired, or ends with a lease of another store: a lock that
+    /// nobody holds.
     pub fn into_put(self, now_ms: u64) -> Result<Option<Put>, String> {
         let key = bytes_of("key", self.key, self.key_base64)?;
         let value = bytes_of("value", self.value, self.value_base64)?;
         let key = Key::new(key).map_err(|error| error.to_string())?;
+        if self.lease.is_some() {
+            return Ok(None);
+        }
         let ttl_ms = match (self.ttl, self.expires_at_ms) {
             (None, None) => None,
             (Some(_), Some(_)) => return Err("ttl and expires_at_ms exclude each other".to_owned()),
@@ -118,7 +125,7 @@ mod tests {
         ) {
             let (key, value) = (Bytes::from(key), Some(Bytes::from(value)));
             let (create_revision, mod_revision, version) = (1, 2, 3);
-            let item = Item { key, value, create_revision, mod_revision, version, expires_at_ms };
+            let item = Item { key, value, create_revision, mod_revision, version, expires_at_ms, lease: None };
             let line = Line::of(&item).encode();
             prop_assert!(line.ends_with(b"\n") && !line[..line.len() - 1].contains(&b'\n'));
             let (key, value, ttl_ms) = put(std::str::from_utf8(&line).unwrap()).unwrap().unwrap();

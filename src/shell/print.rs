@@ -248,6 +248,7 @@ mod tests {
             mod_revision: 1,
             version: 1,
             expires_at_ms: None,
+            lease: None,
         };
         assert_eq!(item(&of(b"x\ny"), false), "a\\tb\tx\\ny\n");
         assert_eq!(

@@ -78,9 +78,13 @@ async fn an_import_that_stops_says_from_where_to_go_on() {
     let rest = shell(&node, &["import", path, "--from-line", "4"]).await;
     assert_eq!(said(&rest), "OK 1 keys stored\n");
     assert_eq!(node.get("/kv/k4").await.text(), "4");
-    let expired = "{\"key\":\"old\",\"value\":\"v\",\"expires_at_ms\":5}\n";
+    let expired = "{\"key\":\"old\",\"value\":\"v\",\"expires_at_ms\":5}\n\
+                   {\"key\":\"held\",\"value\":\"v\",\"lease\":\"a1\"}\n";
     fs::write(path, expired).expect("a file");
-    assert_eq!(said(&shell(&node, &["import", path]).await), "OK 0 keys stored, 1 had expired\n");
+    assert_eq!(
+        said(&shell(&node, &["import", path]).await),
+        "OK 0 keys stored, 2 left out that had expired or end with a lease\n"
+    );
     let refused = shell(&node, &["export", "/nowhere/file"]).await;
     assert!(said(&refused).contains("cannot write /nowhere/file.part"), "{}", said(&refused));
 }
