@@ -6,9 +6,11 @@
 //! stream             stream.rs    all of a range, as one stream of lines.rs
 //!                    past.rs      what became of a key
 //! txn                txn.rs       several at once
-//! lease_…            leases.rs    leases
+//! lease_…            leases.rs    leases;  keeper.rs keeps one alive
+//! lock               lock.rs      who works alone
+//! campaign, observe  election.rs  who leads;  both by queue.rs
 //! status, join …     cluster.rs   what operators do
-//! observe            observe.rs   what one node says of itself
+//! look_at            observe.rs   what one node says of itself
 //! backup             backup.rs    all of the store, as a file
 //!      │
 //!   transport.rs     one operation: attempts, retries, redirects
@@ -37,14 +39,18 @@ use reqwest::redirect::Policy;
 mod backup;
 mod call;
 mod cluster;
+mod election;
 mod error;
 mod events;
 mod items;
+mod keeper;
 mod kv;
 mod leases;
 mod lines;
+mod lock;
 mod observe;
 mod past;
+mod queue;
 mod servers;
 mod stream;
 mod transport;
@@ -54,12 +60,16 @@ mod writers;
 
 pub use backup::{Backup, BackupError};
 pub use cluster::{Compacting, Health, Join, Member, Members, Ready, Status};
+pub use election::{ELECTION_PREFIX, Leader, Leadership, Observer};
 pub use error::{Applied, ClientError, Problem};
 pub use items::Items;
+pub use keeper::{LeaseKeeper, LeaseLost};
 pub use kv::{BadItem, Deleted, DeletedRange, Item, Page, ReadOptions, Scan, Value, Written};
 pub use leases::{LeaseInfo, LeaseKeys, LeasePage};
+pub use lock::{LOCK_PREFIX, Lock};
 pub use observe::{Observation, Peer, Samples, Stats};
 pub use past::{History, Version, VersionKind};
+pub use queue::RecipeError;
 pub use stream::Records;
 pub use txn::{TxnAnswer, TxnDone};
 pub use watch::{Event, EventKind, Keys, Watch, Watcher};

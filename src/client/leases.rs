@@ -68,7 +68,8 @@ fn keys_of_items<'de, D: Deserializer<'de>>(items: D) -> Result<Vec<Bytes>, D::E
 }
 
 impl Client {
-    /// Grants a lease, which ends after `ttl` (from a second up) unless it is kept alive.
+    /// Grants a lease, which ends after `ttl` (from a second up) unless it is kept alive. [`Client::keep_lease`] does
+    /// both.
     pub async fn lease_grant(&self, ttl: Duration) -> Result<LeaseId, ClientError> {
         let ttl = format!("{}ms", ttl.as_millis());
         let target = Target::at("/leases").and("ttl", ttl.as_bytes());

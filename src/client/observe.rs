@@ -72,7 +72,7 @@ impl Samples {
 
 impl Client {
     /// What the node at `server` says of itself, within `limit`.
-    pub async fn observe(&self, server: &str, limit: Duration) -> Result<Observation, ClientError> {
+    pub async fn look_at(&self, server: &str, limit: Duration) -> Result<Observation, ClientError> {
         let status = async { self.ask(server, "/status", limit).await?.json() };
         let stats = async { self.ask(server, "/raft/stats", limit).await?.json() };
         let metrics = async {

@@ -47,7 +47,7 @@ impl Look {
         let asked = members.servers.into_iter().map(async |member| {
             let said = match member.http_address.as_str() {
                 "" => Err("it has told no HTTP address".to_owned()),
-                server => client.observe(server, limit).await.map_err(|error| reason(&error)),
+                server => client.look_at(server, limit).await.map_err(|error| reason(&error)),
             };
             (member, said)
         });
