@@ -12,6 +12,7 @@
 //!                       bulk.rs                    backup, export, import, compact: long ones (line.rs, progress.rs)
 //!                       txn.rs                     transactions
 //!                       top.rs                     all members, live
+//!                       leases.rs, held.rs         leases; locks and elections
 //! ```
 //!
 //! What the three share is all but the reading of words: a command does the same everywhere. They differ
@@ -41,7 +42,9 @@ mod editor;
 pub mod exit;
 mod extra;
 mod files;
+mod held;
 mod json;
+mod leases;
 mod line;
 mod output;
 mod paint;
@@ -202,9 +205,11 @@ fn read_command(input: &mut impl BufRead, number: &mut u64) -> Result<Option<Vec
     Ok(Some(command))
 }
 
-/// Tells of a failure and gives its exit code.
+/// Tells of a failure and gives its exit code. What a program had to say of its own, it has said.
 pub fn fail(failure: Failure) -> ExitCode {
-    print::failure(&failure, None, None);
+    if !matches!(failure, Failure::Program { .. }) {
+        print::failure(&failure, None, None);
+    }
     failure.exit_code()
 }
 

@@ -1,6 +1,7 @@
 //! From words to a command, checked as far as it can be without a server.
 
 mod given;
+mod leases;
 #[cfg(test)]
 mod tests;
 mod txn;
@@ -12,10 +13,11 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use self::given::{Given, path_of};
+pub use self::leases::Lease;
 use super::table;
 use super::words::{Word, escape};
 use crate::client::{Join, Keys, ReadOptions, Scan, Watch};
-use crate::types::{Condition, Revision, Txn};
+use crate::types::{Condition, Lifetime, Revision, Txn};
 
 /// What a scan or a history lists unless told otherwise: a screen or two.
 const DEFAULT_LIMIT: usize = 100;
@@ -30,7 +32,7 @@ pub enum Command {
     Put {
         key: Vec<u8>,
         value: Source,
-        ttl: Option<Duration>,
+        lifetime: Lifetime,
         condition: Condition,
     },
     Get {
@@ -76,6 +78,21 @@ pub enum Command {
         new: Vec<u8>,
     },
     Watch(Watch),
+    Lease(Lease),
+    /// Runs a program under a lock.
+    Lock {
+        name: Vec<u8>,
+        ttl: Duration,
+        program: Vec<Vec<u8>>,
+    },
+    Campaign {
+        name: Vec<u8>,
+        value: Vec<u8>,
+        ttl: Duration,
+    },
+    Observe {
+        name: Vec<u8>,
+    },
     Status,
     Members,
     Join(Join),
@@ -171,8 +188,10 @@ pub fn parse(words: Vec<Word>) -> Result<Option<Command>, UsageError> {
     let Some(name) = words.next() else { return Ok(None) };
     let name = escape(&name.bytes);
     let spec = table::find(&name).ok_or(UsageError::UnknownCommand(name))?;
-    if spec.name == "txn" {
-        return txn::parse(spec, words).map(Some);
+    match spec.name {
+        "txn" => return txn::parse(spec, words).map(Some),
+        "lock" => return leases::parse_lock(spec, words).map(Some),
+        _ => {}
     }
     let mut given = Given { spec, arguments: Vec::new(), options: Vec::new() };
     let help = given.take(words)?;
@@ -187,7 +206,7 @@ impl Given {
         Ok(match self.spec.name {
             "put" => Command::Put {
                 condition: self.condition()?,
-                ttl: self.duration("--ttl")?,
+                lifetime: self.lifetime()?,
                 value: self.source()?,
                 key: self.key()?,
             },
@@ -234,6 +253,8 @@ impl Given {
                 }
             }
             "watch" => self.watch()?,
+            "lease" => Command::Lease(self.lease()?),
+            "elect" => self.elect()?,
             "status" => Command::Status,
             "members" => Command::Members,
             "join" => {

@@ -6,7 +6,8 @@ use std::process::ExitCode;
 
 use super::command::UsageError;
 use super::words::{SplitError, quote};
-use crate::client::{Applied, ClientError};
+use crate::client::{Applied, ClientError, LeaseLost, RecipeError};
+use crate::types::LeaseId;
 
 /// The exit codes, as `--help` shows them.
 pub const CODES: &str = "\
@@ -18,6 +19,8 @@ Exit codes:
   4  there is no such key or node
   5  the condition (--if-absent, --if-revision, cas) does not hold
   6  the outcome of a write is unknown
+  7  the lock or the leadership was lost
+`lock` ends with the exit code of its program, or 127 when there is none, 126 when it cannot be run.
 ";
 
 /// Longest value that an error tells.
@@ -32,6 +35,8 @@ pub enum Failure {
     Usage(#[from] UsageError),
     #[error("there is no key {}", quote(.0))]
     NotFound(Vec<u8>),
+    #[error("there is no lease {0}: it has ended, or never was")]
+    NoLease(LeaseId),
     #[error("{0}")]
     Key(String),
     /// `None` when it is too long to be told.
@@ -71,6 +76,20 @@ pub enum Failure {
     NoTerminal,
     #[error("{0}")]
     Extra(String),
+    #[error("{0}")]
+    Recipe(RecipeError),
+    #[error("given up: asked to end before it was its turn")]
+    GivenUp,
+    #[error(
+        "`lock` and `elect` end by signals: run them from the command line or the prompt, not in a pipe"
+    )]
+    HeldInPipe,
+    #[error("the program was stopped: {0}")]
+    LockLost(LeaseLost),
+    #[error("the program ended with exit code {code}")]
+    Program { code: u8 },
+    #[error("cannot run {}: {source}", quote(.program))]
+    Start { program: Vec<u8>, source: io::Error },
     #[error("given up by Ctrl-C{}", if *.writes { "; it may have been applied or not" } else { "" })]
     Interrupted { writes: bool },
 }
@@ -101,6 +120,15 @@ fn shown(value: Option<&[u8]>) -> String {
     }
 }
 
+impl From<RecipeError> for Failure {
+    fn from(error: RecipeError) -> Failure {
+        match error {
+            RecipeError::Client(error) => Failure::Client(error),
+            other => Failure::Recipe(other),
+        }
+    }
+}
+
 impl Failure {
     pub fn exit_code(&self) -> ExitCode {
         ExitCode::from(self.code())
@@ -109,12 +137,22 @@ impl Failure {
     /// See [`CODES`].
     pub fn code(&self) -> u8 {
         match self {
-            Failure::Split(_) | Failure::Usage(_) | Failure::Key(_) | Failure::StdinTaken => 2,
-            Failure::Unsure | Failure::NoTerminal => 2,
+            Failure::Split(_)
+            | Failure::Usage(_)
+            | Failure::Key(_)
+            | Failure::StdinTaken
+            | Failure::HeldInPipe
+            | Failure::Unsure
+            | Failure::NoTerminal => 2,
             Failure::OtherValue { .. } => 5,
-            Failure::NotFound(_) => 4,
+            Failure::NotFound(_) | Failure::NoLease(_) => 4,
+            Failure::LockLost(_) | Failure::Recipe(RecipeError::Lost(_)) => 7,
+            Failure::Recipe(RecipeError::Name(_)) => 2,
+            Failure::Program { code } => *code,
+            Failure::Start { source, .. } if source.kind() == io::ErrorKind::NotFound => 127,
+            Failure::Start { .. } => 126,
             Failure::ImportStopped { failure, .. } => failure.code(),
-            Failure::Client(error) => match error {
+            Failure::Client(error) | Failure::Recipe(RecipeError::Client(error)) => match error {
                 _ if error.applied() == Applied::Unknown => 6,
                 ClientError::NoServers | ClientError::BadServer { .. } => 2,
                 ClientError::Unreachable { .. }

@@ -9,7 +9,7 @@ use super::exit::Failure;
 use super::output::Output;
 use super::words::{escape, is_safe};
 use super::{columns, json};
-use crate::client::{Event, Item, Member, Members, Status, Version};
+use crate::client::{Event, Item, LeaseInfo, Member, Members, Status, Version};
 
 /// Most bytes of one value that `get` shows on a terminal, and `scan` in one line of it.
 const SHOWN_VALUE_BYTES: usize = 64 * 1024;
@@ -158,6 +158,15 @@ pub fn members(members: &Members) -> String {
     };
     let rows: Vec<Vec<String>> = members.servers.iter().map(row).collect();
     columns::table(&["NODE", "RAFT", "HTTP", "SUFFRAGE", ""], &rows)
+}
+
+/// Leases, one a line: id, time to live, what is left of it, how many keys.
+pub fn leases(leases: &[LeaseInfo]) -> String {
+    let line = |lease: &LeaseInfo| {
+        let [ttl, left] = [lease.ttl, lease.left].map(humantime::format_duration);
+        format!("{}\tttl {ttl}\tleft {left}\tkeys {}\n", lease.id, lease.keys)
+    };
+    leases.iter().map(line).collect()
 }
 
 /// Tells of a failure on standard error, after the number of its line if it has one. A reader of the

@@ -6,12 +6,13 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::columns::Columns;
-use super::command::{Command, Place, Show, Source};
+use super::command::{Command, Lease, Place, Show, Source};
 use super::exit::Failure;
 use super::extra::{Asked, Vocabulary, What};
 use super::output::Output;
 use super::{editor, files, json, print, table};
 use crate::client::{Client, Item, ReadOptions, Scan, Status, Watch};
+use crate::types::Lifetime;
 
 /// Items asked for in one page of a scan.
 const PAGE_ITEMS: usize = 1_000;
@@ -30,7 +31,7 @@ pub enum Mode {
 /// A client, and where its answers go.
 pub struct Session {
     pub(super) client: Client,
-    mode: Mode,
+    pub(super) mode: Mode,
     vocabulary: Vocabulary,
     /// Whether the output is read by a person.
     pub(super) terminal: bool,
@@ -59,7 +60,14 @@ impl Session {
 
     /// Does what is asked, or as much of it as is done when Ctrl-C is pressed.
     pub async fn run_until_ctrl_c(&mut self, asked: Asked) -> Result<(), Failure> {
-        let goes_on = matches!(asked.what, What::Own(Command::Watch(_) | Command::Top { .. }));
+        if let What::Own(Command::Lock { .. } | Command::Campaign { .. }) = asked.what {
+            // They let go of what they hold.
+            return self.answer_to(asked).await;
+        }
+        let goes_on = matches!(
+            asked.what,
+            What::Own(Command::Watch(_) | Command::Observe { .. } | Command::Top { .. })
+        );
         let writes = match &asked.what {
             What::Own(command) => !matches!(
                 command,
@@ -69,6 +77,8 @@ impl Session {
                     | Command::History { .. }
                     | Command::Diff { .. }
                     | Command::Watch(_)
+                    | Command::Observe { .. }
+                    | Command::Lease(Lease::Show(_) | Lease::List)
                     | Command::Status
                     | Command::Members
                     | Command::Top { .. }
@@ -108,16 +118,23 @@ impl Session {
 
     async fn run(&mut self, command: Command) -> Result<(), Failure> {
         match command {
-            Command::Put { key, value, ttl, condition } => {
+            Command::Put { key, value, lifetime, condition } => {
                 let value = match value {
                     Source::Word(bytes) => bytes.into(),
                     Source::File(path) => files::read_value(&path)?,
                     Source::Stdin if self.mode == Mode::OneShot => files::read_stdin()?,
                     Source::Stdin => return Err(Failure::StdinTaken),
                 };
-                let written = match ttl {
-                    Some(ttl) => self.client.put_for(&key, value, ttl, condition).await?,
-                    None => self.client.put(&key, value, condition).await?,
+                let client = &self.client;
+                let written = match lifetime {
+                    Lifetime::Unbounded => client.put(&key, value, condition).await?,
+                    Lifetime::Ttl { ms } => {
+                        let ttl = Duration::from_millis(ms);
+                        client.put_for(&key, value, ttl, condition).await?
+                    }
+                    Lifetime::Lease(lease) => {
+                        client.put_with_lease(&key, value, lease, condition).await?
+                    }
                 };
                 self.answer(
                     || format!("OK revision {}\n", written.revision),
@@ -153,22 +170,30 @@ impl Session {
             Command::Scan { scan, limit } => self.scan(scan, limit).await,
             Command::TimeToLive { key } => {
                 let value = self.client.get(&key, ReadOptions::default()).await?;
-                let ttl = value.ok_or_else(|| Failure::NotFound(key.clone()))?.ttl;
-                let text = ttl.map(|ttl| humantime::format_duration(ttl).to_string());
-                self.answer(
-                    || format!("{}\n", text.unwrap_or_else(|| "it does not expire".to_owned())),
-                    || {
-                        let mut object = json!({ "ttl_ms": ttl.map(|ttl| ttl.as_millis() as u64) });
-                        json::put_bytes(&mut object, "key", &key);
-                        object
-                    },
-                )
+                let value = value.ok_or_else(|| Failure::NotFound(key.clone()))?;
+                let ttl = value.ttl;
+                let text = || match (ttl, value.lease) {
+                    (Some(ttl), _) => format!("{}\n", humantime::format_duration(ttl)),
+                    (None, Some(lease)) => format!("it ends with lease {lease}\n"),
+                    (None, None) => "it does not expire\n".to_owned(),
+                };
+                self.answer(text, || {
+                    let lease = value.lease.map(|lease| lease.to_string());
+                    let ttl_ms = ttl.map(|ttl| ttl.as_millis() as u64);
+                    let mut object = json!({ "ttl_ms": ttl_ms, "lease": lease });
+                    json::put_bytes(&mut object, "key", &key);
+                    object
+                })
             }
             Command::Txn(txn) => self.txn(&txn).await,
             Command::Swap { key, old, new } => self.swap(key, old, new).await,
             Command::History { key, read, limit } => self.history(&key, read, limit).await,
             Command::Diff { prefix, from, to } => self.diff(prefix.into(), from, to).await,
             Command::Watch(watch) => self.watch(watch).await,
+            Command::Lease(lease) => self.lease(lease).await,
+            Command::Lock { name, ttl, program } => self.lock(&name, ttl, &program).await,
+            Command::Campaign { name, value, ttl } => self.campaign(&name, value, ttl).await,
+            Command::Observe { name } => self.observe(&name).await,
             Command::Status => {
                 let status = self.client.status().await?;
                 self.answer(|| print::status(&status), || json::status(&status))

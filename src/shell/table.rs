@@ -45,6 +45,7 @@ const fn with(name: &'static str, value: &'static str, about: &'static str) -> O
 const IF_REVISION: Opt = with("--if-revision", "N", "only if revision N wrote the key last");
 const REVISION: Opt = with("--revision", "N", "as it was right after revision N");
 const LIMIT: Opt = with("--limit", "N", "list at most N (100)");
+const TTL: Opt = with("--ttl", "DURATION", "held so long after this falls silent (10s)");
 const STALE: Opt = flag("--stale", "from the server's own state, which may be behind");
 
 pub static COMMANDS: &[Spec] = &[
@@ -56,6 +57,7 @@ pub static COMMANDS: &[Spec] = &[
         options: &[
             with("--file", "FILE", "the value is what the file holds"),
             with("--ttl", "DURATION", "the key expires after it, such as 30s"),
+            with("--lease", "ID", "the key ends with this lease"),
             flag("--if-absent", "only if there is no such key"),
             IF_REVISION,
         ],
@@ -65,6 +67,7 @@ pub static COMMANDS: &[Spec] = &[
             "put lock/1 me --if-absent",
             "put logo.png --file logo.png",
             "put session/1 me --ttl 30s",
+            "put service/a 10.0.0.7 --lease 6c2b54f1f5e20b1d",
             "put bin\\x00key \"two\\nlines\"",
         ],
     },
@@ -191,6 +194,42 @@ pub static COMMANDS: &[Spec] = &[
             "watch --prefix user/ --prev",
             "watch --prefix \"\" --from 1",
         ],
+    },
+    Spec {
+        name: "lease",
+        aliases: &[],
+        usage: "lease grant TTL | lease keepalive ID | lease revoke ID | lease show ID | lease list",
+        about: "a time to live that keys share (`put --lease`): grant it, keep it alive, end it, look at it",
+        options: &[],
+        arguments: 1..=2,
+        examples: &[
+            "lease grant 30s",
+            "lease keepalive 6c2b54f1f5e20b1d",
+            "lease revoke 6c2b54f1f5e20b1d",
+            "lease show 6c2b54f1f5e20b1d",
+            "lease list",
+        ],
+    },
+    Spec {
+        name: "lock",
+        aliases: &[],
+        usage: "lock [--ttl DURATION] NAME COMMAND [ARGUMENT]…",
+        about: "wait for a lock and run a program while it is held; its exit code is the program's",
+        options: &[TTL],
+        arguments: 2..=usize::MAX,
+        examples: &[
+            "lock deploy ./deploy.sh production",
+            "lock --ttl 30s backup tar czf all.tgz .",
+        ],
+    },
+    Spec {
+        name: "elect",
+        aliases: &[],
+        usage: "elect NAME [VALUE] | elect --observe NAME",
+        about: "campaign to lead, say so when elected, and lead until Ctrl-C; or show who leads as that changes",
+        options: &[flag("--observe", "show who leads, and do not campaign"), TTL],
+        arguments: 1..=2,
+        examples: &["elect scheduler host-7", "elect --observe scheduler"],
     },
     Spec {
         name: "status",

@@ -50,7 +50,7 @@ impl Given {
     }
 
     /// `--name value`, `--name=value` or `--name`.
-    fn option(
+    pub fn option(
         &mut self,
         word: &[u8],
         words: &mut impl Iterator<Item = Word>,
