@@ -21,10 +21,15 @@
 //! leadership.rs   transfer, and a node cut off from its leader
 //! txn.rs          transactions through followers, and retried
 //! expiry.rs       keys that expire, over restarts and changes of the leader
+//! leases.rs       keys that end together, likewise
+//! locks.rs        locks and elections, whose holders are killed
+//! stream.rs       a range as one stream, over a restart
+//! examples.rs     the examples, against a node
 //! full_disk.rs    a disk without room (needs root)
 //! watch.rs        watches, through kills, resumptions and a thousand at a time
 //! backup.rs       a backup under writes, checked, restored, started; damaged ones refused
 //! bulk.rs         exports and imports of the shell
+//! recover.rs      a cluster made of a survivor of a lost quorum
 //! upkeep.rs       how long the past is kept, and compactions
 //! latency.rs      a measurement, printed
 //! ```
@@ -37,12 +42,15 @@ mod load;
 
 mod backup;
 mod bulk;
+mod examples;
 mod expiry;
 mod full_disk;
 mod kills;
 mod latency;
 mod leadership;
+mod leases;
 mod lifecycle;
+mod locks;
 mod membership;
 mod odd_bytes;
 mod original;
@@ -50,6 +58,7 @@ mod past;
 mod real_input;
 mod recover;
 mod strangers;
+mod stream;
 mod txn;
 mod upkeep;
 mod watch;
