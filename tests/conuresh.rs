@@ -167,7 +167,7 @@ fn a_failing_line_is_named_and_the_rest_is_done_unless_asked_otherwise() {
          hint: `scan` lists the keys that there are, `scan PREFIX` some of them\n\
          error: line 3: the quote ' is not closed\n\
          hint: close it, or write \\' or \\\" for a quote that belongs to the word\n\
-         error: line 4: - reads standard input, which holds the commands here; name a file (`put KEY --file FILE`)\n"
+         error: line 4: `put KEY -` reads standard input, which holds the commands here; use --file\n"
     );
     assert_eq!(output.status.code(), Some(4));
     let output = shell.feed(&["-e"], commands);

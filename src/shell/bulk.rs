@@ -15,9 +15,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde_json::{Value, json};
 
-use super::command::Place;
 use super::exit::Failure;
-use super::files::{InFile, OutFile};
+use super::files::{InFile, OutFile, Place};
 use super::line::Line;
 use super::print;
 use super::progress::Progress;

@@ -6,7 +6,6 @@ mod leases;
 mod tests;
 mod txn;
 
-use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -14,6 +13,7 @@ use bytes::Bytes;
 
 use self::given::{Given, path_of};
 pub use self::leases::Lease;
+use super::files::Place;
 use super::table;
 use super::words::{Word, escape};
 use crate::client::{Join, Keys, ReadOptions, Scan, Watch};
@@ -136,22 +136,6 @@ pub enum Source {
     Word(Vec<u8>),
     File(PathBuf),
     Stdin,
-}
-
-/// A file, or standard input or output in its place.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Place {
-    Standard,
-    File(PathBuf),
-}
-
-impl fmt::Display for Place {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Place::Standard => f.write_str("-"),
-            Place::File(path) => path.display().fmt(f),
-        }
-    }
 }
 
 /// What to do with a value that was read.

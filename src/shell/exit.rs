@@ -54,10 +54,8 @@ pub enum Failure {
         "the line is longer than {limit_bytes} bytes; store such a value with `put KEY --file FILE`"
     )]
     LineTooLong { limit_bytes: u64 },
-    #[error(
-        "- reads standard input, which holds the commands here; name a file (`put KEY --file FILE`)"
-    )]
-    StdinTaken,
+    #[error("`{by}` reads standard input, which holds the commands here; {instead}")]
+    StdinTaken { by: &'static str, instead: &'static str },
     #[error("line {number}: {problem}; a line is JSON such as {{\"key\":\"k\",\"value\":\"v\"}}")]
     BadLine { number: u64, problem: String },
     #[error("{failure}; what stands before line {line} is stored: go on with --from-line {line}")]
@@ -140,7 +138,7 @@ impl Failure {
             Failure::Split(_)
             | Failure::Usage(_)
             | Failure::Key(_)
-            | Failure::StdinTaken
+            | Failure::StdinTaken { .. }
             | Failure::HeldInPipe
             | Failure::Unsure
             | Failure::NoTerminal => 2,

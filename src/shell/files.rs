@@ -2,13 +2,13 @@
 //!
 //! The shell is the outermost layer: this module alone opens files. All reading is bounded.
 
+use std::fmt;
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, BufWriter, Read, Write};
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
 
-use super::command::Place;
 use super::exit::Failure;
 
 /// Longest value that is read from a file: the most a server can be set to take.
@@ -73,6 +73,22 @@ const MAX_IMPORT_LINE_BYTES: u64 = 6 * MAX_VALUE_BYTES + 64 * 1024;
 
 /// How much is read and written at a time.
 const BUFFER_BYTES: usize = 256 * 1024;
+
+/// A file, or standard input or output in its place.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Place {
+    Standard,
+    File(PathBuf),
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Place::Standard => f.write_str("-"),
+            Place::File(path) => path.display().fmt(f),
+        }
+    }
+}
 
 /// What takes a long output: standard output, or a file that has its name when it is whole. Until then, and if it is
 /// given up, the name leads to what was there before.

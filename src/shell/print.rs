@@ -142,9 +142,10 @@ pub fn status(status: &Status) -> String {
     ];
     rows.extend(status.cluster_id.clone().map(|id| ("cluster", id)));
     rows.push(("version", status.version.clone()));
+    let compacting = if status.compacting { ", being compacted" } else { "" };
     rows.push((
         "database",
-        format!("{} bytes, {} of them in use", status.db_bytes, status.db_bytes_live),
+        format!("{} bytes, {} of them in use{compacting}", status.db_bytes, status.db_bytes_live),
     ));
     rows.iter().map(|(name, value)| format!("{name:<13}  {}\n", escape(value.as_bytes()))).collect()
 }

@@ -6,9 +6,10 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::columns::Columns;
-use super::command::{Command, Lease, Place, Show, Source};
+use super::command::{Command, Lease, Show, Source};
 use super::exit::Failure;
 use super::extra::{Asked, Vocabulary, What};
+use super::files::Place;
 use super::output::Output;
 use super::{editor, files, json, print, table};
 use crate::client::{Client, Item, ReadOptions, Scan, Status, Watch};
@@ -123,7 +124,9 @@ impl Session {
                     Source::Word(bytes) => bytes.into(),
                     Source::File(path) => files::read_value(&path)?,
                     Source::Stdin if self.mode == Mode::OneShot => files::read_stdin()?,
-                    Source::Stdin => return Err(Failure::StdinTaken),
+                    Source::Stdin => {
+                        return Err(Failure::StdinTaken { by: "put KEY -", instead: "use --file" });
+                    }
                 };
                 let client = &self.client;
                 let written = match lifetime {
@@ -217,7 +220,7 @@ impl Session {
             Command::Backup { place, read } => self.backup(&place, read).await,
             Command::Export { prefix, place } => self.export(prefix, &place).await,
             Command::Import { place: Place::Standard, .. } if self.mode != Mode::OneShot => {
-                Err(Failure::StdinTaken)
+                Err(Failure::StdinTaken { by: "import -", instead: "name a file" })
             }
             Command::Import { place, from_line } => self.import(&place, from_line).await,
             Command::Compact { wait } => self.compact(wait).await,

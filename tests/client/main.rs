@@ -1,5 +1,6 @@
 //! The client against servers that fail in every way it has to live with.
 
+mod backup;
 #[path = "../scripted/mod.rs"]
 mod scripted;
 mod streams;

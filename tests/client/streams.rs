@@ -1,10 +1,10 @@
-//! What comes in pieces: watches and backups.
+//! What comes in pieces: watches.
 
-use conuredb::client::{ClientError, EventKind, Keys, ReadOptions, Watch};
+use conuredb::client::{ClientError, EventKind, Keys, Watch};
 use serde_json::json;
 
 use super::scripted::{Answer, Server};
-use super::{client, first};
+use super::client;
 
 /// An event of a stream, with an id if its revision ends there.
 fn event(key: &str, revision: u64, id: &str) -> String {
@@ -80,36 +80,4 @@ async fn a_watch_that_was_cut_goes_on_and_one_that_cannot_ends() {
     .await;
     assert_eq!(told.len(), 3);
     assert!(told[2].as_ref().is_err_and(|error| error.is_code("storage_failed")), "{told:?}");
-}
-
-/// What a node says before the bytes of a backup.
-fn backup_of(revision: u64, body: Vec<u8>) -> Answer {
-    let answer = Answer::ok(body).with("X-Conure-Revision", revision);
-    answer.with("X-Conure-Applied-Index", 9).with("X-Conure-Cluster-Id", "c0")
-}
-
-#[tokio::test]
-async fn a_backup_is_taken_whole_or_not_at_all() {
-    let good: Vec<u8> = (0..100_000_u32).map(|n| n as u8).collect();
-    let server = Server::start(first(vec![
-        Answer::problem(503, "no_leader", "no"),
-        backup_of(7, good.clone()),
-        backup_of(8, good.clone()).cut_at(50_000),
-    ]))
-    .await;
-    let client = client(&[&server.url]);
-    let backup = client.backup(ReadOptions::default()).await.unwrap();
-    let said = (backup.revision, backup.applied_index, &backup.cluster_id[..]);
-    assert_eq!(said, (7, 9, "c0"));
-    let mut taken = Vec::new();
-    assert_eq!(backup.write_to(&mut taken).await.unwrap(), 100_000);
-    assert!(taken == good);
-
-    let stale = ReadOptions { stale: true, ..ReadOptions::default() };
-    let backup = client.backup(stale).await.unwrap();
-    assert_eq!(server.seen().last().unwrap().target, "/backup?stale=true");
-    let broken = backup.write_to(&mut Vec::new()).await.unwrap_err();
-    assert!(broken.to_string().contains("gave no answer"), "{broken}");
-    let asked = server.seen().len();
-    assert_eq!(asked, 3, "what broke off is not asked for again");
 }

@@ -205,6 +205,8 @@ async fn a_backup_that_is_damaged_or_broke_off_is_refused_with_its_place() {
             Identity { name: "node1".into(), node_id: 1, cluster_id: ClusterId(1), standing };
         identity.store(&disk).expect("a disk");
     }
+    let checked = program(&["check", "--data-dir", path_of(&directory)]).await;
+    assert_eq!(checked.status.code(), Some(1), "{}", text(&checked));
     let half = run(node.command()).await;
     assert_eq!(half.status.code(), Some(1), "{}", text(&half));
     assert!(text(&half).contains("run `conure-db restore` again"), "{}", text(&half));

@@ -6,8 +6,9 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
-use super::{Place, Source, UsageError};
+use super::{Source, UsageError};
 use crate::client::ReadOptions;
+use crate::shell::files::Place;
 use crate::shell::table::Spec;
 use crate::shell::words::{Word, escape};
 use crate::types::Condition;

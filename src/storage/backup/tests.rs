@@ -156,6 +156,48 @@ fn a_backup_that_broke_off_or_goes_on_is_no_backup() {
 }
 
 #[test]
+fn frames_that_are_missing_or_in_another_order_are_found_where_they_are() {
+    let mut kv = open(&MemDisk::new());
+    let large = (1..6).map(|index| {
+        let (value, key) = (Bytes::from(vec![index as u8; 300_000]), vec![index as u8]);
+        let key = Key::new(key).expect("a short key");
+        let operation = Operation::Put {
+            key,
+            value,
+            condition: Condition::None,
+            lifetime: Lifetime::Unbounded,
+        };
+        let command = Command { time_ms: 1, request_id: None, operation };
+        Entry { id: LogId { term: 1, index }, payload: Payload::Command(command) }
+    });
+    kv.apply(large.collect()).expect("no I/O fails");
+    let good = backup_of(kv.reader().snapshot());
+    let (header, mut rest) = good.split_at(64);
+    let mut frames = Vec::new();
+    while !rest.is_empty() {
+        let len = u32::from_le_bytes(rest[..4].try_into().expect("four bytes")) as usize;
+        let (frame, behind) = rest.split_at(8 + len);
+        frames.push(frame);
+        rest = behind;
+    }
+    assert!(frames.len() >= 7, "{} frames", frames.len());
+    let place = |at: usize| 64 + frames[..at].iter().map(|frame| frame.len() as u64).sum::<u64>();
+    for at in 0..frames.len() - 1 {
+        let mut missing = frames.clone();
+        missing.remove(at);
+        let mut swapped = frames.clone();
+        swapped.swap(at, at + 1);
+        for frames in [missing, swapped] {
+            let bytes = [header, &frames.concat()].concat();
+            match verify(&bytes[..]).expect_err("not as it was made") {
+                BackupError::Damaged { offset, .. } => assert_eq!(offset, place(at), "frame {at}"),
+                other => panic!("frame {at}: {other}"),
+            }
+        }
+    }
+}
+
+#[test]
 fn a_backup_is_restored_into_an_empty_directory_only() {
     let good = backup_of(filled());
     let disk = MemDisk::new();

@@ -10,7 +10,7 @@ use super::{Damage, KeySpan, Meta, MetaError, PAGE_BYTES, StoreFile, Tree, TreeI
 use crate::storage::disk::Disk;
 use crate::storage::error::StorageError;
 use crate::storage::freemap::Freemap;
-use crate::storage::identity::{self, Identity, IdentityError};
+use crate::storage::identity::{self, Identity, IdentityError, Standing};
 use crate::storage::kv::{self, layout::KvFacts};
 use crate::storage::log::LogError;
 use crate::storage::log::inspect::{self as log, LogSurvey};
@@ -98,7 +98,14 @@ pub fn survey(disk: &Arc<dyn Disk>) -> Result<Survey, SurveyError> {
 impl Survey {
     fn identity(&mut self, disk: &Arc<dyn Disk>) -> Result<(), SurveyError> {
         match Identity::load(disk) {
-            Ok(identity) => self.identity = identity,
+            Ok(identity) => {
+                if identity.as_ref().is_some_and(|it| it.standing == Standing::Restoring) {
+                    let problem = "a backup was being restored here, which did not end".to_owned();
+                    let file = disk.locate(identity::FILE);
+                    self.findings.push(Finding::of_file(file, 0, problem));
+                }
+                self.identity = identity;
+            }
             Err(IdentityError::Damaged { file, what }) => {
                 self.findings.push(Finding::of_file(file, 0, what.to_owned()));
             }
