@@ -1,20 +1,15 @@
 #!/usr/bin/env bash
 # Builds the Debian package: both programs, the unit, the settings, completions and manual pages.
 #
-#   deploy/deb.sh            released, into target/debian
-#   deploy/deb.sh dev        from a debug build
+#   deploy/deb.sh            into target/debian
 #
 # Needs cargo-deb: cargo install cargo-deb --locked
 set -euo pipefail
 
 cd "$(dirname "$0")/.."
-readonly profile=${1:-release} pages=target/package
-built=${CARGO_TARGET_DIR:-target}/$profile
-if [[ $profile == dev ]]; then
-    built=${CARGO_TARGET_DIR:-target}/debug
-fi
+readonly built=${CARGO_TARGET_DIR:-target}/release pages=target/package
 
-cargo build --locked --profile "$profile" --bin conure-db --bin conuresh
+cargo build --locked --release --bin conure-db --bin conuresh
 
 # Cargo.toml names these files as parts of the package.
 rm -rf "$pages"
@@ -26,4 +21,4 @@ for program in conure-db conuresh; do
     done
 done
 
-cargo deb --locked --no-build --profile "$profile" --output target/debian/
+cargo deb --locked --no-build --output target/debian/

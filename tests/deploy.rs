@@ -214,6 +214,8 @@ fn both_programs_write_manual_pages_of_all_their_commands() {
         let text = fs::read_to_string(home.path().join(format!("{page}.1"))).expect(page);
         assert!(text.contains(".SH NAME"), "{page}");
     }
+    let shell = fs::read_to_string(home.path().join("conuresh.1")).expect("a page");
+    assert!(shell.contains("CONURE_SERVER"), "{shell}");
     let put = fs::read_to_string(home.path().join("conuresh-put.1")).expect("a page");
     assert!(put.contains("if\\-absent") && put.contains("greeting"), "{put}");
 }

@@ -100,8 +100,11 @@ pub fn spans(line: &str) -> Vec<Range<usize>> {
 
 /// The one word that `text` is or begins to be, with its quote closed. None when it ends inside an escape.
 pub fn begun(text: &str) -> Option<Word> {
-    let closed = ["", "'", "\""].map(|quote| split(format!("{text}{quote}").as_bytes()));
-    let word = closed.into_iter().find_map(Result::ok)?.pop();
+    let mut words = match split(text.as_bytes()) {
+        Err(SplitError::OpenQuote(quote)) => split(format!("{text}{quote}").as_bytes()),
+        words => words,
+    };
+    let word = words.as_mut().ok()?.pop();
     Some(word.unwrap_or(Word { bytes: Vec::new(), bare: true }))
 }
 

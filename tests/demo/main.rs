@@ -207,3 +207,23 @@ fn kept_data_is_that_of_nodes_that_were_closed() {
     let log = std::fs::read_to_string(format!("{kept}/log")).expect("a log");
     assert!(log.contains(" node1 conuredb::"), "a line of the log names its node: {log}");
 }
+
+#[test]
+fn a_killed_node_writes_nothing_more_and_a_closed_one_its_state() {
+    let revision_in_store = |commands: &str| {
+        let place = Place::empty();
+        let output = place.feed(&["--keep", "--nodes=1"], commands);
+        assert_eq!(output.status.code(), Some(0), "{output:?}");
+        let data = format!("{}/node1", place.left_behind().pop().expect("a directory"));
+        let check = Command::new(env!("CARGO_BIN_EXE_conure-db"))
+            .args(["check", "--json", "--data-dir", &data])
+            .output()
+            .expect("the binary runs");
+        assert_eq!(check.status.code(), Some(0), "{check:?}");
+        let found: serde_json::Value = serde_json::from_slice(&check.stdout).expect("JSON");
+        found["store"]["revision"].as_u64()
+    };
+    assert_eq!(revision_in_store("put a 1\n"), Some(1));
+    // What was acknowledged is in the log alone, where the next start finds it.
+    assert_eq!(revision_in_store("put a 1\nkill 1\n"), Some(0));
+}

@@ -11,6 +11,7 @@ pub fn whole() -> Command {
     let program = Cli::command().mut_arg("command", |arg| arg.hide(true));
     let program =
         program.mut_arg("output", |arg| arg.global(true)).after_help(super::shell::exit::CODES);
+    let program = program.subcommand_help_heading("Commands").subcommand_value_name("COMMAND");
     program.subcommands(COMMANDS.iter().map(command))
 }
 

@@ -27,6 +27,8 @@ const PATIENCE: Duration = Duration::from_secs(2);
     version,
     after_help = after_help(),
     disable_help_subcommand = true,
+    subcommand_help_heading = "About this program",
+    subcommand_value_name = "PAGES",
     args_conflicts_with_subcommands = true
 )]
 struct Cli {

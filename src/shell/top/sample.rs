@@ -287,7 +287,8 @@ mod tests {
 
     #[test]
     fn what_is_counted_is_what_came_between_two_looks() {
-        let (then, now) = (Instant::now(), Instant::now() + Duration::from_secs(2));
+        let then = Instant::now();
+        let now = then + Duration::from_secs(2);
         let before = look(vec![Ok(seen("leader", then, &metrics(10, 5, 10, 15)))]);
         let after = look(vec![Ok(seen("leader", now, &metrics(30, 6, 29, 36)))]);
         let row = &after.since(&before)[0];
