@@ -59,8 +59,8 @@ pub fn filled() -> (Kv, MemDisk) {
     let disk = MemDisk::new();
     let mut kv = Kv::open(Arc::new(disk.clone()), options()).expect("an empty disk");
     let put = |number: u64| {
-        let long = if number % 40 == 0 { "k".repeat(1_500) } else { String::new() };
-        let len = if number % 30 == 0 { 9_000 } else { 30 };
+        let long = if number.is_multiple_of(40) { "k".repeat(1_500) } else { String::new() };
+        let len = if number.is_multiple_of(30) { 9_000 } else { 30 };
         Operation::Put {
             key: key(format!("key/{:03}{long}", number % 90)),
             value: Bytes::from(vec![number as u8; len]),
