@@ -42,7 +42,7 @@ pub mod report;
 pub mod scenario;
 mod sentinel;
 pub mod surroundings;
-mod values;
+pub mod values;
 mod watchers;
 mod workload;
 pub mod world;

@@ -3,8 +3,8 @@
 use conuredb::client::{ClientError, EventKind, Keys, Watch};
 use serde_json::json;
 
-use super::scripted::{Answer, Server};
 use super::client;
+use super::scripted::{Answer, Server};
 
 /// An event of a stream, with an id if its revision ends there.
 fn event(key: &str, revision: u64, id: &str) -> String {
