@@ -173,10 +173,10 @@ impl Client {
         }
     }
 
-    /// Has the current server compact its own file, and does not wait for the end: [`Status::compacting`] of that
+    /// Has the current server, or the next one that can be reached, compact its own file, and does not wait for the end: [`Status::compacting`] of that
     /// server tells.
     pub async fn compact(&self) -> Result<Compacting, ClientError> {
-        let call = Call { method: Method::POST, retry: Retry::Always, ..Call::get("/compact") };
+        let call = Call { method: Method::POST, retry: Retry::Unapplied, ..Call::get("/compact") };
         self.call(&call).await?.json()
     }
 

@@ -6,7 +6,9 @@ use std::path::{Path, PathBuf};
 use std::process::Output;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
 
+use conuredb::client::Client;
 use conuredb::storage::disk::{Disk, FileDisk};
 use conuredb::storage::identity::{Identity, Standing};
 use conuredb::types::{ClusterId, Condition};
@@ -14,19 +16,34 @@ use reqwest::Method;
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::cluster::{CALM, Cluster};
+use crate::cluster::{CALM, Cluster, client};
 use crate::harness::{Node, conure_db, conuresh, run, until};
+use crate::http::Reply;
 
-/// What stands in the store beside what is being written.
-async fn fill(node: &Node) {
+/// What stands in the store beside what is being written: 84 revisions.
+async fn fill(client: &Client) {
+    let put = async |key: &[u8], value: Vec<u8>| {
+        client.put(key, value, Condition::None).await.expect("a put");
+    };
     for n in 0..40 {
-        node.put(&format!("/kv/user/{n:02}"), format!("name {n}")).await.is_ok();
-        node.put(&format!("/kv/user/{:02}", n / 2), format!("later {n}")).await.is_ok();
+        put(format!("user/{n:02}").as_bytes(), format!("name {n}").into()).await;
+        put(format!("user/{:02}", n / 2).as_bytes(), format!("later {n}").into()).await;
     }
-    node.put("/kv/bin%00%ff", vec![0, 255, 10]).await.is_ok();
-    node.put("/kv/large", vec![7; 1 << 20]).await.is_ok();
-    node.put("/kv/session?ttl=1h", "for a while").await.is_ok();
-    node.delete("/kv/user/39").await.is_ok();
+    put(b"bin\x00\xff", vec![0, 255, 10]).await;
+    put(b"large", vec![7; 1 << 20]).await;
+    let hour = Duration::from_secs(3_600);
+    client.put_for(b"session", "for a while", hour, Condition::None).await.expect("a put");
+    client.delete(b"user/39", Condition::None).await.expect("a delete");
+}
+
+/// Sends a write with a name of its own until it is answered.
+async fn put_once(node: &Node, value: &'static str) -> Reply {
+    until("a named write to be done", async || {
+        let named = [("idempotency-key", "tester:7")];
+        let put = node.request(Method::PUT, "/kv/once", &named, value).await;
+        put.ok().filter(|reply| reply.status == 200)
+    })
+    .await
 }
 
 async fn program(arguments: &[&str]) -> Output {
@@ -59,10 +76,8 @@ async fn a_backup_taken_under_writes_comes_back_as_a_cluster_of_its_own() {
     let cluster = Cluster::start(3, &[]).await;
     let follower = cluster.follower().await;
     let node = &cluster.nodes[follower];
-    fill(node).await;
-    let named = [("idempotency-key", "tester:7")];
-    let first = node.request(Method::PUT, "/kv/once", &named, "first").await.expect("an answer");
-    assert_eq!(first.status, 200);
+    fill(&cluster.client(follower)).await;
+    let first = put_once(node, "first").await;
 
     let (stopped, acknowledged) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
     let writing = {
@@ -79,12 +94,11 @@ async fn a_backup_taken_under_writes_comes_back_as_a_cluster_of_its_own() {
             }
         })
     };
-    until("some writes", async || (acknowledged.load(Ordering::Acquire) > 150).then_some(())).await;
+    until("some writes", async || (acknowledged.load(Ordering::Acquire) > 110).then_some(())).await;
     let before = acknowledged.load(Ordering::Acquire);
-    let reply = node.get("/backup").await;
+    let reply = node.get_until(200, "/backup").await;
     stopped.store(true, Ordering::Release);
     writing.await.expect("writes that are acknowledged");
-    assert_eq!(reply.status, 200);
     let revision: u64 = reply.header("x-conure-revision").parse().expect("a revision");
     assert!(revision >= before, "{revision} lacks what was acknowledged at {before}");
 
@@ -116,21 +130,19 @@ async fn a_backup_taken_under_writes_comes_back_as_a_cluster_of_its_own() {
     assert!(there.len() > 42 && there == node.records(&at).await, "{} keys", there.len());
     for target in ["/kv?key=user/03&history=true", "/kv?key=user/39&history=true"] {
         let target = format!("{target}&revision={revision}");
-        assert_eq!(
-            restored.get(&target).await.json()["items"],
-            node.get(&target).await.json()["items"]
-        );
+        let there = restored.get_until(200, &target).await.json();
+        assert_eq!(there["items"], node.get_until(200, &target).await.json()["items"]);
     }
-    let session = restored.get("/kv/session").await;
+    let session = restored.get_until(200, "/kv/session").await;
     assert!(session.header("x-conure-ttl").ends_with("ms"), "{:?}", session.headers);
     // A write that is repeated now is known as one that was done.
-    let again =
-        restored.request(Method::PUT, "/kv/once", &named, "again").await.expect("an answer");
+    let again = put_once(&restored, "again").await;
     assert_eq!(again.header("x-conure-revision"), first.header("x-conure-revision"));
-    assert_eq!(restored.get("/kv/once").await.text(), "first");
+    assert_eq!(restored.get_until(200, "/kv/once").await.text(), "first");
 
     // It is a cluster like others: it takes writes, others join it and get all that it has, and it starts again.
-    restored.put("/kv/new", "write").await.is_ok();
+    let own = client(vec![restored.url()]);
+    own.put(b"new", "write", Condition::None).await.expect("a put");
     let seeds = format!("--seeds={}", restored.url());
     let joined = Node::start("joined", &[CALM, &["--bootstrap=false", &seeds]].concat()).await;
     joined.wait_for_voters(2).await;
@@ -149,10 +161,10 @@ async fn a_backup_taken_under_writes_comes_back_as_a_cluster_of_its_own() {
 async fn a_backup_that_is_damaged_or_broke_off_is_refused_with_its_place() {
     let node = Node::start("node1", CALM).await;
     node.wait_until_ready().await;
-    fill(&node).await;
+    fill(&client(vec![node.url()])).await;
     let home = tempfile::tempdir().expect("a temporary directory");
     let good = home.path().join("good.backup");
-    let saved = run(conuresh(&node, &["backup", path_of(&good)])).await;
+    let saved = run(conuresh(&node, &["--timeout", "60s", "backup", path_of(&good)])).await;
     assert!(saved.status.success(), "{}", text(&saved));
     assert!(text(&saved).starts_with("OK revision 84, "), "{}", text(&saved));
     let bytes = fs::read(&good).expect("the backup");

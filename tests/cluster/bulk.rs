@@ -2,15 +2,21 @@
 
 use std::fs::{self, File};
 use std::process::Output;
+use std::time::Duration;
 
-use crate::cluster::CALM;
+use conuredb::types::Condition;
+
+use crate::cluster::{CALM, client};
 use crate::harness::{Node, conuresh, run};
 
 /// More than one transaction takes.
 const KEYS: usize = 700;
 
+/// More time than the shell takes by itself: an election on a busy machine is no failure.
+const TIMEOUT: [&str; 2] = ["--timeout", "60s"];
+
 async fn shell(node: &Node, arguments: &[&str]) -> Output {
-    run(conuresh(node, arguments)).await
+    run(conuresh(node, &[&TIMEOUT[..], arguments].concat())).await
 }
 
 fn said(output: &Output) -> String {
@@ -33,10 +39,16 @@ async fn what_is_exported_is_imported_elsewhere_and_may_be_imported_again() {
     fs::write(path("lines"), lines).expect("a file");
     let imported = shell(&from, &["import", &path("lines")]).await;
     assert_eq!(said(&imported), format!("OK {KEYS} keys stored\n"));
-    from.put("/kv/bin%00%ff", vec![0, 255, 10]).await.is_ok();
-    from.put("/kv/large", vec![b'"'; 3 << 20]).await.is_ok();
-    from.put("/kv/empty", "").await.is_ok();
-    from.put("/kv/session?ttl=1h", "for a while").await.is_ok();
+    let client = client(vec![from.url()]);
+    for (key, value) in [
+        (&b"bin\x00\xff"[..], vec![0, 255, 10]),
+        (b"large", vec![b'"'; 3 << 20]),
+        (b"empty", vec![]),
+    ] {
+        client.put(key, value, Condition::None).await.expect("a put");
+    }
+    let hour = Duration::from_secs(3_600);
+    client.put_for(b"session", "for a while", hour, Condition::None).await.expect("a put");
 
     let exported = shell(&from, &["export", &path("all")]).await;
     assert!(
@@ -48,7 +60,7 @@ async fn what_is_exported_is_imported_elsewhere_and_may_be_imported_again() {
     assert_eq!(String::from_utf8_lossy(&part.stdout).lines().count(), 10);
 
     for _ in 0..2 {
-        let mut command = conuresh(&to, &["import", "-"]);
+        let mut command = conuresh(&to, &[&TIMEOUT[..], &["import", "-"]].concat());
         command.stdin(File::open(path("all")).expect("the export"));
         let imported = run(command).await;
         assert_eq!(said(&imported), format!("OK {} keys stored\n", KEYS + 4));
@@ -57,7 +69,7 @@ async fn what_is_exported_is_imported_elsewhere_and_may_be_imported_again() {
         };
         assert!(values(to.records("").await) == values(from.records("").await));
     }
-    assert!(to.get("/kv/session").await.header("x-conure-ttl").ends_with("ms"));
+    assert!(to.get_until(200, "/kv/session").await.header("x-conure-ttl").ends_with("ms"));
 }
 
 #[tokio::test]
@@ -73,11 +85,12 @@ async fn an_import_that_stops_says_from_where_to_go_on() {
     let stopped = shell(&node, &["import", path]).await;
     assert_eq!(stopped.status.code(), Some(1));
     assert!(said(&stopped).contains("line 3: value is missing"), "{}", said(&stopped));
-    assert_eq!(node.get("/kv/k2").await.text(), "2", "what stood before it is stored");
-    node.get("/kv/k4").await.is_problem(404, "key_not_found", "");
+    let before = node.get_until(200, "/kv/k2").await;
+    assert_eq!(before.text(), "2", "what stood before it is stored");
+    node.get_until(404, "/kv/k4").await.is_problem(404, "key_not_found", "");
     let rest = shell(&node, &["import", path, "--from-line", "4"]).await;
     assert_eq!(said(&rest), "OK 1 keys stored\n");
-    assert_eq!(node.get("/kv/k4").await.text(), "4");
+    assert_eq!(node.get_until(200, "/kv/k4").await.text(), "4");
     let expired = "{\"key\":\"old\",\"value\":\"v\",\"expires_at_ms\":5}\n\
                    {\"key\":\"held\",\"value\":\"v\",\"lease\":\"a1\"}\n";
     fs::write(path, expired).expect("a file");

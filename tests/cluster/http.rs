@@ -3,7 +3,7 @@
 use reqwest::{Method, header::HeaderMap};
 use serde_json::Value;
 
-use crate::harness::Node;
+use crate::harness::{Node, until};
 
 /// An answer, read to its end.
 #[derive(Debug)]
@@ -84,6 +84,14 @@ impl Node {
 
     pub async fn get(&self, target: &str) -> Reply {
         self.answered(self.try_get(target).await)
+    }
+
+    /// Asks until the answer has this status: on a busy machine a leader may be lost for a moment.
+    pub async fn get_until(&self, status: u16, target: &str) -> Reply {
+        until(&format!("{status} for {target}"), async || {
+            self.try_get(target).await.ok().filter(|reply| reply.status == status)
+        })
+        .await
     }
 
     pub async fn try_put(

@@ -2,7 +2,7 @@
 
 use conuredb::types::Condition;
 
-use crate::cluster::{CALM, Cluster};
+use crate::cluster::{CALM, Cluster, client};
 use crate::harness::{Node, conuresh, run, until};
 
 async fn oldest_revision(node: &Node) -> u64 {
@@ -26,10 +26,11 @@ async fn every_node_keeps_as_much_of_the_past_as_the_leader_is_set_to() {
             (oldest_revision(node).await == oldest).then_some(())
         })
         .await;
-        let gone = node.get(&format!("/kv/k?revision={}", oldest - 1)).await;
+        let gone = node.get_until(410, &format!("/kv/k?revision={}", oldest - 1)).await;
         gone.is_problem(410, "revision_trimmed", "");
-        assert_eq!(node.get(&format!("/kv/k?revision={oldest}")).await.text(), "v");
-        let metrics = node.get("/metrics").await.text();
+        let kept = node.get_until(200, &format!("/kv/k?revision={oldest}")).await;
+        assert_eq!(kept.text(), "v");
+        let metrics = node.get_until(200, "/metrics").await.text();
         for line in
             [format!("conuredb_oldest_revision {oldest}"), "conuredb_history_changes 10".to_owned()]
         {
@@ -56,12 +57,13 @@ async fn an_idle_store_forgets_what_is_too_old() {
     let flags = [CALM, &["--set=storage.history_max_age=2s"]].concat();
     let node = Node::start("node1", &flags).await;
     node.wait_until_ready().await;
+    let client = client(vec![node.url()]);
     for value in ["one", "two", "three"] {
-        node.put("/kv/k", value).await.is_ok();
+        client.put(b"k", value, Condition::None).await.expect("a put");
     }
     until("the past to end", async || (oldest_revision(&node).await == 3).then_some(())).await;
-    node.get("/kv/k?revision=2").await.is_problem(410, "revision_trimmed", "");
-    assert_eq!(node.get("/kv/k").await.text(), "three");
+    node.get_until(410, "/kv/k?revision=2").await.is_problem(410, "revision_trimmed", "");
+    assert_eq!(node.get_until(200, "/kv/k").await.text(), "three");
 }
 
 #[tokio::test]
@@ -69,24 +71,24 @@ async fn a_compaction_gives_back_what_was_deleted() {
     let flags = [CALM, &["--set=storage.history_max_changes=1"]].concat();
     let node = Node::start("node1", &flags).await;
     node.wait_until_ready().await;
+    let client = client(vec![node.url()]);
     for n in 0..60 {
-        node.put(&format!("/kv/large/{n}"), vec![n; 200_000]).await.is_ok();
+        let (key, value) = (format!("large/{n}"), vec![n; 200_000]);
+        client.put(key.as_bytes(), value, Condition::None).await.expect("a put");
     }
-    node.put("/kv/small", "stays").await.is_ok();
-    node.delete("/kv?prefix=large/").await;
+    client.delete_prefix(b"large/").await.expect("a delete");
     until("the past to end", async || {
-        node.put("/kv/small", "stays").await.is_ok();
+        client.put(b"small", "stays", Condition::None).await.expect("a put");
         let status = node.status().await?;
         (status.oldest_revision + 2 > status.revision).then_some(())
     })
     .await;
-    let compacted = run(conuresh(&node, &["compact"])).await;
+    let compacted = run(conuresh(&node, &["--timeout", "60s", "compact"])).await;
     let said = String::from_utf8_lossy(&compacted.stdout).into_owned();
     assert!(compacted.status.success(), "{compacted:?}");
     assert!(said.starts_with("OK node1: ") && said.contains(" bytes, there were "), "{said}");
     let status = node.status().await.expect("a status");
     assert!(!status.compacting && status.compactions >= 1, "{status:?}");
     assert!(status.db_bytes < 2_000_000, "{status:?}");
-    assert_eq!(node.get("/kv/small").await.text(), "stays");
-    assert_eq!(node.post("/compact", "").await.status, 202);
+    assert_eq!(node.get_until(200, "/kv/small").await.text(), "stays");
 }
