@@ -277,6 +277,12 @@ impl NodeProcess {
         fs::remove_dir_all(&self.data_dir).map_err(self.io("remove its data"))
     }
 
+    /// Leaves the directory with the log, and the data unless they are elsewhere, for somebody to look at.
+    pub fn keep_home(&mut self) -> &Path {
+        self.home.disable_cleanup(true);
+        self.home.path()
+    }
+
     fn io(&self, action: &'static str) -> impl FnOnce(io::Error) -> ProcessError + use<> {
         let name = self.name.clone();
         move |source| ProcessError::Io { name, action, source }

@@ -106,12 +106,14 @@ impl Desk {
             }
             Request::SnapshotBegin => transfer::begin(&self.context.storage).await,
             Request::SnapshotPiece { transfer, sequence, piece } => {
-                transfer::piece(&self.context.storage, transfer, sequence, piece).await
+                let taken = transfer::piece(&self.context.storage, transfer, sequence, piece).await;
+                taken.inspect_err(|error| not_installed(card, error))
             }
             Request::SnapshotEnd { transfer, vote, meta } => {
                 let raft = self.context.raft()?;
                 log::info!("received a snapshot from {}", card.name);
-                transfer::end(&self.context.storage, &raft, transfer, vote, meta).await
+                let taken = transfer::end(&self.context.storage, &raft, transfer, vote, meta).await;
+                taken.inspect_err(|error| not_installed(card, error))
             }
             Request::Write { operation, request_id, timeout_ms } => {
                 let timeout = Duration::from_millis(timeout_ms).min(LONGEST_REQUEST);
@@ -182,6 +184,11 @@ impl Desk {
             false => MemberStanding::NotMember,
         }
     }
+}
+
+/// A snapshot is sent again for as long as it is not installed, so that somebody should hear why.
+fn not_installed(from: &Card, error: &RequestError) {
+    log::warn!("a snapshot from {} is not installed: {error}", from.name);
 }
 
 /// Encodes a response; one that cannot be encoded becomes an error that can.

@@ -60,6 +60,12 @@ impl Disk {
         Ok(())
     }
 
+    /// Leaves the image for somebody to look at.
+    pub fn keep(&mut self) -> PathBuf {
+        self.place.disable_cleanup(true);
+        self.image()
+    }
+
     /// Cuts the power: whoever uses it gets errors, and what was not synced is gone when it is mounted again.
     pub fn cut_power(&self) -> Result<(), Failure> {
         call(Command::new("perl").args(["-e", SHUT_DOWN]).arg(self.root()))

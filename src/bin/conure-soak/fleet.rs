@@ -225,6 +225,14 @@ impl Fleet {
         }
     }
 
+    /// Leaves all logs and data for somebody to look at, and says where they are.
+    pub fn keep(&mut self) -> String {
+        let homes = self.nodes.iter_mut().map(|node| node.keep_home().display().to_string());
+        let mut places: Vec<String> = homes.collect();
+        places.extend(self.around.disks.iter_mut().map(|disk| disk.keep().display().to_string()));
+        places.join(" ")
+    }
+
     /// The last words of all nodes, for a failure.
     pub fn last_words(&self) -> String {
         let words =

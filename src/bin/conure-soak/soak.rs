@@ -112,7 +112,7 @@ pub async fn run(common: &CommonArgs, args: &SoakArgs) -> Result<bool, Failure> 
     }
     let totals = findings.sum();
     if totals.failed() {
-        println!("{}", fleet.last_words());
+        println!("{}\nlogs and data are kept in {}", fleet.last_words(), fleet.keep());
     }
     let faults: Vec<String> =
         totals.faults_by_kind.iter().map(|(kind, count)| format!("{kind} {count}")).collect();
