@@ -19,7 +19,7 @@ use crate::workload::Workload;
 use crate::{Failure, foreign, rollback};
 
 /// How long something lasts that ends by itself, in milliseconds: longer than any election here takes.
-const LASTING_MS: std::ops::Range<u64> = 1_200..2_500;
+const LASTING_MS: std::ops::Range<u64> = 2_200..3_500;
 
 /// How long a dead node stays away.
 const AWAY_MS: std::ops::Range<u64> = 0..1_000;

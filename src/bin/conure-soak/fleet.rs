@@ -15,7 +15,7 @@ use crate::http::Http;
 use crate::network::Network;
 
 /// How long a cluster may take to be well again, on a busy machine.
-const WELL_LIMIT: Duration = Duration::from_secs(90);
+const WELL_LIMIT: Duration = Duration::from_secs(180);
 
 /// How long an operator waits for an answer.
 const ANSWER_LIMIT: Duration = Duration::from_secs(30);
