@@ -100,10 +100,7 @@ impl Shell<'_> {
             });
         match done {
             Ok(()) => ExitCode::SUCCESS,
-            Err(failure) => {
-                print::failure(&failure, None, form);
-                failure.exit_code()
-            }
+            Err(failure) => fail_in(failure, form),
         }
     }
 
@@ -205,10 +202,15 @@ fn read_command(input: &mut impl BufRead, number: &mut u64) -> Result<Option<Vec
     Ok(Some(command))
 }
 
-/// Tells of a failure and gives its exit code. What a program had to say of its own, it has said.
+/// Tells of a failure and gives its exit code.
 pub fn fail(failure: Failure) -> ExitCode {
+    fail_in(failure, None)
+}
+
+/// The same in the form of answers. What a program had to say of its own, it has said.
+fn fail_in(failure: Failure, form: Option<Output>) -> ExitCode {
     if !matches!(failure, Failure::Program { .. }) {
-        print::failure(&failure, None, None);
+        print::failure(&failure, None, form);
     }
     failure.exit_code()
 }

@@ -127,7 +127,10 @@ async fn the_shell_takes_a_transaction_in_several_lines() {
         String::from_utf8_lossy(&output.stdout),
         "OK revision 1\nOK then, revision 2\nput b, version 1\na\t1\ndeleted 0\ntwo words\nOK revision 3\n"
     );
-    assert_eq!(String::from_utf8_lossy(&output.stderr), "error: line 12: the value of a is 2\n");
+    assert_eq!(
+        String::from_utf8_lossy(&output.stderr),
+        "error: line 12: the value of a is 2\nhint: repeat `cas` with that value, or overwrite it with `put`\n"
+    );
     assert_eq!(output.status.code(), Some(5));
     let one_line = ["txn", "if", "a", "version", ">", "5", "then", "get", "b", "else", "get", "a"];
     let output = run(conuresh(node, &one_line)).await;
