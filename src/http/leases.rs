@@ -57,6 +57,9 @@ fn ttl_of(body: &[u8]) -> Result<std::time::Duration, Problem> {
         let detail = format!(r#"{what}; name the time to live as ?ttl=30s or {{"ttl":"30s"}}"#);
         Problem::new(Code::BadBody, detail)
     };
+    if body.is_empty() {
+        return Err(bad("a lease needs a time to live"));
+    }
     let fields: Map<String, Value> =
         serde_json::from_slice(body).map_err(|error| bad(&error.to_string()))?;
     if let Some(other) = fields.keys().find(|name| *name != "ttl") {

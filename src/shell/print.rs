@@ -118,8 +118,9 @@ fn cut(bytes: &[u8], most: usize) -> &[u8] {
 
 pub fn record(item: &Item) -> String {
     let value = item.value.as_deref().unwrap_or_default();
+    let lease = item.lease.map(|id| format!("lease            {id}\n")).unwrap_or_default();
     format!(
-        "key              {}\ncreate_revision  {}\nmod_revision     {}\nversion          {}\nbytes            {}\n",
+        "key              {}\ncreate_revision  {}\nmod_revision     {}\nversion          {}\nbytes            {}\n{lease}",
         escape(&item.key),
         item.create_revision,
         item.mod_revision,
