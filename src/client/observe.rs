@@ -8,7 +8,7 @@ use tokio::time::Instant;
 
 use super::Client;
 use super::call::{Call, Failure, Reply};
-use super::cluster::Status;
+use super::cluster::{Members, Status};
 use super::error::ClientError;
 use super::servers::base_url;
 
@@ -86,6 +86,11 @@ impl Client {
     /// How the node at `server` sees itself and the leader, within `limit`.
     pub async fn status_of(&self, server: &str, limit: Duration) -> Result<Status, ClientError> {
         self.ask(server, "/status", limit).await?.json()
+    }
+
+    /// Who belongs to the cluster as the node at `server` knows it, within `limit`.
+    pub async fn members_of(&self, server: &str, limit: Duration) -> Result<Members, ClientError> {
+        self.ask(server, "/raft/config", limit).await?.json()
     }
 
     async fn ask(

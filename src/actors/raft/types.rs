@@ -98,11 +98,14 @@ pub fn member(node_id: NodeId, node: &PeerNode, voter: bool) -> Member {
     }
 }
 
-/// All members of a membership, sorted by name.
+/// All members of a membership, sorted by name. Between two sets of voters, both have to agree on everything: who is
+/// in one of them only is no voter yet, or any more. Whoever was told otherwise would take a cluster of three for one
+/// that survives the loss of any node, when one of the two that it was before is still needed.
 pub fn members(membership: &StoredMembership) -> Vec<Member> {
-    let voters: std::collections::BTreeSet<NodeId> = membership.voter_ids().collect();
+    let sets = membership.get_joint_config();
+    let votes = |id: &NodeId| sets.iter().all(|set| set.contains(id));
     let mut members: Vec<Member> =
-        membership.nodes().map(|(id, node)| member(*id, node, voters.contains(id))).collect();
+        membership.nodes().map(|(id, node)| member(*id, node, votes(id))).collect();
     members.sort_by(|a, b| a.name.cmp(&b.name));
     members
 }
@@ -114,4 +117,26 @@ pub fn expected_bytes(entries: &[Entry]) -> usize {
         _ => 0,
     };
     entries.iter().map(|entry| len_bytes(entry) + ENVELOPE_BYTES).sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::{BTreeMap, BTreeSet};
+
+    use super::*;
+
+    #[test]
+    fn a_voter_is_one_in_the_old_set_and_in_the_new() {
+        let voters = |sets: Vec<BTreeSet<NodeId>>| -> Vec<bool> {
+            let node = |id: NodeId| PeerNode { name: format!("node{id}"), ..PeerNode::default() };
+            let nodes: BTreeMap<NodeId, PeerNode> = (1..=3).map(|id| (id, node(id))).collect();
+            let membership = openraft::Membership::new(sets, nodes).expect("sets of known nodes");
+            let members = members(&StoredMembership::new(None, membership));
+            members.iter().map(|member| member.voter).collect()
+        };
+        let (two, three) = (BTreeSet::from([1, 2]), BTreeSet::from([1, 2, 3]));
+        assert_eq!(voters(vec![three.clone()]), [true, true, true]);
+        assert_eq!(voters(vec![two.clone(), three.clone()]), [true, true, false]);
+        assert_eq!(voters(vec![three, two]), [true, true, false]);
+    }
 }

@@ -202,27 +202,32 @@ impl Cluster {
         ran
     }
 
-    /// Waits until every node is a voter and one of them leads.
+    /// Waits until every node knows that all vote, and who leads. From then on any majority can go on: a node that
+    /// has not heard of the last change of voters yet could need one that is killed next.
     pub async fn formed(&self) -> Result<(), String> {
-        let options = ClientOptions { timeout: PATIENCE, ..ClientOptions::new(rand::random()) };
-        let client = Client::new(self.urls(), options).map_err(|error| error.to_string())?;
+        let client = Client::new(self.urls(), ClientOptions::new(rand::random()));
+        let client = client.map_err(|error| error.to_string())?;
         let deadline = Instant::now() + PATIENCE;
-        loop {
-            let members = client.members().await;
-            let voters = members.as_ref().map_or(0, |members| {
-                members.servers.iter().filter(|member| member.suffrage == "voter").count()
-            });
-            if voters == self.count() && members.is_ok_and(|members| !members.leader.is_empty()) {
-                return Ok(());
+        for number in 0..self.count() {
+            while !self.knows_all(&client, number).await {
+                if Instant::now() > deadline {
+                    let name = self.name(number);
+                    return Err(format!(
+                        "after {PATIENCE:?} {name} does not know that all vote; the log says more"
+                    ));
+                }
+                sleep(LOOK_EVERY).await;
             }
-            if Instant::now() > deadline {
-                return Err(format!(
-                    "after {PATIENCE:?} only {voters} of {} nodes vote; the log says more",
-                    self.count()
-                ));
-            }
-            sleep(LOOK_EVERY).await;
         }
+        Ok(())
+    }
+
+    async fn knows_all(&self, client: &Client, number: usize) -> bool {
+        let Ok(members) = client.members_of(&self.url(number), PATIENCE).await else {
+            return false;
+        };
+        let voters = members.servers.iter().filter(|member| member.suffrage == "voter").count();
+        voters == self.count() && !members.leader.is_empty()
     }
 }
 
