@@ -256,7 +256,7 @@ fn every_answer_can_be_json_with_names_that_stay() {
     let scanned = json(&["scan"]);
     assert_eq!(scanned[0], record);
     assert_eq!((&scanned[1]["key"], &scanned[1]["value_base64"]), (&json!("b"), &json!("/w==")));
-    assert_eq!(one(&["ttl", "a"]), json!({ "key": "a", "ttl_ms": null }));
+    assert_eq!(one(&["ttl", "a"]), json!({ "key": "a", "ttl_ms": null, "lease": null }));
     assert_eq!(one(&["delete", "a"]), json!({ "deleted": 1, "revision": 3 }));
     assert_eq!(one(&["delete", "--prefix", "b"]), json!({ "deleted": 1, "revision": 4 }));
     let status = one(&["status"]);
