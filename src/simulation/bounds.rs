@@ -7,8 +7,8 @@
 use super::operator::Operator;
 use super::surroundings::options;
 
-/// Connections of a node to each of its peers: one for each purpose.
-const CONNECTIONS_PER_PEER: u64 = 3;
+/// Connections of a node to each of its peers: one for each lane, and one to find out who answers.
+const CONNECTIONS_PER_PEER: u64 = 5;
 
 /// Tasks for each machine, those of its former lives that have not noticed their end yet included: openraft's, and one
 /// for each request that is served and for each direction of a connection. Far above what a run needs: it tells those
