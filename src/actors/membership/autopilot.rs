@@ -7,7 +7,7 @@
 //! Who is silent is what the leader knows by contact, which only advises: it decides that a change is proposed, and the
 //! change is made through the log by the voters there are. So a leader that is cut off removes nobody, whatever it
 //! believes. Three rules keep the cluster from harm:
-//! * never fewer than [`LEAST_VOTERS`] voters are left, and
+//! * never fewer than three voters are left, and
 //! * those that are left have a quorum that answers now;
 //! * one change is made at a time, and the next one is thought about anew.
 //!

@@ -6,7 +6,7 @@
 //! store beside the present one and puts it in place in one rename (`crate::storage::backup`).
 //!
 //! A transfer whose connection breaks goes on over the next one: the sender gives the same piece again, for
-//! [`RESUME_LIMIT`] at most, and the receiver takes a piece that it has already for well. When one of the two
+//! ten seconds at most, and the receiver takes a piece that it has already for well. When one of the two
 //! starts again, the transfer does, too; nothing of it is kept.
 
 use std::io;
