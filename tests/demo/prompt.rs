@@ -1,9 +1,11 @@
 //! The shell at a terminal: prompt, completion, colours, questions, `top`, and what Ctrl-C ends.
 
-use rustix::process::{Pid, Signal, kill_process};
+use std::time::{Duration, Instant};
 
-use crate::Place;
+use rustix::process::{Pid, Signal, kill_process, test_kill_process};
+
 use crate::terminal::Terminal;
+use crate::{PATIENCE, Place};
 
 const CONURE_DB: &str = env!("CARGO_BIN_EXE_conure-db");
 const CONURESH: &str = env!("CARGO_BIN_EXE_conuresh");
@@ -154,6 +156,21 @@ fn a_signal_at_the_prompt_leaves_nothing_behind() {
     kill_process(pid, Signal::TERM).expect("a signal to a process of our own");
     assert_eq!(terminal.ended(), 143);
     place.assert_empty();
+}
+
+#[test]
+fn a_terminal_that_is_closed_takes_the_demo_along() {
+    let place = Place::empty();
+    let keeping = Terminal::run(&[CONURE_DB, "demo", "--keep"], &[("TMPDIR", place.path())]);
+    at_prompt(&keeping);
+    let pid = Pid::from_raw(keeping.pid()).expect("a process");
+    drop(keeping);
+    // It has nobody to tell where the data is, and ends all the same.
+    let deadline = Instant::now() + PATIENCE;
+    while test_kill_process(pid).is_ok() {
+        assert!(Instant::now() < deadline, "the demo outlives its terminal");
+        std::thread::sleep(Duration::from_millis(20));
+    }
 }
 
 #[test]

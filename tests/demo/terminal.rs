@@ -10,8 +10,10 @@ use crate::PATIENCE;
 const COLUMNS: &str = "150";
 const LINES: &str = "45";
 
-/// The end of the program is to be seen: its screen stays, with the exit status.
-const SETTINGS: &str = "set-option -g remain-on-exit on\n";
+/// Runs the program that its arguments are, notes which process that is, and shows its exit status in the end. tmux
+/// itself does not always learn it. Ctrl-C is the program's: the shells outlive it.
+const SCRIPT: &str = "trap : INT; sh -c 'echo $$ >\"$HOME/pid\"; exec \"$@\"' sh \"$@\"; \
+                      echo \"ended with $?\"; exec cat";
 
 /// Pause between two looks at the screen.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
@@ -28,7 +30,6 @@ impl Terminal {
     /// Opens one and runs `program` with these variables beside those that a terminal has.
     pub fn run(program: &[&str], variables: &[(&str, &str)]) -> Terminal {
         let terminal = Terminal { home: tempfile::tempdir().expect("a temporary directory") };
-        std::fs::write(terminal.home.path().join("conf"), SETTINGS).expect("a file");
         let home = format!("HOME={}", terminal.home.path().display());
         let mut words = vec!["new-session", "-d", "-x", COLUMNS, "-y", LINES, "-e", &home];
         let variables: Vec<String> =
@@ -36,6 +37,7 @@ impl Terminal {
         for variable in &variables {
             words.extend(["-e", variable]);
         }
+        words.extend(["sh", "-c", SCRIPT, "sh"]);
         words.extend(program);
         let output = terminal.tmux(&words);
         assert!(output.status.success(), "tmux: {}", String::from_utf8_lossy(&output.stderr));
@@ -44,8 +46,7 @@ impl Terminal {
 
     fn tmux(&self, words: &[&str]) -> Output {
         let mut tmux = Command::new("tmux");
-        tmux.arg("-u").arg("-f").arg(self.home.path().join("conf"));
-        tmux.arg("-S").arg(self.home.path().join("socket"));
+        tmux.args(["-u", "-f", "/dev/null", "-S"]).arg(self.home.path().join("socket"));
         tmux.env_remove("TMUX").env_remove("NO_COLOR").env("TERM", "xterm-256color").args(words);
         tmux.output().unwrap_or_else(|error| panic!("this test needs tmux: {error}"))
     }
@@ -109,29 +110,19 @@ impl Terminal {
         self.until(text, |screen| screen.contains(text))
     }
 
-    /// The process in the terminal.
+    /// The process of the program.
     pub fn pid(&self) -> i32 {
-        self.asks("#{pane_pid}").parse().expect("a number")
+        let noted = std::fs::read_to_string(self.home.path().join("pid")).expect("a noted process");
+        noted.trim().parse().expect("a number")
     }
 
     /// Waits for the end of the program, and tells its exit status.
     pub fn ended(&self) -> i32 {
-        let deadline = Instant::now() + PATIENCE;
-        loop {
-            // A pane is dead when its terminal is closed; how the program ended is known a moment later.
-            if let Ok(status) = self.asks("#{pane_dead_status}").parse() {
-                return status;
-            }
-            let signal = self.asks("#{pane_dead_signal}");
-            assert_eq!(signal, "", "the program was ended by a signal:\n{}\n", self.screen());
-            assert!(Instant::now() < deadline, "the program goes on:\n{}\n", self.screen());
-            std::thread::sleep(LOOK_EVERY);
-        }
-    }
-
-    fn asks(&self, format: &str) -> String {
-        let said = self.tmux(&["display-message", "-p", format]).stdout;
-        String::from_utf8_lossy(&said).trim().to_owned()
+        let told = |screen: &str| -> Option<i32> {
+            screen.lines().last()?.rsplit_once("ended with ")?.1.trim().parse().ok()
+        };
+        let screen = self.until("the end of the program", |screen| told(screen).is_some());
+        told(&screen).expect("an exit status")
     }
 }
 

@@ -149,6 +149,11 @@ fn open_shell(runtime: &Runtime, cluster: &Arc<Cluster>) -> Result<ExitCode, Str
     })
 }
 
+/// Tells the person. After a hangup there is nobody left to tell, and the demo has to end all the same.
+fn note(text: &str) {
+    let _ = writeln!(io::stderr(), "{text}");
+}
+
 /// What is done once, however the demo ends.
 struct Ending {
     cluster: Arc<Cluster>,
@@ -165,13 +170,13 @@ impl Ending {
         if self.keep {
             self.cluster.close_all().await;
             let path = home.keep();
-            eprintln!("the data is kept: conure-db check --data-dir {}/node1", path.display());
+            note(&format!("the data is kept: conure-db check --data-dir {}/node1", path.display()));
             return;
         }
         self.cluster.kill_all().await;
         let path = home.path().to_owned();
         if let Err(error) = home.close() {
-            eprintln!("conure-db: {} is left behind: {error}", path.display());
+            note(&format!("conure-db: {} is left behind: {error}", path.display()));
         }
     }
 }
