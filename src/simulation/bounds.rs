@@ -21,8 +21,9 @@ const SEGMENTS_BESIDE: u64 = 8;
 /// The log of a node is cut when it has so many times the bytes of a checkpoint (`actors::raft::watch`).
 const LOG_FACTOR: u64 = 3;
 
-/// Snapshots that are being received, or were and wait to be installed.
-const MOST_INCOMING: usize = 2;
+/// Snapshots that are being received, or were and wait to be installed; and some that a disk that failed just then did
+/// not let go of, which the next start removes.
+const MOST_INCOMING: usize = 4;
 
 /// Looks at all nodes that run.
 pub fn look(operator: &Operator, watchers: usize) {
