@@ -330,12 +330,8 @@ impl Handler<BeginReceive> for StorageActor {
     type Result = Result<u64, io::Error>;
 
     fn handle(&mut self, _: BeginReceive, _: &mut Self::Context) -> Self::Result {
-        // What was under way is dropped first: it uses disk space. Of those that came whole Raft may be about to
-        // install the newest; the others were forgotten when their connection ended, and nobody asks for them.
+        // The one that was under way is dropped first: it uses disk space.
         self.receiving = None;
-        while self.received.len() > 1 {
-            self.received.pop_first();
-        }
         self.transfers += 1;
         let import = Import::begin(&self.kv, self.transfers).map_err(io::Error::other)?;
         self.receiving = Some((self.transfers, import));

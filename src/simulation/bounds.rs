@@ -21,9 +21,8 @@ const SEGMENTS_BESIDE: u64 = 8;
 /// The log of a node is cut when it has so many times the bytes of a checkpoint (`actors::raft::watch`).
 const LOG_FACTOR: u64 = 3;
 
-/// Snapshots that are being received, or were and wait to be installed; and some that a disk that failed just then did
-/// not let go of, which the next start removes.
-const MOST_INCOMING: usize = 4;
+/// Snapshots that are being received, or were and wait to be installed.
+const MOST_INCOMING: usize = 2;
 
 /// Looks at all nodes that run.
 pub fn look(operator: &Operator, watchers: usize) {
@@ -63,9 +62,11 @@ pub fn look_at_rest(operator: &Operator) {
         let files = disk.contents();
         let log_files = files.iter().filter(|(file, _)| file.starts_with("log-"));
         let log_bytes: u64 = log_files.map(|(_, content)| content.len() as u64).sum();
-        let incoming = files.keys().filter(|file| file.starts_with("incoming-")).count();
-        if log_bytes > most_log_bytes || incoming > MOST_INCOMING {
-            let what = format!("{name} has {log_bytes} bytes of log, {incoming} snapshots coming");
+        let incoming: Vec<_> = files.keys().filter(|file| file.starts_with("incoming-")).collect();
+        if log_bytes > most_log_bytes || incoming.len() > MOST_INCOMING {
+            let what = format!(
+                "{name} has {log_bytes} bytes of log, and snapshots coming in {incoming:?}"
+            );
             operator.findings.violation(world, what);
         }
     }

@@ -40,7 +40,13 @@ pub fn open(disk: &dyn Disk, name: &str, cache_bytes: usize) -> Result<Opened, S
         move |source: io::Error| StorageError::Io { file, action, offset: 0, source }
     };
     if !disk.list().map_err(io("list its directory"))?.iter().any(|file| file == name) {
-        create(disk, name).map_err(io("create the file"))?;
+        let unfinished = format!("{name}.new");
+        let created = create(disk, name, &unfinished);
+        if created.is_err() {
+            // It takes room that may be the very reason.
+            let _ = disk.remove(&unfinished);
+        }
+        created.map_err(io("create the file"))?;
     }
     let file = disk.open(name).map_err(io("open the file"))?;
     let meta = in_force(&read_twins(&*file, &location)?, &location)?;
@@ -54,16 +60,15 @@ pub fn open(disk: &dyn Disk, name: &str, cache_bytes: usize) -> Result<Opened, S
     Ok(Opened { pager, cache, meta, space })
 }
 
-fn create(disk: &dyn Disk, name: &str) -> io::Result<()> {
-    let unfinished = format!("{name}.new");
-    let file = disk.open(&unfinished)?;
+fn create(disk: &dyn Disk, name: &str, unfinished: &str) -> io::Result<()> {
+    let file = disk.open(unfinished)?;
     file.set_len(0)?;
     for sequence in 0..META_PAGES {
         let meta = Meta::empty(sequence);
         file.write_at(meta.offset(), &meta.encode())?;
     }
     file.sync_data()?;
-    disk.rename(&unfinished, name)?;
+    disk.rename(unfinished, name)?;
     disk.sync_dir()
 }
 

@@ -46,7 +46,11 @@ impl Import {
         number: u64,
     ) -> Result<Import, StorageError> {
         let name = format!("{LEFTOVER_PREFIX}{number}.db");
-        let store = Store::open(disk, &name, options)?;
+        let opened = Store::open(disk, &name, options);
+        if opened.is_err() {
+            let _ = disk.remove(&name);
+        }
+        let store = opened?;
         Ok(Import { disk: disk.clone(), name: Some(name), store, pieces: Pieces::default() })
     }
 

@@ -7,6 +7,7 @@ mod model;
 mod past;
 mod retention;
 
+use std::io;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -14,7 +15,7 @@ use bytes::Bytes;
 use super::retention::Policy;
 use super::{Entry, Kv, KvSnapshot, Payload, sessions::MAX_SESSIONS};
 use crate::storage::backup::{Export, Import, ImportError};
-use crate::storage::disk::{Disk, MemDisk, PowerCut};
+use crate::storage::disk::{Calls, Disk, Fault, MemDisk, PowerCut};
 use crate::storage::store::StoreOptions;
 use crate::types::*;
 
@@ -279,6 +280,31 @@ fn a_damaged_reordered_or_cut_snapshot_is_refused_and_leaves_no_file() {
         damaged[at] = bytes.into();
         assert!(feed(&damaged).is_err(), "piece {at} is damaged");
     }
-    let leftover = disk.contents().into_keys().find(|name| name.starts_with("incoming-"));
-    assert_eq!(leftover, None);
+    assert_eq!(incoming(&disk), None);
+}
+
+/// A file that a transfer left on the disk.
+fn incoming(disk: &MemDisk) -> Option<String> {
+    disk.contents().into_keys().find(|name| name.starts_with("incoming-"))
+}
+
+#[test]
+fn a_transfer_that_cannot_begin_leaves_no_file() {
+    let disk = MemDisk::new();
+    let kv = open(&disk);
+    let mut refused = 0;
+    for call in 0.. {
+        disk.fail(Calls::All, call, Fault::Error(io::ErrorKind::StorageFull));
+        let begun = Import::begin(&kv, call);
+        let was_met = disk.faults_left() == 0;
+        disk.clear_faults();
+        let begun = begun.map(drop).is_ok(); // one that was begun is given up
+        assert_eq!(incoming(&disk), None, "call {call}");
+        if !was_met {
+            assert!(begun, "call {call}");
+            break;
+        }
+        refused += u64::from(!begun);
+    }
+    assert!(refused > 5, "{refused} calls were made to fail");
 }
