@@ -373,15 +373,12 @@ impl Node {
     }
 }
 
-/// The log must reach back to what the store holds: it is purged only behind a checkpoint. If it does not, the
-/// store fell back to an older root than the last (its newest meta page was damaged) or was replaced.
+/// The log must reach back to what the store holds.
 fn check_joint(log: &Log, reader: &KvReader) -> Result<(), NodeError> {
     let applied = reader.snapshot().applied();
-    match log.state().purged {
-        Some(purged) if applied.is_none_or(|applied| applied.index < purged.index) => {
-            Err(NodeError::Gap { applied, purged })
-        }
-        _ => Ok(()),
+    match log.state().gap_behind(applied) {
+        Some(purged) => Err(NodeError::Gap { applied, purged }),
+        None => Ok(()),
     }
 }
 

@@ -91,9 +91,7 @@ impl Survivor {
         let (log, _writer, _) = Log::open(disk.clone(), LogOptions::default())?;
         let mut kv = Kv::open(disk.clone(), StoreOptions::default())?;
         let checkpoint = kv.reader().snapshot().applied();
-        if let Some(purged) = log.state().purged
-            && checkpoint.is_none_or(|applied| applied.index < purged.index)
-        {
+        if let Some(purged) = log.state().gap_behind(checkpoint) {
             return Err(RecoverError::Gap { applied: checkpoint, purged });
         }
         let replayed = replay(&log, &mut kv)?;

@@ -182,13 +182,12 @@ impl Survey {
 
     /// What the node refuses at its start: a log that begins behind the end of the store.
     fn joint(&mut self, file: String, has_store: bool) {
-        let Some(purged) = self.log.state.purged else { return };
         let applied = match &self.store {
             Some(store) => store.facts.applied,
             None if has_store => return, // it is damaged, and that was said
             None => None,
         };
-        if applied.is_none_or(|applied| applied.index < purged.index) {
+        if let Some(purged) = self.log.state.gap_behind(applied) {
             let ends = applied.map_or("holds nothing".to_owned(), |id| format!("ends at {id}"));
             let problem = format!("the store {ends}, but the log begins after {purged}");
             self.findings.push(Finding::of_file(file, 0, problem));

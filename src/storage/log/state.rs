@@ -23,6 +23,13 @@ impl LogState {
         self.last.map(|last| last.index + 1)
     }
 
+    /// The entry behind which the log begins, if that is behind what a store has `applied`: then entries between
+    /// the two are nowhere. The log is purged only behind a checkpoint, so the store fell back to an older root than
+    /// the last (its newest meta page was damaged), or one of the two was replaced.
+    pub fn gap_behind(&self, applied: Option<LogId>) -> Option<LogId> {
+        self.purged.filter(|purged| applied.is_none_or(|applied| applied.index < purged.index))
+    }
+
     /// The state after `record`, which must be one that the log would accept here.
     pub(super) fn apply(&mut self, record: &Record) {
         match record {

@@ -142,9 +142,7 @@ impl Parts {
         let (log, writer, _) = Log::open(disk, log::options())?;
         let mut parts = Parts { log, writer, kv };
         let applied = parts.applied();
-        if let Some(purged) = parts.log.state().purged
-            && applied.is_none_or(|applied| applied.index < purged.index)
-        {
+        if let Some(purged) = parts.log.state().gap_behind(applied) {
             return Err(
                 format!("the store ends at {applied:?}, the log begins after {purged}").into()
             );
