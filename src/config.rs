@@ -47,9 +47,6 @@ pub use addr::{AddrError, HostPort, HttpAddr};
 pub use cli::Cli;
 pub use error::{ConfigError, ConfigErrors};
 
-/// Longest node id, in bytes: it is repeated in every log line and metric label.
-pub const MAX_NODE_ID_BYTES: usize = 64;
-
 /// The settings of one node. [`Config::default`] is what a node without file, environment and flags has.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Config {

@@ -17,6 +17,15 @@ pub use self::lease::*;
 pub use self::retention::Retention;
 pub use self::txn::*;
 
+/// Longest name of a node, in bytes: it is repeated in every log line and metric label.
+pub const MAX_NODE_NAME_BYTES: usize = 64;
+
+/// Whether a node can have this name: 1 to 64 of `A-Z a-z 0-9 . _ -`.
+pub fn is_node_name(name: &str) -> bool {
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
+    (1..=MAX_NODE_NAME_BYTES).contains(&name.len()) && name.bytes().all(is_plain)
+}
+
 /// Longest key, in bytes. A key of this length still leaves room for three separators in a branch
 /// node of the B-tree, and an HTTP request line can carry it percent-encoded (12 KiB).
 pub const MAX_KEY_BYTES: usize = 4_096;

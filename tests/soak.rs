@@ -1,5 +1,5 @@
-//! `conure-soak` as programs use it: through the real binaries, at a size for every day. `.ci/run` runs released ones for
-//! sixty faults and fifty thousand operations.
+//! `conure-soak` as programs use it: through the real binaries, at a size for every day. Its usual size is sixty faults and fifty
+//! thousand operations of released ones.
 
 use std::collections::BTreeSet;
 use std::process::{Command, Output};

@@ -1,8 +1,8 @@
 //! The membership actor: who belongs to the cluster, and how a node comes in and goes out.
 //!
 //! On the leader it carries out `/join`, `/remove` and `/transfer`, one change at a time, promotes learners
-//! that have caught up, and does what else the [`autopilot`] is told to. On any node it passes these requests on to the leader. On a node outside it asks the
-//! configured seeds to be let in; on a member it announces a changed address, and when no leader has been heard for
+//! that have caught up, and does what else the [`autopilot`] is told to. On any node it passes these requests on to
+//! the leader. On a node outside it asks the configured seeds to be let in; on a member it announces a changed address, and when no leader has been heard for
 //! a while it asks whether it is still a member.
 //!
 //! Joining, seen from the leader:

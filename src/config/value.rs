@@ -13,6 +13,7 @@ use std::time::Duration;
 use config::ValueKind;
 
 use super::{FollowerMode, LogFormat, Secret};
+use crate::types::is_node_name;
 
 /// What is wrong with a value, put so that it can follow the key: "is 0, out of 1 to 9".
 pub type Problem = String;
@@ -109,8 +110,7 @@ pub fn list<T: FromStr<Err: Display>>(raw: &ValueKind) -> Result<Vec<T>, Problem
 /// A node's name: it stands in URLs, log lines, metric labels and the peers' handshake.
 pub fn node_name(raw: &ValueKind) -> Result<String, Problem> {
     let name = text(raw)?;
-    let good = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
-    match name.len() <= super::MAX_NODE_ID_BYTES && name.bytes().all(good) {
+    match is_node_name(&name) {
         true => Ok(name),
         false => Err(format!("is {name:?}")),
     }

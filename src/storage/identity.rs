@@ -13,7 +13,7 @@ use std::io;
 use std::sync::Arc;
 
 use super::disk::Disk;
-use crate::types::{ClusterId, NodeId};
+use crate::types::{ClusterId, MAX_NODE_NAME_BYTES, NodeId};
 
 /// Name of the file.
 pub const FILE: &str = "identity";
@@ -23,8 +23,6 @@ const MAGIC: [u8; 8] = *b"CONUREID";
 const VERSION: u8 = 1;
 /// Magic, version, standing, name length, cluster id, node id, and the checksum after the name.
 const FIXED_BYTES: usize = 8 + 1 + 1 + 2 + 16 + 8 + 4;
-/// Longest node name, in bytes.
-pub const MAX_NAME_BYTES: usize = 64;
 
 /// Where the node stands with its cluster.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -95,7 +93,7 @@ impl Identity {
         }
         let handle = disk.open(FILE).map_err(io)?;
         let len = handle.len().map_err(io)?;
-        if len > (FIXED_BYTES + MAX_NAME_BYTES) as u64 {
+        if len > (FIXED_BYTES + MAX_NODE_NAME_BYTES) as u64 {
             return Err(IdentityError::Damaged { file, what: "too long" });
         }
         let mut bytes = vec![0; len as usize];

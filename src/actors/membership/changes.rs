@@ -9,6 +9,7 @@ use super::{CHANGE_LIMIT, Parts};
 use crate::actors::messages::{Join, Member, Remove, RequestError, Transfer};
 use crate::actors::raft::admin::{Admin, MemberChange, Peer};
 use crate::actors::raft::rpc::Request;
+use crate::types::is_node_name;
 
 impl Parts {
     /// Finishes a change of voters whose leader went away between its two steps. Until then both the old and the
@@ -230,12 +231,10 @@ fn find(members: &[Member], name: &str) -> Result<Member, RequestError> {
     })
 }
 
-/// A node name: 1 to 64 of `A-Z a-z 0-9 . _ -`.
 fn check_name(name: &str) -> Result<(), RequestError> {
-    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
-    match name.len() {
-        1..=64 if name.bytes().all(plain) => Ok(()),
-        _ => Err(RequestError::Refused {
+    match is_node_name(name) {
+        true => Ok(()),
+        false => Err(RequestError::Refused {
             detail: format!(
                 "{name:?} is not a node name: use 1 to 64 letters, digits, dots, dashes and underscores"
             ),

@@ -14,9 +14,8 @@ use conuredb::storage::TreeId;
 use conuredb::storage::backup::file::{About, BackupError, Contents, verify};
 use conuredb::storage::backup::restore::{NewNode, RestoreError, restore};
 use conuredb::storage::disk::{Disk, FileDisk};
-use conuredb::storage::identity::MAX_NAME_BYTES;
 use conuredb::storage::store::StoreOptions;
-use conuredb::types::ClusterId;
+use conuredb::types::{ClusterId, MAX_NODE_NAME_BYTES, is_node_name};
 use serde_json::{Value, json};
 
 use crate::offline::{Failure, Verdict, count, say, size, tree_name};
@@ -62,10 +61,9 @@ pub struct RestoreArgs {
 
 /// The names that `node_id` takes.
 fn node_name(text: &str) -> Result<String, String> {
-    let good = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
-    match (1..=MAX_NAME_BYTES).contains(&text.len()) && text.bytes().all(good) {
+    match is_node_name(text) {
         true => Ok(text.to_owned()),
-        false => Err(format!("a name is 1 to {MAX_NAME_BYTES} of A-Z a-z 0-9 . _ -")),
+        false => Err(format!("a name is 1 to {MAX_NODE_NAME_BYTES} of A-Z a-z 0-9 . _ -")),
     }
 }
 
