@@ -12,7 +12,6 @@ use tokio::time::timeout;
 use super::call::{Call, Failure, Reply};
 use super::error::{Applied, ClientError};
 use super::kv::{ReadOptions, Target};
-use super::transport::accepted;
 use super::{Client, LONGEST_SILENCE};
 use crate::types::Revision;
 
@@ -41,12 +40,7 @@ impl Client {
     pub async fn backup(&self, read: ReadOptions) -> Result<Backup, ClientError> {
         let call = &Call::get(Target::at("/backup").and_read(read));
         let attempt = |server: String, _| async move {
-            let sent = self.request(&server, call).send();
-            let after = self.shared.options.attempt_timeout;
-            let Ok(sent) = timeout(after, sent).await else {
-                return Err(Failure::passing(ClientError::Silent { server, after }));
-            };
-            let response = accepted(&server, call, sent).await?;
+            let response = self.head_of(&server, call).await?;
             Backup::of(server, response).map_err(Failure::settled)
         };
         self.call_by(call, attempt).await

@@ -14,11 +14,10 @@ use serde::Deserialize;
 use tokio::time::{Instant, timeout};
 
 use super::Client;
-use super::call::{Call, Failure};
+use super::call::Call;
 use super::error::{Applied, ClientError, Problem};
 use super::kv::{Item, Scan, range_target};
 use super::lines::{LineReader, LineTooLong};
-use super::transport::accepted;
 use crate::types::Revision;
 
 /// A server that says nothing for so long while a stream waits for it is given up.
@@ -161,12 +160,7 @@ impl Records {
         let options = &self.client.shared.options;
         let client = &self.client;
         let open = |server: String, _| async move {
-            let sent = client.request(&server, call).send();
-            let Ok(sent) = timeout(options.attempt_timeout, sent).await else {
-                let after = options.attempt_timeout;
-                return Err(Failure::passing(ClientError::Silent { server, after }));
-            };
-            let response = accepted(&server, call, sent).await?;
+            let response = client.head_of(&server, call).await?;
             Ok((server, response))
         };
         let (server, response) = client.call_by(call, open).await?;

@@ -18,7 +18,7 @@ use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use reqwest::header::CONTENT_LENGTH;
 use reqwest::{Method, RequestBuilder, Response};
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
 use super::call::{Call, Failure, MAX_PROBLEM_BYTES, Reply, Retry, read, refusal};
 use super::error::{Applied, ClientError};
@@ -200,10 +200,21 @@ impl Client {
         let addresses = members.servers.iter().map(|member| member.http_address.as_str());
         self.shared.servers.learn(addresses);
     }
+
+    /// The head of an answer whose body is read as it comes. A server has the time of an attempt for it.
+    pub(super) async fn head_of(&self, server: &str, call: &Call) -> Result<Response, Failure> {
+        let after = self.shared.options.attempt_timeout;
+        match timeout(after, self.request(server, call).send()).await {
+            Ok(sent) => accepted(server, call, sent).await,
+            Err(_) => {
+                Err(Failure::passing(ClientError::Silent { server: server.to_owned(), after }))
+            }
+        }
+    }
 }
 
 /// The head of a 2xx answer, or what the one that came means.
-pub(super) async fn accepted(
+async fn accepted(
     server: &str,
     call: &Call,
     sent: Result<Response, reqwest::Error>,

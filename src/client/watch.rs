@@ -13,11 +13,10 @@ use futures_util::{Stream, stream};
 use serde::Deserialize;
 use tokio::time::timeout;
 
-use super::call::{Call, Failure};
+use super::call::Call;
 use super::error::{Applied, ClientError, Problem};
 use super::events::{Block, EventReader};
 use super::kv::{Item, Target};
-use super::transport::accepted;
 use super::{Client, LONGEST_SILENCE};
 use crate::types::Revision;
 
@@ -222,12 +221,7 @@ impl Watcher {
         self.barren += 1;
         let (client, call) = (&self.client, &call);
         let open = |server: String, _| async move {
-            let sent = client.request(&server, call).send();
-            let Ok(sent) = timeout(options.attempt_timeout, sent).await else {
-                let after = options.attempt_timeout;
-                return Err(Failure::passing(ClientError::Silent { server, after }));
-            };
-            let response = accepted(&server, call, sent).await?;
+            let response = client.head_of(&server, call).await?;
             // An event has up to two values.
             let events = EventReader::new(options.max_reply_bytes.saturating_mul(2));
             Ok(Connection { server, response, events })
