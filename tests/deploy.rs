@@ -1,6 +1,8 @@
 //! What is packaged: the unit, the example of a settings file, completions, manual pages, the list of the package's files.
 #![allow(clippy::disallowed_methods)] // real files and programs are the point
 
+mod settings;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
@@ -8,20 +10,11 @@ use std::process::Command;
 
 use clap::Parser;
 use conuredb::config::{Cli, Config};
+use settings::WITHOUT_DEFAULT;
 
 const UNIT: &str = include_str!("../deploy/systemd/conure-db.service");
 const EXAMPLE: &str = include_str!("../deploy/conure-db.example.yml");
 const MANIFEST: &str = include_str!("../Cargo.toml");
-
-/// Settings that have no default, so that the example shows what they could be.
-const WITHOUT_DEFAULT: [&str; 6] = [
-    "bootstrap",
-    "cluster_secret",
-    "cluster_secret_file",
-    "http_advertise_addr",
-    "raft_advertise_addr",
-    "seeds",
-];
 
 /// Most that `systemd-analyze security` may find open, of 10.0; its own word for less than this is "OK".
 const MOST_EXPOSURE: &str = "2.0";
