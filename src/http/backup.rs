@@ -68,6 +68,8 @@ enum Source {
     Waiting(Chunks),
     Reading(LocalBoxFuture<'static, Result<Read, BlockingError>>),
     Ended,
+    /// It cannot go on, and what was read before may still be in the protocol layer's buffer.
+    Breaking,
     Broken,
 }
 
@@ -89,10 +91,10 @@ impl Stream {
             Ok((_, None)) => Source::Ended,
             Ok((_, Some(Err(error)))) => {
                 log::error!("a backup cannot go on: {error}");
-                Source::Broken
+                Source::Breaking
             }
             // The pool of threads is closing.
-            Err(_) => Source::Broken,
+            Err(_) => Source::Breaking,
         };
     }
 }
@@ -134,11 +136,45 @@ impl MessageBody for Stream {
                     stream.source = Source::Ended;
                     return Poll::Ready(None);
                 }
+                // An error takes the connection down with what is buffered for it, be it the head of the reply. A
+                // body that waits lets the buffer leave first.
+                Source::Breaking => {
+                    context.waker().wake_by_ref();
+                    return Poll::Pending;
+                }
                 Source::Broken => {
                     let error = io::Error::other("the state could not be read on");
                     return Poll::Ready(Some(Err(error)));
                 }
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::task::Waker;
+
+    use futures_util::FutureExt;
+    use futures_util::future::ready;
+
+    use super::super::admission::Admission;
+    use super::super::options::HttpOptions;
+    use super::*;
+    use crate::metrics::Metrics;
+
+    #[test]
+    fn what_was_read_may_leave_before_the_body_breaks() {
+        let admission = Admission::new(&HttpOptions::default(), Arc::new(Metrics::new("test")));
+        let rest: Chunks = Box::new(std::iter::empty());
+        let failure = RequestError::Storage { detail: "page 7 is damaged".into() };
+        let mut stream = Stream::new(Box::new(std::iter::empty()), admission.backup().unwrap());
+        // The thread was done before anyone asked.
+        stream.source = Source::Reading(ready(Ok((rest, Some(Err(failure))))).boxed_local());
+        let mut context = Context::from_waker(Waker::noop());
+        let mut poll = || Pin::new(&mut stream).poll_next(&mut context);
+        assert!(poll().is_pending());
+        assert!(matches!(poll(), Poll::Ready(Some(Err(_)))));
     }
 }
