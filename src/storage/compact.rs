@@ -20,7 +20,8 @@
 //! itself before something changed ([`Store::wants_compaction`]).
 //!
 //! Left out: branches are joined only when they are underfull, and leaves of different parents are
-//! not; a removal before the last start does not count as one.
+//! not; a removal before the last start does not count as one, nor one that other keys of the same tree
+//! make up for, though its leaf stays badly filled.
 
 mod walk;
 
@@ -111,13 +112,23 @@ struct Extent {
 pub struct Settled {
     /// Pages that stayed free.
     free_pages: u64,
-    removed_entries: u64,
+    /// The most entries that each tree held since.
+    most_entries: [u64; TREES],
 }
 
 impl Settled {
-    /// Counts by how much a commit made the trees smaller.
-    pub fn note_commit(&mut self, before: &Root, after: &Root) {
-        self.removed_entries += before.entries().saturating_sub(after.entries());
+    /// Notes how large the trees were that a commit changes.
+    pub fn note_commit(&mut self, before: &Root) {
+        for (most, tree) in self.most_entries.iter_mut().zip(&before.trees) {
+            *most = tree.len.max(*most);
+        }
+    }
+
+    /// By how many entries the trees shrank, all together. A tree that loses at one end what it gains at the
+    /// other, as a history does, or whose holes are filled again, did not shrink.
+    fn shrunk_entries(&self, now: &Root) -> u64 {
+        let each = self.most_entries.iter().zip(&now.trees);
+        each.map(|(most, tree)| most.saturating_sub(tree.len)).sum()
     }
 
     /// What was used since is worth the same again when it is freed.
@@ -127,13 +138,13 @@ impl Settled {
 }
 
 impl Store {
-    /// Whether a compaction is likely to be worth it: a quarter of the file is free, or a quarter as
-    /// many entries as there are were removed since the last one.
+    /// Whether a compaction is likely to be worth it: a quarter of the file is free, or the trees shrank by a
+    /// quarter of the entries that are left since the last one.
     pub fn wants_compaction(&self) -> bool {
         let (file, free) = (self.space().end(), self.space().free_pages());
         let settled = &self.settled;
         let is_airy = free > file / 4 && free > settled.free_pages + file / 8;
-        let shrank = settled.removed_entries > self.root().entries() / 4;
+        let shrank = settled.shrunk_entries(&self.root()) > self.root().entries() / 4;
         file > SMALL_FILE_PAGES && (is_airy || shrank)
     }
 
@@ -148,7 +159,7 @@ impl Store {
         let result = match self.compaction.take() {
             Some(run) => self.advance(run, budget_pages),
             None => {
-                self.settled.removed_entries = 0;
+                self.settled.most_entries = [0; TREES];
                 self.begin_pass(None).and_then(|run| self.advance(run, budget_pages))
             }
         };

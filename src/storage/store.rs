@@ -187,7 +187,7 @@ impl Store {
         // Pages before the root: who sees the root finds them.
         let retired = self.draft.publish(|page, frame| dirty.insert(page, frame));
         let superseded = self.committed.swap(Arc::new(Root { txn, ..root }));
-        self.settled.note_commit(&superseded, &root);
+        self.settled.note_commit(&superseded);
         self.draft.space.hold(superseded.txn);
         self.superseded.push(superseded);
         // Before the pages retire, lest they wait for a root that nobody pinned.

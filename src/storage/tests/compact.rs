@@ -313,3 +313,27 @@ fn a_step_that_cannot_read_is_undone_and_the_next_compaction_succeeds() {
         assert!(stats.file_bytes * 4 <= stats.live_bytes * 5, "read {nth}: {stats:?}");
     }
 }
+
+#[test]
+fn a_history_that_is_trimmed_as_it_grows_begins_no_compaction() {
+    const KEPT: u32 = 20_000;
+    let rng = &mut rng(48);
+    let mut store = open(&MemDisk::new()).unwrap();
+    load(&mut store, rng, KEPT, 100..200);
+    compact(&mut store, |_| {});
+    for from in (KEPT..4 * KEPT).step_by(500) {
+        let mut txn = store.begin();
+        for nth in from..from + 500 {
+            assert!(!txn.put(T, &key(nth), &[1; 1_000]).unwrap());
+            assert!(txn.delete(T, &key(nth - KEPT)).unwrap());
+        }
+        txn.commit().unwrap();
+        checkpoint(&mut store).unwrap();
+    }
+    assert!(!store.wants_compaction(), "{:?}", store.stats());
+    let mut model: Model = (3 * KEPT..4 * KEPT).map(|nth| (key(nth), vec![1; 1_000])).collect();
+    assert_holds(&store.snapshot(), &model);
+    let gone = every_second(&model);
+    delete(&mut store, &mut model, &gone);
+    assert!(store.wants_compaction(), "{:?}", store.stats());
+}
