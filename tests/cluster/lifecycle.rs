@@ -139,6 +139,8 @@ async fn a_stopped_node_is_checked_and_a_running_one_left_alone() {
     assert_eq!(code, Some(0), "{text}");
     node.restart().await;
     node.wait_until_ready().await;
+    // A read waits until all of the log is applied, which being ready does not promise.
+    assert_eq!(node.get("/kv/key-49").await.text(), "value");
     node.terminate().await;
     let (code, text) = check(&node).await;
     assert_eq!(code, Some(0), "{text}");

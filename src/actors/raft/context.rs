@@ -282,10 +282,7 @@ impl Context {
         if leader.is_none() {
             reasons.push("no leader is known".to_string());
         }
-        let committed = metrics.cluster_committed.map_or(0, |id| id.index + 1);
-        if applied + READY_LAG < committed {
-            reasons.push(format!("{} committed entries are not applied yet", committed - applied));
-        }
+        reasons.extend(behind(metrics, applied));
         let last_contact = self.last_contact(metrics);
         let limit = self.timing.election_timeout_max * 2;
         match last_contact {
@@ -326,4 +323,39 @@ fn peer_progress(
             Some((member.name.clone(), progress))
         })
         .collect()
+}
+
+/// Why a node that applied so many entries is too far behind, if it is.
+fn behind(metrics: &Metrics, applied: u64) -> Option<String> {
+    // A leader learns how far the log is committed with the first entry of its own term.
+    let least_term = if metrics.state.is_leader() { metrics.current_term } else { 0 };
+    let committed = metrics.cluster_committed.filter(|id| *id.leader_id >= least_term);
+    let Some(committed) = committed else {
+        return Some("how far the log is committed is not known yet".to_string());
+    };
+    let left = (committed.index + 1).saturating_sub(applied);
+    (left > READY_LAG).then(|| format!("{left} committed entries are not applied yet"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::types::raft_log_id;
+    use super::*;
+    use crate::types::LogId;
+
+    #[test]
+    fn a_node_is_behind_until_it_knows_what_is_committed_and_has_about_applied_it() {
+        let committed = |term, index| Some(raft_log_id(LogId { term, index }));
+        let mut metrics = Metrics::new_initial(1);
+        assert!(behind(&metrics, 5_000).is_some_and(|reason| reason.contains("not known")));
+        metrics.cluster_committed = committed(3, 4_999);
+        assert_eq!(behind(&metrics, 5_000), None);
+        assert_eq!(behind(&metrics, 5_000 - READY_LAG), None);
+        assert!(behind(&metrics, 4_999 - READY_LAG).is_some_and(|reason| reason.contains("1025")));
+        // The leader of the next term knows of what the one before committed only.
+        metrics.current_term = 4;
+        assert_eq!(behind(&metrics, 5_000), None);
+        metrics.state = ServerState::Leader;
+        assert!(behind(&metrics, 5_000).is_some_and(|reason| reason.contains("not known")));
+    }
 }
