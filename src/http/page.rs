@@ -243,6 +243,10 @@ mod tests {
             if reverse { Box::new(found.rev()) } else { Box::new(found) }
         }
 
+        fn in_passing(&self) -> Arc<dyn View> {
+            Arc::new(Keys(self.0.clone()))
+        }
+
         fn at(&self, _: Revision) -> Result<Arc<dyn View>, NotKept> {
             Err(NotKept::Trimmed { oldest: 1 })
         }

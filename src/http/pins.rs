@@ -130,6 +130,10 @@ pub mod tests {
             Box::new(std::iter::empty())
         }
 
+        fn in_passing(&self) -> Arc<dyn View> {
+            Arc::new(Empty(self.0))
+        }
+
         fn at(&self, _: Revision) -> Result<Arc<dyn View>, NotKept> {
             Err(NotKept::Trimmed { oldest: self.0 })
         }

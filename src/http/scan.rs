@@ -81,7 +81,7 @@ pub async fn get(request: &HttpRequest, state: &State) -> Answer {
     let vary = (header::VARY, HeaderValue::from_static("accept"));
     if as_lines {
         let revision = view.revision();
-        let lines = Lines::new(view, plan, limit, hold, permit);
+        let lines = Lines::new(view.in_passing(), plan, limit, hold, permit);
         let reply = Reply::stream(headers::NDJSON, BoxBody::new(lines)).header(vary.0, vary.1);
         return Ok(reply.stale_for(stale_for).revision(revision));
     }
@@ -121,7 +121,7 @@ async fn count(request: &HttpRequest, params: &Params, state: &State, deadline: 
     }
     let plan = plan_of(params)?;
     let (view, _permit) = past::read(params, request, state).await?;
-    let count = page::count(&*view.view, &plan.range, deadline).await;
+    let count = page::count(&*view.view.in_passing(), &plan.range, deadline).await;
     let count = count.map_err(|error| error.into_problem(request))?;
     let revision = view.view.revision();
     let document = json!({ "items": [], "next": null, "revision": revision, "count": count });

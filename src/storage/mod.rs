@@ -14,6 +14,7 @@
 //! btree      get, put, remove                               reshape   splits and joins, with split
 //! append     puts in key order                              trim      removals from the left end
 //! cursor     ranges from both ends                          snapshot  a pinned root
+//! passing    walks over everything, past the cache
 //! txn        all or nothing                                 store     commit, checkpoint, space
 //! compact    packs leaves and empties the tail, a step at a time
 //! checkpoint the order of writes and fsyncs                 open      finding the durable root
@@ -50,6 +51,7 @@ mod node;
 mod open;
 mod page;
 mod pager;
+mod passing;
 mod reshape;
 mod root;
 pub mod scrub;

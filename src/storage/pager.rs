@@ -183,6 +183,26 @@ impl Pager {
         Ok(())
     }
 
+    /// The page at `at`, if it is in memory.
+    #[inline]
+    pub fn cached<'g>(
+        &'g self,
+        at: PageRef,
+        guard: &'g Guard,
+    ) -> Result<Option<PageView<'g>>, StorageError> {
+        self.cache.get(at, guard).map(|page| self.checked(at, page)).transpose()
+    }
+
+    /// A page that was asked for by `at` has to be that page.
+    #[inline]
+    fn checked<'g>(&self, at: PageRef, page: PageView<'g>) -> Result<PageView<'g>, StorageError> {
+        if page::reference(&page) != at {
+            let found = page::reference(&page).to_string();
+            return Err(self.damaged(at, at.to_string(), found));
+        }
+        Ok(page)
+    }
+
     /// Brings a page that is not in memory there.
     #[cold]
     fn load<'g>(&'g self, at: PageRef, guard: &'g Guard) -> Result<PageView<'g>, StorageError> {
@@ -223,15 +243,10 @@ impl Pager {
 impl Pages for Pager {
     #[inline]
     fn page<'g>(&'g self, at: PageRef, guard: &'g Guard) -> Result<PageView<'g>, StorageError> {
-        let page = match self.cache.get(at, guard) {
-            Some(page) => page,
-            None => self.load(at, guard)?,
-        };
-        if page::reference(&page) != at {
-            let found = page::reference(&page).to_string();
-            return Err(self.damaged(at, at.to_string(), found));
+        match self.cached(at, guard)? {
+            Some(page) => Ok(page),
+            None => self.checked(at, self.load(at, guard)?),
         }
-        Ok(page)
     }
 
     fn prefetch(&self, at: PageRef, is_whole: bool) {

@@ -30,6 +30,7 @@ use crate::storage::cursor::{Bounds, Range};
 use crate::storage::error::StorageError;
 use crate::storage::page::{PageRef, TxnId};
 use crate::storage::pager::{Pager, Pages, StoredValue};
+use crate::storage::passing::Passing;
 use crate::storage::root::{Facts, Root, TreeId};
 
 /// Takes snapshots, from any thread, for as long as it lives.
@@ -42,7 +43,8 @@ pub struct Reader {
 impl Reader {
     /// Pins the newest committed root.
     pub fn snapshot(&self) -> Snapshot {
-        Snapshot { pager: Arc::clone(&self.pager), root: self.committed.load_full() }
+        let (pager, root) = (Arc::clone(&self.pager), self.committed.load_full());
+        Snapshot { pager, root, passing: None }
     }
 
     /// Pins the newest committed root for a moment, on this thread: cheaper than a snapshot, since
@@ -75,9 +77,17 @@ impl Peek<'_> {
 pub struct Snapshot {
     pager: Arc<Pager>,
     root: Arc<Root>,
+    /// What it holds of the pages that it read in passing, if that is how it reads.
+    passing: Option<Arc<Passing>>,
 }
 
 impl Snapshot {
+    /// The same state, for a walk over much of it: pages that are not in memory are read without a place
+    /// in the cache ([`super::passing`]).
+    pub fn in_passing(&self) -> Snapshot {
+        Snapshot { passing: Some(Arc::default()), ..self.clone() }
+    }
+
     /// The last transaction that this sees.
     pub fn txn(&self) -> TxnId {
         self.root.txn
@@ -98,7 +108,7 @@ impl Snapshot {
         tree: TreeId,
         key: &[u8],
     ) -> Result<Option<StoredValue>, StorageError> {
-        btree::get(&*self.pager, self.root.tree(tree), key)
+        btree::get(self, self.root.tree(tree), key)
     }
 
     /// Lends the whole value of a key where it lies, if it is there.
@@ -108,7 +118,7 @@ impl Snapshot {
         key: &[u8],
         read: impl FnOnce(&[u8]) -> T,
     ) -> Result<Option<T>, StorageError> {
-        btree::read(&*self.pager, self.root.tree(tree), key, read)
+        btree::read(self, self.root.tree(tree), key, read)
     }
 
     /// Lends what of the value of a key lies in its leaf: all of a short one.
@@ -118,7 +128,7 @@ impl Snapshot {
         key: &[u8],
         read: impl FnOnce(&[u8]) -> T,
     ) -> Result<Option<T>, StorageError> {
-        btree::read_head(&*self.pager, self.root.tree(tree), key, read)
+        btree::read_head(self, self.root.tree(tree), key, read)
     }
 
     /// The entries within `bounds`, from either end. The range keeps the snapshot pinned.
@@ -144,7 +154,10 @@ impl Snapshot {
 impl Pages for Snapshot {
     #[inline]
     fn page<'g>(&'g self, at: PageRef, guard: &'g Guard) -> Result<PageView<'g>, StorageError> {
-        self.pager.page(at, guard)
+        match &self.passing {
+            None => self.pager.page(at, guard),
+            Some(passing) => passing.page(&self.pager, at, guard),
+        }
     }
 
     fn prefetch(&self, at: PageRef, is_whole: bool) {

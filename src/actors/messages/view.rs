@@ -18,6 +18,9 @@ pub trait View: Send + Sync {
     /// values are empty and large values are not read from disk.
     fn scan(&self, range: &KeyRange, reverse: bool, keys_only: bool) -> Scan<'_>;
 
+    /// The same state, for a walk over much of it: what is not in memory is read and not kept there.
+    fn in_passing(&self) -> Arc<dyn View>;
+
     /// This state as it was right after `revision`, as far back as the past is kept.
     fn at(&self, revision: Revision) -> Result<Arc<dyn View>, NotKept>;
 

@@ -33,6 +33,10 @@ impl View for HidingView {
         Box::new(scan.filter(|pair| pair.as_ref().map_or(true, |(_, record)| self.shows(record))))
     }
 
+    fn in_passing(&self) -> Arc<dyn View> {
+        Arc::new(HidingView { view: self.view.in_passing(), now_ms: self.now_ms })
+    }
+
     fn at(&self, revision: Revision) -> Result<Arc<dyn View>, NotKept> {
         self.view.at(revision)
     }

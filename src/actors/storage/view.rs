@@ -65,6 +65,10 @@ impl View for PinnedView {
         Box::new(self.0.records(range, reverse, keys_only).map(|pair| pair.map_err(unreadable)))
     }
 
+    fn in_passing(&self) -> Arc<dyn View> {
+        Arc::new(PinnedView(self.0.in_passing()))
+    }
+
     fn at(&self, revision: Revision) -> Result<Arc<dyn View>, NotKept> {
         at(&self.0, revision)
     }
@@ -104,6 +108,10 @@ impl View for PastView {
             Ok(records) => Box::new(records.map(|pair| pair.map_err(unreadable))),
             Err(error) => Box::new(std::iter::once(Err(unreadable(error)))),
         }
+    }
+
+    fn in_passing(&self) -> Arc<dyn View> {
+        Arc::new(PastView { state: self.state.in_passing(), revision: self.revision })
     }
 
     fn at(&self, revision: Revision) -> Result<Arc<dyn View>, NotKept> {

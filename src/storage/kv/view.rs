@@ -67,6 +67,11 @@ impl KvSnapshot {
         KvSnapshot { snapshot, facts }
     }
 
+    /// The same state, for a walk over much of it, which leaves the cache as it is.
+    pub fn in_passing(&self) -> KvSnapshot {
+        KvSnapshot { snapshot: self.snapshot.in_passing(), facts: self.facts }
+    }
+
     /// Whether what the root says of it can be.
     pub(in crate::storage) fn check(&self) -> Result<(), StorageError> {
         self.facts.check().map_err(bad)

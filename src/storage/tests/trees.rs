@@ -390,3 +390,30 @@ fn of_a_long_value_its_head_is_read_without_the_rest() {
     assert_eq!(heads, [(b"head".to_vec(), 50_004), (b"headbody".to_vec(), 8)]);
     assert_eq!(disk.calls() - calls, 1, "the leaf alone is read");
 }
+
+#[test]
+fn a_walk_in_passing_leaves_the_cache_as_it_is() {
+    let disk = MemDisk::new();
+    let reopened = || {
+        let shared: Arc<dyn Disk> = Arc::new(disk.clone());
+        Store::open(&shared, FILE, StoreOptions { cache_bytes: 64 << 20 }).unwrap()
+    };
+    let mut store = reopened();
+    let mut model: Model = random_entries(20_000, 24, 150, 17).into_iter().collect();
+    model.insert(b"large".to_vec(), vec![7; 3 << 20]);
+    put_all(&mut store, model.iter().map(|(key, value)| (&key[..], &value[..])));
+    checkpoint(&mut store).unwrap();
+    drop(store);
+
+    let store = reopened();
+    assert_holds(&store.snapshot().in_passing(), &model);
+    let backwards = store.snapshot().in_passing().range(T, Bounds::ALL).rev();
+    assert_eq!(backwards.count(), model.len());
+    let after_walks = store.stats().cached_bytes;
+    assert!(after_walks < 512 << 10, "branches alone: {after_walks}");
+    assert_holds(&store.snapshot(), &model);
+    let warm = store.stats().cached_bytes;
+    assert!(warm > 3 << 20, "{warm}");
+    assert_holds(&store.snapshot().in_passing(), &model);
+    assert_eq!(store.stats().cached_bytes, warm);
+}

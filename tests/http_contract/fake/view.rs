@@ -29,6 +29,10 @@ impl View for Snapshot {
         self.revision
     }
 
+    fn in_passing(&self) -> Arc<dyn View> {
+        Arc::new(self.clone())
+    }
+
     fn at(&self, revision: Revision) -> Result<Arc<dyn View>, NotKept> {
         if revision < self.oldest {
             return Err(NotKept::Trimmed { oldest: self.oldest });
