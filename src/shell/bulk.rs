@@ -24,9 +24,6 @@ use super::run::Session;
 use crate::client::{ReadOptions, Scan};
 use crate::types::{Condition, Key, Lifetime, Txn, TxnOp};
 
-/// Items asked for in one page of an export.
-const PAGE_ITEMS: usize = 1_000;
-
 /// Puts of one transaction at most: what a server takes unless it is set otherwise.
 const BATCH_PUTS: usize = 128;
 
@@ -61,8 +58,7 @@ impl Session {
     }
 
     pub(super) async fn export(&self, prefix: Vec<u8>, place: &Place) -> Result<(), Failure> {
-        let (prefix, limit) = (prefix.into(), Some(PAGE_ITEMS));
-        let mut items = self.client.items(Scan { prefix, limit, ..Scan::default() });
+        let mut items = self.client.stream(Scan { prefix: prefix.into(), ..Scan::default() });
         let mut out = OutFile::create(place)?;
         let (progress, mut keys, mut len_bytes) = (Progress::new("export", None), 0_u64, 0);
         while let Some(item) = items.next().await? {

@@ -156,6 +156,8 @@ pub fn goes_on(words: &[Word]) -> bool {
 pub enum UsageError {
     #[error("there is no command {0:?}; `help` lists them")]
     UnknownCommand(String),
+    #[error("there is no option {0:?} before a command; `conuresh --help` lists them")]
+    UnknownLeadingOption(String),
     #[error("{command} has no option {option}; `help {command}` lists them")]
     UnknownOption { command: &'static str, option: String },
     #[error("{command}: {option} is given twice")]
@@ -166,12 +168,21 @@ pub enum UsageError {
     Bad { command: &'static str, problem: String, usage: &'static str },
 }
 
+impl UsageError {
+    fn unknown(name: String) -> UsageError {
+        match name.starts_with('-') {
+            true => UsageError::UnknownLeadingOption(name),
+            false => UsageError::UnknownCommand(name),
+        }
+    }
+}
+
 /// Reads `words` as a command; `None` when there are none.
 pub fn parse(words: Vec<Word>) -> Result<Option<Command>, UsageError> {
     let mut words = words.into_iter();
     let Some(name) = words.next() else { return Ok(None) };
     let name = escape(&name.bytes);
-    let spec = table::find(&name).ok_or(UsageError::UnknownCommand(name))?;
+    let spec = table::find(&name).ok_or_else(|| UsageError::unknown(name))?;
     match spec.name {
         "txn" => return txn::parse(spec, words).map(Some),
         "lock" => return leases::parse_lock(spec, words).map(Some),
@@ -266,7 +277,7 @@ impl Given {
             "help" if self.arguments.is_empty() => Command::Help(None),
             "help" => {
                 let name = self.text()?;
-                let spec = table::find(&name).ok_or(UsageError::UnknownCommand(name))?;
+                let spec = table::find(&name).ok_or_else(|| UsageError::unknown(name))?;
                 Command::Help(Some(spec.name))
             }
             "exit" => Command::Exit,

@@ -74,6 +74,7 @@ fn what_is_no_command_says_why() {
         ("get", "an argument is missing; usage: get KEY"),
         ("get ''", "a key has at least one byte"),
         ("get a b", "\"b\" is one argument too many"),
+        ("-s x get k", "there is no option \"-s\" before a command; `conuresh --help`"),
         ("get k --limit 3", "get has no option --limit"),
         ("get k --stale --stale", "--stale is given twice"),
         ("get k --stale=yes", "--stale takes no value"),
