@@ -142,6 +142,30 @@ fn a_cluster_is_started_measured_verified_and_removed() {
 }
 
 #[test]
+fn works_run_beside_the_clients_and_are_checked() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_conure-bench"));
+    command.args(["beside", "--rounds=1", "--keys=1000", "--seconds=1", "--clients=4"]);
+    command.args(["--watchers=50", "--json", "--dir"]).arg(dir.path());
+    let output = command.output().expect("the program was built");
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    let last = text(&output.stdout).lines().last().expect("a last line");
+    let report: Value = serde_json::from_str(last).expect("an object");
+    let rows = report["results"].as_array().expect("rows");
+    let works: Vec<&str> = rows.iter().filter_map(|row| row["work"].as_str()).collect();
+    assert_eq!(works, ["stream", "backup", "watch", "compact", "join"]);
+    for row in rows {
+        for field in ["puts_per_s_alone", "puts_per_s", "throughput_ratio", "p99_ratio"] {
+            assert!(row[field].as_f64().is_some_and(|value| value > 0.0), "{field}: {row}");
+        }
+        // What was deleted is in the history yet, of so small a store: there is nothing to give back.
+        let rate = row["work_per_s"].as_f64().expect("a rate");
+        assert!(rate > 0.0 || row["work"] == "compact", "{row}");
+    }
+    assert_eq!(processes_in(dir.path()), 0, "nodes are left behind");
+}
+
+#[test]
 fn ctrl_c_leaves_neither_nodes_nor_files() {
     let dir = tempfile::tempdir().unwrap();
     let mut command = cluster(dir.path(), &["--op=get", "--keys=20000", "--seconds=600"]);

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use crate::beside::args::BesideArgs;
 use crate::cluster::args::ClusterArgs;
 use crate::engines::Kind;
 use crate::storage::works::Work;
@@ -22,6 +23,8 @@ pub enum Command {
     Storage(StorageArgs),
     /// A whole cluster under closed-loop clients, beside another one
     Cluster(ClusterArgs),
+    /// What else a cluster does while clients write, and what that costs them
+    Beside(BesideArgs),
     /// Loads an engine, says so, and waits to be killed: a part of `storage`
     #[command(hide = true)]
     Fill(FillArgs),

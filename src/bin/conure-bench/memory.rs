@@ -30,7 +30,8 @@ fn status_bytes(name: &str) -> Result<u64, BenchError> {
         .map_err(BenchError::io("understand", path))
 }
 
-fn parse(text: &str, name: &str) -> Option<u64> {
+/// A line of a process's `status`, in bytes.
+pub fn parse(text: &str, name: &str) -> Option<u64> {
     let line = text.lines().find_map(|line| line.strip_prefix(name))?;
     let kib: u64 = line.trim().strip_suffix(" kB")?.parse().ok()?;
     Some(kib * 1024)

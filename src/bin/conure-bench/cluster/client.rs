@@ -42,6 +42,11 @@ impl Running {
         &self.nodes.processes
     }
 
+    /// Where the nodes answer, the leader first.
+    pub fn addresses(&self) -> &[String] {
+        &self.nodes.addresses
+    }
+
     /// Connects `count` clients to the nodes that `spread` names.
     pub async fn clients(&self, count: usize, spread: Spread) -> Result<Vec<Client>, ClusterError> {
         let addresses = match spread {

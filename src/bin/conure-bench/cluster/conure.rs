@@ -22,25 +22,46 @@ pub async fn start(count: usize, dir: &Path) -> Result<Nodes, ClusterError> {
     let (raft_ports, http_ports) = ports.split_at(count);
     let mut processes = Vec::new();
     for (index, (raft, http)) in raft_ports.iter().zip(http_ports).enumerate() {
+        let seed = format!("127.0.0.1:{}", http_ports[0]);
+        let seed = (index > 0).then_some(&*seed);
         let name = format!("node{}", index + 1);
-        let mut arguments: Vec<String> = [
-            ("node-id", name.clone()),
-            ("data-dir", dir.join(&name).display().to_string()),
-            ("raft-addr", format!("127.0.0.1:{raft}")),
-            ("http-addr", format!("127.0.0.1:{http}")),
-            ("log-level", "warn".to_owned()),
-        ]
-        .map(|(flag, value)| format!("--{flag}={value}"))
-        .into();
-        if index > 0 {
-            arguments.push(format!("--seeds=http://127.0.0.1:{}", http_ports[0]));
-        }
-        processes.push(Process::start(&program, name, dir, &arguments)?);
+        processes.push(start_node(&program, name, dir, (*raft, *http), seed)?);
     }
     let addresses: Vec<String> =
         http_ports.iter().map(|port| format!("127.0.0.1:{port}")).collect();
     wait_ready(System::Conure, &mut processes, async || all_ready(&addresses).await).await?;
     Ok(Nodes { addresses: leader_first(addresses).await?, processes })
+}
+
+/// Starts another node, which joins those at `seed`; says where it answers.
+pub fn start_another(
+    name: &str,
+    dir: &Path,
+    seed: &str,
+) -> Result<(Process, String), ClusterError> {
+    let ports = free_ports(2)?;
+    let node = start_node(&program()?, name.into(), dir, (ports[0], ports[1]), Some(seed))?;
+    Ok((node, format!("127.0.0.1:{}", ports[1])))
+}
+
+fn start_node(
+    program: &Path,
+    name: String,
+    dir: &Path,
+    (raft, http): (u16, u16),
+    seed: Option<&str>,
+) -> Result<Process, ClusterError> {
+    let mut arguments: Vec<String> = [
+        ("node-id", name.clone()),
+        ("data-dir", dir.join(&name).display().to_string()),
+        ("raft-addr", format!("127.0.0.1:{raft}")),
+        ("http-addr", format!("127.0.0.1:{http}")),
+        ("log-level", "warn".to_owned()),
+    ]
+    .map(|(flag, value)| format!("--{flag}={value}"))
+    .into();
+    arguments.extend(seed.map(|seed| format!("--seeds=http://{seed}")));
+    Process::start(program, name, dir, &arguments)
 }
 
 /// Takes nodes that run already.
@@ -65,7 +86,7 @@ fn program() -> Result<PathBuf, ClusterError> {
     }
 }
 
-async fn page(address: &str, target: &str) -> Result<Value, ClientError> {
+pub async fn page(address: &str, target: &str) -> Result<Value, ClientError> {
     let mut client = HttpClient::connect(address).await?;
     let answer = client.page(target).await?;
     match serde_json::from_slice(&answer.body) {

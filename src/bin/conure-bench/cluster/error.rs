@@ -23,6 +23,10 @@ pub enum ClusterError {
     Request { system: System, doing: &'static str, key: String, source: ClientError },
     #[error("{system} gave wrong bytes for the key {key}: {what}")]
     WrongBytes { system: System, key: String, what: String },
+    #[error("watching {prefix}: {source}")]
+    Watch { prefix: String, source: ClientError },
+    #[error("{work} beside the clients: {what}")]
+    Beside { work: &'static str, what: String },
     #[error("{system} answered no more: a round took {limit:?} longer than it should")]
     Stuck { system: System, limit: Duration },
     #[error("interrupted; the nodes are stopped and their files removed")]

@@ -61,6 +61,20 @@ impl HttpClient {
         self.ask("GET", format_args!("{target}"), None).await
     }
 
+    /// Sends something to any resource of the node, which has to take it.
+    pub async fn send(
+        &mut self,
+        method: &str,
+        target: &str,
+        body: &[u8],
+    ) -> Result<Bytes, ClientError> {
+        let answer = self.ask(method, format_args!("{target}"), Some(body)).await?;
+        match answer.status {
+            200..300 => Ok(answer.body),
+            _ => Err(self.refused(answer)),
+        }
+    }
+
     fn refused(&self, answer: Answer) -> ClientError {
         ClientError::Refused {
             address: self.address.clone(),

@@ -29,8 +29,16 @@ impl Keys {
         self.generations.borrow().len()
     }
 
+    /// Digits at the end of every name.
+    pub const DIGITS: usize = 10;
+
     pub fn name(number: usize) -> String {
-        format!("bench-{number:010}")
+        format!("bench-{number:0digits$}", digits = Self::DIGITS)
+    }
+
+    /// How often each was written.
+    pub fn generations(&self) -> Vec<u32> {
+        self.generations.borrow().clone()
     }
 
     /// What the next write of a key stores.

@@ -15,19 +15,20 @@
 //! on other machines, TLS, values that compress.
 
 pub mod args;
-mod client;
-mod conure;
+pub mod client;
+pub mod conure;
 pub mod error;
 #[cfg(feature = "bench-peers")]
 mod etcd;
-mod http;
-mod keys;
+pub mod http;
+pub mod keys;
 mod process;
 mod report;
-mod round;
+pub mod round;
 
 use std::rc::Rc;
 
+use tempfile::TempDir;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::LocalSet;
 
@@ -47,6 +48,13 @@ pub fn run(args: &ClusterArgs) -> Result<(), ClusterError> {
     if args.vs.is_some() && cfg!(not(feature = "bench-peers")) {
         return Err(ClusterError::NotBuilt);
     }
+    on_one_thread(measure(args))
+}
+
+/// Runs to its end, or to a signal that ends the program.
+pub fn on_one_thread(
+    measure: impl Future<Output = Result<(), ClusterError>>,
+) -> Result<(), ClusterError> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(ClusterError::io("start a runtime"))?;
     let local = LocalSet::new();
@@ -55,23 +63,28 @@ pub fn run(args: &ClusterArgs) -> Result<(), ClusterError> {
             signal(SignalKind::terminate()).map_err(ClusterError::io("wait for signals"))?;
         // Whichever ends first, the nodes are dropped: killed, and their files removed.
         tokio::select! {
-            measured = measure(args) => measured,
+            measured = measure => measured,
             _ = tokio::signal::ctrl_c() => Err(ClusterError::Interrupted),
             _ = terminate.recv() => Err(ClusterError::Interrupted),
         }
     })
 }
 
-async fn measure(args: &ClusterArgs) -> Result<(), ClusterError> {
-    let systems = args.systems();
+/// Where the nodes' files go; removed when it is dropped.
+pub fn directory(args: &ClusterArgs) -> Result<TempDir, ClusterError> {
     let mut builder = tempfile::Builder::new();
     let dir = builder.prefix("conure-bench-");
     let dir = match &args.dir {
         Some(parent) => dir.tempdir_in(parent),
         None => dir.tempdir(),
     };
+    dir.map_err(ClusterError::io("make a directory for the nodes (see --dir)"))
+}
+
+async fn measure(args: &ClusterArgs) -> Result<(), ClusterError> {
+    let systems = args.systems();
     // Declared before the nodes, so that it is removed after they are killed.
-    let dir = dir.map_err(ClusterError::io("make a directory for the nodes (see --dir)"))?;
+    let dir = directory(args)?;
     let mut all: Vec<(Running, Rc<Keys>)> = Vec::new();
     for &system in &systems {
         eprintln!("starting {system}");

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use super::args::System;
 use super::error::ClusterError;
+use crate::memory;
 
 /// How long a cluster may take to start, on a busy machine.
 pub const START_LIMIT: Duration = Duration::from_secs(60);
@@ -84,11 +85,18 @@ impl Process {
 
     /// Its memory that is in RAM.
     pub fn resident_bytes(&self) -> Result<u64, ClusterError> {
-        let status = self.proc("status")?;
-        let kib = status.lines().find_map(|line| {
-            line.strip_prefix("VmRSS:")?.trim().strip_suffix(" kB")?.trim().parse::<u64>().ok()
-        });
-        Ok(kib.unwrap_or(0) * 1024)
+        Ok(memory::parse(&self.proc("status")?, "VmRSS:").unwrap_or(0))
+    }
+
+    /// The most that was in RAM since [`Process::forget_peak`].
+    pub fn peak_bytes(&self) -> Result<u64, ClusterError> {
+        Ok(memory::parse(&self.proc("status")?, "VmHWM:").unwrap_or(0))
+    }
+
+    /// Lets the peak begin anew at what is in RAM now.
+    pub fn forget_peak(&self) -> Result<(), ClusterError> {
+        let path = format!("/proc/{}/clear_refs", self.child.id());
+        fs::write(path, "5").map_err(ClusterError::io("let a node's peak of memory begin anew"))
     }
 }
 
