@@ -10,7 +10,7 @@
 //! `error`, and without the mark by which HTTP tells a whole body from one that broke off.
 
 use std::io;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -20,6 +20,7 @@ use actix_web::rt;
 use bytes::Bytes;
 use serde::Serialize;
 use serde_json::json;
+use tokio::task::yield_now;
 use tokio::time::{Instant, sleep_until};
 
 use super::admission::{Hold, Permit};
@@ -102,7 +103,9 @@ impl Lines {
         }
         self.gave_way = !self.gave_way;
         if self.gave_way {
-            context.waker().wake_by_ref();
+            // Not by waking itself: the runtime would go on some hundred times before it looks for what came
+            // from outside. By this it is woken when the runtime has looked.
+            let _ = pin!(yield_now()).poll(context);
             return Poll::Pending;
         }
         let view = {
@@ -209,13 +212,19 @@ fn lock(source: &Mutex<Source>) -> MutexGuard<'_, Source> {
 
 #[cfg(test)]
 mod tests {
+    use std::cell::Cell;
+    use std::rc::Rc;
     use std::task::Waker;
+
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
     use super::super::admission::Admission;
     use super::super::options::HttpOptions;
+    use super::super::page::tests::Keys;
     use super::super::pins::tests::Empty;
     use super::*;
     use crate::metrics::Metrics;
+    use crate::types::{End, Record};
 
     fn lines(view: Arc<dyn View>) -> Lines {
         let admission = Admission::new(&HttpOptions::default(), Arc::new(Metrics::new("test")));
@@ -254,6 +263,44 @@ mod tests {
             assert_eq!(line["error"]["code"], "timeout");
             assert!(next(&mut stalled).expect("a break").is_err());
             assert!(next(&mut lines(view)).is_none(), "an empty range ends without a line");
+        });
+    }
+
+    #[test]
+    fn a_stream_that_never_waits_lets_the_worker_look_for_what_comes_from_outside() {
+        rt::System::new().block_on(async {
+            let record = Record {
+                value: vec![b'v'; 1_000].into(),
+                create_revision: 1,
+                mod_revision: 1,
+                version: 1,
+                end: End::Never,
+            };
+            let keys = (0..2_000).map(|n| (Bytes::from(format!("k{n:04}")), record.clone()));
+            let view: Arc<dyn View> = Arc::new(Keys(keys.collect()));
+            let polls = Rc::new(Cell::new(0));
+            let counted = polls.clone();
+            let streams = rt::spawn(async move {
+                loop {
+                    let mut stream = lines(view.clone());
+                    let next = |context: &mut Context<'_>| {
+                        counted.set(counted.get() + 1);
+                        stream.poll(context)
+                    };
+                    let mut next = std::future::poll_fn(next);
+                    while (&mut next).await.is_some() {}
+                }
+            });
+            let (mut here, mut there) = tokio::net::UnixStream::pair().expect("two sockets");
+            let reader = rt::spawn(async move { there.read_exact(&mut [0]).await });
+            // The reader has found nothing then, and waits in earnest.
+            yield_now().await;
+            here.write_all(b"x").await.expect("room for a byte");
+            let begun = polls.get();
+            reader.await.expect("no panic").expect("the byte");
+            let until_seen = polls.get() - begun;
+            streams.abort();
+            assert!(until_seen < 40, "{until_seen} polls");
         });
     }
 }

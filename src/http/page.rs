@@ -206,7 +206,7 @@ pub fn append(list: &mut Vec<u8>, entry: &impl Serialize) {
 }
 
 #[cfg(test)]
-mod tests {
+pub mod tests {
     use std::collections::{BTreeMap, BTreeSet};
     use std::ops::Bound;
     use std::sync::Arc;
@@ -222,7 +222,8 @@ mod tests {
     use crate::metrics::Metrics;
     use crate::types::{End, Lease, LeaseId, Record, Revision};
 
-    struct Keys(BTreeMap<Bytes, Record>);
+    /// A state of these keys.
+    pub struct Keys(pub BTreeMap<Bytes, Record>);
 
     impl View for Keys {
         fn revision(&self) -> Revision {

@@ -8,13 +8,14 @@
 //! From `p` on all comes to the mailbox; what of it was read before, from a state newer than `p`, is left out. A watch
 //! that begins with a revision to come leaves out all below it by the same rule.
 
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll};
 
 use actix::Addr;
 use futures_util::Stream;
+use tokio::task::yield_now;
 use tokio::time::{Instant, Sleep, sleep};
 
 use super::mailbox::Mailbox;
@@ -112,8 +113,9 @@ impl WatcherFeed {
                     }
                     self.through = piece.through;
                     if lack > NEAR_REVISIONS {
-                        // Nothing that is wanted so far. Others have their turn.
-                        cx.waker().wake_by_ref();
+                        // Nothing that is wanted so far. Others have their turn, and the runtime, which does not
+                        // look for what came from outside while a task wakes itself.
+                        let _ = pin!(yield_now()).poll(cx);
                         return Poll::Pending;
                     }
                 }
