@@ -14,7 +14,11 @@
 //! refused by the leader, before it is proposed: a follower without room does not stop the cluster, it
 //! only acknowledges nothing that its log has not taken.
 //!
-//! Left out: a leader that is full does not look for a follower that is not.
+//! A snapshot that a node needs comes out of the reserve, too.
+//!
+//! Left out: a leader that is full does not look for a follower that is not. A snapshot that takes longer than a look at
+//! the disk may find the reserve taken again, where the old state has much room inside its file; it fails, and comes
+//! again, until there is room for both.
 
 use std::io;
 use std::sync::atomic::{AtomicU8, Ordering};

@@ -6,7 +6,8 @@
 //! cached, and for a snapshot that is being received.
 //!
 //! A checkpoint that finds the disk full is tried again until there is room, and whoever asked for it waits:
-//! openraft ends when a snapshot fails, but bears a slow one, and keeps the log meanwhile.
+//! openraft ends when a snapshot fails, but bears a slow one, and keeps the log meanwhile. A snapshot that
+//! comes from the leader and finds the disk full is refused, and the reserve is given back: the leader begins again.
 //!
 //! Checkpoints begin when Raft wants a snapshot, and before dirty pages fill half of the pool. When the disk
 //! is slower than the writers, their batches wait for it, so that memory stays bounded.
@@ -40,7 +41,7 @@ use super::messages::inside::{
 };
 use super::space::Space;
 use crate::metrics::Metrics;
-use crate::storage::backup::Import;
+use crate::storage::backup::{Import, ImportError};
 use crate::storage::checkpoint::{Checkpoint, CheckpointDone};
 use crate::storage::error::StorageError;
 use crate::storage::kv::{AppliedState, Kv, KvSnapshot};
@@ -259,6 +260,14 @@ impl StorageActor {
         self.waiting.drain(..).for_each(|reply| drop(reply.send(Ok(state.clone()))));
     }
 
+    /// Why a snapshot is not received. It may have the room that the reserve held when it comes again.
+    fn not_received(&self, error: ImportError) -> io::Error {
+        if error.is_disk_full() {
+            self.space.note_full(&error);
+        }
+        io::Error::other(error)
+    }
+
     fn fail_snapshots(&mut self, error: StorageError) {
         let reason = self.fatal(error).to_string();
         self.refuse_snapshots(&reason);
@@ -333,7 +342,8 @@ impl Handler<BeginReceive> for StorageActor {
         // The one that was under way is dropped first: it uses disk space.
         self.receiving = None;
         self.transfers += 1;
-        let import = Import::begin(&self.kv, self.transfers).map_err(io::Error::other)?;
+        let begun = Import::begin(&self.kv, self.transfers);
+        let import = begun.map_err(|error| self.not_received(error.into()))?;
         self.receiving = Some((self.transfers, import));
         Ok(self.transfers)
     }
@@ -361,7 +371,7 @@ impl Handler<Receive> for StorageActor {
         taken.map_err(|error| {
             // What came so far takes room that may be the very reason.
             self.receiving = None;
-            io::Error::other(error)
+            self.not_received(error)
         })
     }
 }
@@ -374,7 +384,7 @@ impl Handler<FinishReceive> for StorageActor {
             .receiving
             .take_if(|(transfer, _)| *transfer == message.transfer)
             .ok_or_else(|| no_transfer(message.transfer))?;
-        let state = import.finish().map_err(io::Error::other)?;
+        let state = import.finish().map_err(|error| self.not_received(error))?;
         self.received.insert(transfer, import);
         Ok(state)
     }

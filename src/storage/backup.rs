@@ -64,6 +64,13 @@ pub enum ImportError {
     Storage(#[from] StorageError),
 }
 
+impl ImportError {
+    /// Whether space on the disk would help.
+    pub fn is_disk_full(&self) -> bool {
+        matches!(self, ImportError::Storage(error) if error.is_disk_full())
+    }
+}
+
 /// Walks a pinned state and yields it piece by piece.
 pub struct Export {
     state: KvSnapshot,

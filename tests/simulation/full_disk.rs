@@ -3,6 +3,7 @@
 use conuredb::actors::messages::RequestError;
 use conuredb::simulation::client::{self as clients, wait_for};
 use conuredb::simulation::world::World;
+use conuredb::storage::reserve;
 use conuredb::types::Outcome;
 
 use super::{NAMES, found};
@@ -103,6 +104,40 @@ fn a_full_follower_holds_nobody_up_and_catches_up_when_there_is_room() {
         })
         .await;
         check_all_there(&world, follower, 0..100).await;
+        assert_eq!(world.fatal(), Vec::<String>::new());
+    });
+}
+
+/// A node that lost its disk gets one on which others leave no more room than a node takes from the start: its snapshot has
+/// to fit into the reserve, or the node never comes back.
+#[test]
+fn a_snapshot_that_finds_the_disk_full_comes_out_of_the_reserve() {
+    World::run(4, |world| async move {
+        found(&world).await;
+        world.start("alone", &[]).await;
+        clients::wait_for_voters(&world, &["alone"], 1).await;
+        let files = world.disk("alone").expect("a disk").contents();
+        assert!(files.contains_key(reserve::FILE), "{:?}", files.keys());
+        let used_bytes: usize = files.values().map(|file| file.len()).sum();
+        let leader = clients::leader(&world, &NAMES).await;
+        let lost = NAMES.into_iter().find(|name| *name != leader).unwrap();
+        world.crash(lost);
+        // Enough that the log is purged, more than the room that is left, and less than the reserve.
+        let small = |number: usize| vec![number as u8; 1_000];
+        for number in 0..60 {
+            let key = format!("key-{number}");
+            clients::put(&world, &leader, &key, &small(number), None).await.expect("a put");
+        }
+        world.lose_disk(lost);
+        world.leave_room(lost, Some(used_bytes as u64 + (16 << 10)));
+        world.start(lost, &[&leader]).await;
+        clients::wait_for_voters(&world, &NAMES, 3).await;
+        let files = world.disk(lost).expect("a disk").contents();
+        assert!(!files.contains_key(reserve::FILE), "there was room without it");
+        for number in 0..60 {
+            let read = clients::get(&world, lost, &format!("key-{number}")).await.expect("a read");
+            assert_eq!(read.as_deref(), Some(&small(number)[..]), "key-{number} at {lost}");
+        }
         assert_eq!(world.fatal(), Vec::<String>::new());
     });
 }

@@ -104,16 +104,21 @@ impl Desk {
                 let taken = raft.handle_transfer_leader(request).await.map_err(fatal)?;
                 Ok(Response::TransferLeader(taken))
             }
-            Request::SnapshotBegin => transfer::begin(&self.context.storage).await,
+            Request::SnapshotBegin => {
+                let begun = transfer::begin(&self.context.storage).await;
+                begun.inspect_err(|error| not_installed(card, error))
+            }
             Request::SnapshotPiece { transfer, sequence, piece } => {
                 let taken = transfer::piece(&self.context.storage, transfer, sequence, piece).await;
                 taken.inspect_err(|error| not_installed(card, error))
             }
             Request::SnapshotEnd { transfer, vote, meta } => {
-                let raft = self.context.raft()?;
-                log::info!("received a snapshot from {}", card.name);
-                let taken = transfer::end(&self.context.storage, &raft, transfer, vote, meta).await;
-                taken.inspect_err(|error| not_installed(card, error))
+                let ended = async {
+                    let raft = self.context.raft()?;
+                    log::info!("received a snapshot from {}", card.name);
+                    transfer::end(&self.context.storage, &raft, transfer, vote, meta).await
+                };
+                ended.await.inspect_err(|error| not_installed(card, error))
             }
             Request::Write { operation, request_id, timeout_ms } => {
                 let timeout = Duration::from_millis(timeout_ms).min(LONGEST_REQUEST);

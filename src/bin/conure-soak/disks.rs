@@ -86,8 +86,10 @@ impl Disk {
         Ok(())
     }
 
+    /// Gives it back for good: a power cut would bring a file back whose removal is not durable.
     pub fn give_room(&self) -> Result<(), Failure> {
-        Ok(std::fs::remove_file(self.ballast())?)
+        std::fs::remove_file(self.ballast())?;
+        Ok(std::fs::File::open(self.root())?.sync_all()?)
     }
 }
 
