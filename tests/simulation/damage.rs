@@ -1,6 +1,8 @@
 //! Disks that give back other bytes than were written to them: whoever meets the damage stops, and the others go on.
 
+use conuredb::actors::messages::RequestError;
 use conuredb::simulation::client::{self as clients, wait_for};
+use conuredb::simulation::surroundings::options;
 use conuredb::simulation::world::World;
 use conuredb::storage::disk::MemDisk;
 use conuredb::storage::kv;
@@ -10,13 +12,39 @@ use super::{NAMES, found};
 /// What stands in the value that will be damaged, and nowhere else.
 const MARK: &[u8] = b"this is where the disk forgets";
 
-/// Flips a bit in every copy of [`MARK`] that the tree's file has; how many there are.
-fn flip_in_marks(disk: &MemDisk) -> usize {
-    let file = disk.contents().remove(kv::FILE).expect("a store");
-    let at = file.windows(MARK.len()).enumerate().filter(|(_, bytes)| *bytes == MARK);
-    let offsets: Vec<usize> = at.map(|(offset, _)| offset).collect();
-    offsets.iter().for_each(|offset| disk.flip_bit(kv::FILE, *offset as u64, 3));
-    offsets.len()
+/// Flips a bit in every copy of [`MARK`] that files have whose names begin so; how many there are.
+fn flip_in_marks(disk: &MemDisk, prefix: &str) -> usize {
+    let mut flipped = 0;
+    for (name, file) in disk.contents().iter().filter(|(name, _)| name.starts_with(prefix)) {
+        let at = file.windows(MARK.len()).enumerate().filter(|(_, bytes)| *bytes == MARK);
+        for (offset, _) in at {
+            disk.flip_bit(name, offset as u64, 3);
+            flipped += 1;
+        }
+    }
+    flipped
+}
+
+/// Puts a marked record, long enough to lie in a page of its own, which nobody reads who does not want the value; and
+/// so many others behind it.
+async fn put_marked(world: &World, node: &str, others: usize) -> Vec<u8> {
+    let marked = [MARK, &[0; 2_000]].concat();
+    clients::put(world, node, "marked", &marked, None).await.expect("a write");
+    for number in 0..others {
+        let key = format!("key-{number}");
+        clients::put(world, node, &key, &[7; 1_000], None).await.expect("a write");
+    }
+    marked
+}
+
+/// Gives a node whose disk is damaged an empty one, as its message asks, and expects what it had to be there again.
+async fn repair(world: &World, damaged: &str, leader: &str, marked: &[u8]) {
+    world.crash(damaged);
+    world.lose_disk(damaged);
+    world.start(damaged, &[leader]).await;
+    clients::wait_for_voters(world, &NAMES, 3).await;
+    let read = clients::get(world, damaged, "marked").await.expect("a read");
+    assert_eq!(read.as_deref(), Some(marked));
 }
 
 /// Found by `conure-sim`: a leader that could not read its own snapshot went on leading, and tried again for ever,
@@ -29,16 +57,11 @@ fn a_leader_that_cannot_read_the_snapshot_a_follower_needs_stops() {
         let others: Vec<&str> = NAMES.into_iter().filter(|name| *name != leader).collect();
         let (away, damaged) = (others[0], others[1]);
         world.crash(away);
-        // Long enough to lie in a page of its own, which nobody reads who does not want the value.
-        let marked = [MARK, &[0; 2_000]].concat();
-        clients::put(&world, &leader, "marked", &marked, None).await.expect("a write");
-        for number in 0..200 {
-            let key = format!("key-{number}");
-            clients::put(&world, &leader, &key, &[7; 1_000], None).await.expect("a write");
-        }
+        let marked = put_marked(&world, &leader, 200).await;
         // Without its cache, so that it has to read what the disk has.
         world.kill(damaged);
-        assert!(flip_in_marks(&world.disk(damaged).unwrap()) > 0, "it never took a checkpoint");
+        let flipped = flip_in_marks(&world.disk(damaged).unwrap(), kv::FILE);
+        assert!(flipped > 0, "it never took a checkpoint");
         world.start(damaged, &[&leader]).await;
         wait_for(&world, "the damaged node to lead", async |world| {
             let _ = clients::transfer(world, &leader, damaged).await;
@@ -56,5 +79,86 @@ fn a_leader_that_cannot_read_the_snapshot_a_follower_needs_stops() {
         clients::put(&world, &leader, "after", b"v", None).await.expect("the others go on");
         let read = clients::get(&world, away, "marked").await.expect("a read");
         assert_eq!(read, Some(marked.into()));
+    });
+}
+
+#[test]
+fn a_damaged_page_is_never_served_and_is_fetched_from_the_others() {
+    World::run(2, |world| async move {
+        found(&world).await;
+        let leader = clients::leader(&world, &NAMES).await;
+        let damaged = NAMES.into_iter().find(|name| *name != leader).unwrap();
+        let marked = put_marked(&world, &leader, 200).await;
+        clients::wait_for_voters(&world, &NAMES, 3).await;
+        world.kill(damaged);
+        assert!(flip_in_marks(&world.disk(damaged).unwrap(), kv::FILE) > 0, "no checkpoint");
+        world.start(damaged, &[&leader]).await;
+        let reason = wait_for(&world, "the node to find the damage", async |world| {
+            match clients::get(world, damaged, "marked").await {
+                Ok(read) => panic!("it serves {read:?}"),
+                Err(RequestError::Storage { detail }) => Some(detail),
+                Err(_) => world.gave_up(damaged),
+            }
+        })
+        .await;
+        assert!(reason.contains("damaged at byte"), "{reason}");
+        repair(&world, damaged, &leader, &marked).await;
+    });
+}
+
+#[test]
+fn a_damaged_record_of_the_log_is_refused_at_the_start_and_is_fetched_from_the_others() {
+    World::run(3, |world| async move {
+        found(&world).await;
+        let leader = clients::leader(&world, &NAMES).await;
+        let damaged = NAMES.into_iter().find(|name| *name != leader).unwrap();
+        // Too few for a checkpoint that would purge it, and enough behind it to prove that it was durable.
+        let marked = put_marked(&world, &leader, 8).await;
+        wait_for(&world, "the follower to have it all", async |world| {
+            let (leads, follows) =
+                (clients::status(world, &leader).await?, clients::status(world, damaged).await?);
+            (follows.applied_index >= leads.commit_index).then_some(())
+        })
+        .await;
+        world.kill(damaged);
+        assert!(flip_in_marks(&world.disk(damaged).unwrap(), "log-") > 0, "the log was purged");
+        let refused = world.try_start(damaged, options(damaged, &[&leader])).await;
+        let reason = refused.expect_err("the log is damaged").to_string();
+        assert!(reason.contains("damaged"), "{reason}");
+        clients::put(&world, &leader, "after", b"v", None).await.expect("the others go on");
+        repair(&world, damaged, &leader, &marked).await;
+    });
+}
+
+/// There is nobody to fetch from: the node says what is damaged, and serves the rest.
+#[test]
+fn a_node_without_peers_refuses_what_is_damaged_and_says_so() {
+    World::run(4, |world| async move {
+        world.start("n1", &[]).await;
+        clients::wait_for_voters(&world, &["n1"], 1).await;
+        put_marked(&world, "n1", 200).await;
+        world.kill("n1");
+        assert!(flip_in_marks(&world.disk("n1").unwrap(), kv::FILE) > 0, "no checkpoint");
+        world.start("n1", &[]).await;
+        clients::wait_for_voters(&world, &["n1"], 1).await;
+        let refused = clients::get(&world, "n1", "marked").await;
+        let Err(RequestError::Storage { detail }) = refused else { panic!("{refused:?}") };
+        assert!(detail.contains("damaged at byte"), "{detail}");
+        let read = clients::get(&world, "n1", "key-7").await.expect("a read");
+        assert_eq!(read.as_deref(), Some(&[7; 1_000][..]));
+    });
+}
+
+#[test]
+fn a_node_without_peers_does_not_start_on_a_damaged_log_and_says_so() {
+    World::run(5, |world| async move {
+        world.start("n1", &[]).await;
+        clients::wait_for_voters(&world, &["n1"], 1).await;
+        put_marked(&world, "n1", 8).await;
+        world.kill("n1");
+        assert!(flip_in_marks(&world.disk("n1").unwrap(), "log-") > 0, "the log was purged");
+        let refused = world.try_start("n1", options("n1", &[])).await;
+        let reason = refused.expect_err("the log is damaged").to_string();
+        assert!(reason.contains("damaged") && reason.contains("log-"), "{reason}");
     });
 }
