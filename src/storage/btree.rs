@@ -168,10 +168,9 @@ pub fn replace(
     value.clear();
     let is_set = match place {
         None => decide(None, &mut value),
-        Some(Place { leaf, .. }) => {
+        Some(Place { leaf, found, .. }) => {
             let page = draft.page(leaf, guard)?;
-            let node = Node::of(&page);
-            let present = node.search(key).ok().map(|slot| node.payload(slot));
+            let present = found.ok().map(|slot| Node::of(&page).payload(slot));
             decide(present.map(|payload| Present { payload, draft, guard }), &mut value)
         }
     }?;
@@ -265,6 +264,8 @@ struct Place {
     leaf: PageRef,
     /// Whether the leaf is the tree's last.
     is_last: bool,
+    /// The slot that the key has in the leaf, or would have.
+    found: Result<usize, usize>,
 }
 
 /// Puts (`Some`) or removes (`None`) a cell, in place if that is possible. Says whether the key was there before.
@@ -290,12 +291,12 @@ fn change_in_place(
     draft: &mut Draft,
     tree: &mut Tree,
     root: PageRef,
-    Place { leaf, is_last }: Place,
+    Place { leaf, is_last, found }: Place,
     key: &[u8],
     new: Option<Payload<'_>>,
     guard: &Guard,
 ) -> Result<Option<bool>, StorageError> {
-    let done = change_leaf_in_place(draft, leaf, key, new, guard)?;
+    let done = change_leaf_in_place(draft, leaf, found, key, new, guard)?;
     let Some((was_present, changed)) = done else { return Ok(None) };
     let path = std::mem::take(&mut draft.path);
     // The branches above a leaf that the transaction had made already are its own too.
@@ -336,7 +337,7 @@ fn walk_down(
     loop {
         let node = Node::of(&page);
         if node.is_leaf() {
-            return Ok(Place { leaf: at, is_last });
+            return Ok(Place { leaf: at, is_last, found: node.search(key) });
         }
         let slot = node.child_slot(key);
         is_last &= slot + 1 == node.count();
@@ -347,18 +348,18 @@ fn walk_down(
     }
 }
 
-/// Changes the leaf at `at` in place, if that leaves it one page that is not underfull. Returns whether
-/// the key was there before, and where the leaf is now.
+/// Changes the leaf at `at`, where `key` was `found`, in place, if that leaves it one page that is not underfull.
+/// Returns whether the key was there before, and where the leaf is now.
 fn change_leaf_in_place(
     draft: &mut Draft,
     at: PageRef,
+    found: Result<usize, usize>,
     key: &[u8],
     new: Option<Payload<'_>>,
     guard: &Guard,
 ) -> Result<Option<(bool, PageRef)>, StorageError> {
     let page = draft.page(at, guard)?;
     let node = Node::of(&page);
-    let found = node.search(key);
     let (slot, was_present, gone_bytes) = match found {
         Ok(slot) => (slot, true, node.cell_size(slot)),
         Err(slot) => (slot, false, 0),

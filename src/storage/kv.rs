@@ -186,11 +186,10 @@ impl Kv {
         let (command, change) = (Progress::default(), ChangeBuffer::new());
         let mut batch = Batch { txn, facts, policy: self.policy, command, change };
         let mut outcomes = Vec::with_capacity(entries.len());
-        let mut entries = entries.into_iter();
-        while !entries.as_slice().is_empty() {
+        for window in entries.chunks(PREFETCH_KEYS) {
             // Applying waits for memory more than for anything else, and a batch knows its keys.
-            batch.prefetch(entries.as_slice())?;
-            for entry in entries.by_ref().take(PREFETCH_KEYS) {
+            batch.prefetch(window)?;
+            for entry in window {
                 if batch.facts.applied.is_some_and(|last| entry.id.index <= last.index) {
                     outcomes.push(Outcome::None);
                     continue;

@@ -181,6 +181,12 @@ impl<'a> Node<'a> {
         u16_at(self.bytes, PREFIX_LEN).into()
     }
 
+    /// What follows the prefix in a key that begins with it.
+    fn behind_prefix<'k>(&self, key: &'k [u8]) -> Option<&'k [u8]> {
+        // Random keys have little in common, and a comparison of nothing is a call all the same.
+        if self.prefix_len() == 0 { Some(key) } else { key.strip_prefix(self.prefix()) }
+    }
+
     /// The child at `slot` of a branch.
     pub fn child(&self, slot: usize) -> PageRef {
         debug_assert!(!self.is_leaf());
@@ -244,7 +250,10 @@ impl<'a> Node<'a> {
 
     /// All keys, one after the other in memory.
     pub fn keys(&self) -> Keys {
-        let mut keys = Keys::default();
+        let key_bytes: usize =
+            self.slots().iter().map(|slot| self.prefix_len() + decode_slot(slot).rest_len).sum();
+        let mut keys =
+            Keys { bytes: Vec::with_capacity(key_bytes), ends: Vec::with_capacity(self.count()) };
         for slot in 0..self.count() {
             self.key_into(slot, &mut keys.bytes);
             keys.ends.push(keys.bytes.len());
@@ -324,7 +333,6 @@ impl<'a> Node<'a> {
 }
 
 /// The keys of a node, made whole.
-#[derive(Default)]
 pub struct Keys {
     bytes: Vec<u8>,
     ends: Vec<usize>,

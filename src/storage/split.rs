@@ -63,7 +63,10 @@ impl Copies {
     /// The cells of all, in order.
     pub fn cells(&self) -> Vec<Cell<'_>> {
         let nodes = self.pages.iter().map(|page| Node::of(page));
-        nodes.zip(&self.keys).flat_map(|(node, keys)| node.cells(keys)).collect()
+        let count: usize = nodes.clone().map(|node| node.count()).sum();
+        let mut cells = Vec::with_capacity(count + 1); // mostly one is added
+        nodes.zip(&self.keys).for_each(|(node, keys)| cells.extend(node.cells(keys)));
+        cells
     }
 }
 

@@ -63,11 +63,11 @@ impl Batch<'_> {
         self.txn.prefetch(KV, &keys[..count])
     }
 
-    pub(super) fn apply_entry(&mut self, entry: Entry) -> Result<Outcome, StorageError> {
-        let command = match entry.payload {
+    pub(super) fn apply_entry(&mut self, entry: &Entry) -> Result<Outcome, StorageError> {
+        let command = match &entry.payload {
             Payload::Blank => return Ok(Outcome::None),
             Payload::Membership(membership) => {
-                let value = [&layout::encode_log_id(entry.id)[..], &membership].concat();
+                let value = [&layout::encode_log_id(entry.id)[..], membership].concat();
                 self.txn.put(SYSTEM, MEMBERSHIP, &value)?;
                 return Ok(Outcome::None);
             }

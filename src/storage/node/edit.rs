@@ -16,7 +16,7 @@ pub struct NodeMut<'a> {
 impl Node<'_> {
     /// Whether [`NodeMut::insert`] takes this cell, after `gone_bytes` of others were removed.
     pub fn has_room_for(&self, cell: &Cell<'_>, gone_bytes: usize) -> bool {
-        cell.key.starts_with(self.prefix())
+        self.behind_prefix(cell.key).is_some()
             && self.used_bytes() - gone_bytes + cell.size(self.prefix_len()) <= self.bytes.len()
     }
 }

@@ -12,7 +12,7 @@ impl Node<'_> {
     /// The slot of `key` in a leaf, or the slot before which it belongs.
     pub fn search(&self, key: &[u8]) -> Result<usize, usize> {
         let slots = self.slots();
-        let Some(rest) = key.strip_prefix(self.prefix()) else {
+        let Some(rest) = self.behind_prefix(key) else {
             return Err(if key < self.prefix() { 0 } else { slots.len() });
         };
         let head = head_of(rest);
@@ -39,14 +39,14 @@ impl Node<'_> {
 
     /// Whether all keys of a leaf are below `key`.
     pub fn is_below(&self, key: &[u8]) -> bool {
-        let Some(rest) = key.strip_prefix(self.prefix()) else { return key > self.prefix() };
+        let Some(rest) = self.behind_prefix(key) else { return key > self.prefix() };
         self.compare(self.count() - 1, rest, head_of(rest)).is_lt()
     }
 
     /// The slot of the child of a branch that `key` is under: the last whose key is not above it.
     pub fn child_slot(&self, key: &[u8]) -> usize {
         let slots = self.slots();
-        let Some(rest) = key.strip_prefix(self.prefix()) else {
+        let Some(rest) = self.behind_prefix(key) else {
             return if key < self.prefix() { 0 } else { slots.len() - 1 };
         };
         let head = head_of(rest);
