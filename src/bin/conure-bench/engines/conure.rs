@@ -20,6 +20,7 @@ use conuredb::storage::kv::layout::{KvFacts, RECORD_HEAD_BYTES, encode_record_he
 use conuredb::storage::kv::{Entry, FILE, Kv, KvReader, KvSnapshot, Payload};
 use conuredb::storage::snapshot::{Reader, Snapshot};
 use conuredb::storage::store::{Store, StoreOptions};
+use conuredb::storage::txn::PREFETCH_KEYS;
 use conuredb::types::{Command, Condition, End, Key, KeyRange, Lifetime, LogId, Operation, Record};
 
 use super::raft_log::RaftLog;
@@ -108,10 +109,21 @@ fn checkpoint(store: &mut Store) -> Result<(), Failure> {
 }
 
 impl Tree for ConureTree {
-    fn load(&mut self, pairs: &mut dyn Iterator<Item = Pair>, _: Order) -> Result<(), Failure> {
+    fn load(&mut self, pairs: &mut dyn Iterator<Item = Pair>, order: Order) -> Result<(), Failure> {
         let mut txn = self.store.begin();
-        for Pair { key, value } in pairs {
-            txn.put(TREE, &key, &value)?;
+        loop {
+            let window: Vec<Pair> = pairs.take(PREFETCH_KEYS).collect();
+            if window.is_empty() {
+                break;
+            }
+            // As the state machine does with a batch. Keys in order all go to the last leaf.
+            if let Order::Random = order {
+                let keys: Vec<&[u8]> = window.iter().map(|pair| &pair.key[..]).collect();
+                txn.prefetch(TREE, &keys)?;
+            }
+            for Pair { key, value } in &window {
+                txn.put(TREE, key, value)?;
+            }
         }
         txn.commit()?;
         checkpoint(&mut self.store)
