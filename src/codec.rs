@@ -50,18 +50,47 @@ pub fn encode_expecting<T: Serialize>(
     }
 }
 
+/// Encodes `value` behind what is in `bytes`, which stays as it was when that fails.
+pub fn encode_behind<T: Serialize>(value: &T, bytes: &mut Vec<u8>) -> Result<(), CodecError> {
+    let before = bytes.len();
+    let encoded = bincode::serde::encode_into_std_write(value, bytes, configuration());
+    let failed = match encoded {
+        Ok(_) if bytes.len() <= MAX_ENCODED_BYTES => return Ok(()),
+        Ok(_) => CodecError::TooLarge { len_bytes: bytes.len() },
+        Err(error) => error.into(),
+    };
+    bytes.truncate(before);
+    Err(failed)
+}
+
+/// Decodes values that stand one behind the other and take all of `bytes`.
+pub fn decode_all<T: DeserializeOwned>(mut bytes: &[u8]) -> Result<Vec<T>, CodecError> {
+    let mut values = Vec::new();
+    while !bytes.is_empty() {
+        let (value, used) = decode_first(bytes)?;
+        values.push(value);
+        bytes = &bytes[used..];
+    }
+    Ok(values)
+}
+
 /// Decodes a value that takes all of `bytes`.
 pub fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, CodecError> {
+    let (value, used) = decode_first(bytes)?;
+    match bytes.len() - used {
+        0 => Ok(value),
+        extra_bytes => Err(CodecError::Trailing { extra_bytes }),
+    }
+}
+
+/// The value that `bytes` begin with, and how many of them it takes.
+fn decode_first<T: DeserializeOwned>(bytes: &[u8]) -> Result<(T, usize), CodecError> {
     let len_bytes = bytes.len();
     if len_bytes > MAX_ENCODED_BYTES {
         return Err(CodecError::TooLarge { len_bytes });
     }
-    let (value, used) = bincode::serde::decode_from_slice(bytes, configuration())
-        .map_err(|source| CodecError::Decode { len_bytes, source })?;
-    match len_bytes - used {
-        0 => Ok(value),
-        extra_bytes => Err(CodecError::Trailing { extra_bytes }),
-    }
+    bincode::serde::decode_from_slice(bytes, configuration())
+        .map_err(|source| CodecError::Decode { len_bytes, source })
 }
 
 #[cfg(test)]
@@ -88,6 +117,22 @@ mod tests {
     fn what_is_encoded_is_decoded() {
         let command = command(vec![0, 255, 7]);
         assert_eq!(decode::<Command>(&encode(&command).unwrap()).unwrap(), command);
+    }
+
+    #[test]
+    fn values_one_behind_the_other_come_back_and_none_that_is_cut() {
+        let commands = [command(vec![1]), command(Vec::new()), command(vec![2; 300])];
+        let mut bytes = Vec::new();
+        let mut ends = vec![0];
+        for command in &commands {
+            encode_behind(command, &mut bytes).unwrap();
+            ends.push(bytes.len());
+        }
+        for cut in 0..=bytes.len() {
+            let whole = ends.iter().position(|end| *end == cut);
+            let decoded = decode_all::<Command>(&bytes[..cut]).ok();
+            assert_eq!(decoded, whole.map(|count| commands[..count].to_vec()), "cut at {cut}");
+        }
     }
 
     #[test]

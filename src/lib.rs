@@ -21,10 +21,10 @@
 //! An HTTP worker parses the key, reads the body against its bounds and takes a permit
 //! ([`http`]). It sends `Write` to the Raft actor ([`actors::raft::write`]). A node that does not lead passes the
 //! write to the leader over their kept connection ([`actors::peer`]). The leader stamps it with its clock and
-//! proposes it; openraft batches proposals, the log actor appends a batch with one fsync
-//! ([`actors::log`], [`storage::log`]) while the peers get theirs. When a quorum holds the entry durably it
-//! is committed, and the storage actor applies the batch in one copy-on-write commit ([`actors::storage`], [`storage::kv`]): data,
-//! revision and applied log id together, in memory. The outcome goes back the same way.
+//! proposes it with the others of that moment, as one entry ([`actors::raft::propose`]); the log actor appends it with
+//! one fsync ([`actors::log`], [`storage::log`]) while the peers get theirs. When a quorum holds the entry durably it
+//! is committed, and the storage actor applies it in one copy-on-write commit ([`actors::storage`],
+//! [`storage::kv`]): data, revision and applied log id together, in memory. The outcome goes back the same way.
 //!
 //! The tree becomes durable at checkpoints, beside the apply path; the log is purged only up to the last one.
 //! After a crash the node opens the last durable root and the log replays the rest.

@@ -9,7 +9,8 @@
 //! * every command that writes takes one revision, however many keys it touches; a condition that
 //!   fails or a delete of nothing takes none;
 //! * a command with a request id is applied once (`sessions`);
-//! * an entry at or below the applied index is skipped: the log replays after a crash.
+//! * an entry at or below the applied index is skipped: the log replays after a crash. The commands of one entry of
+//!   the log come as entries with one id, all in one commit, so that none of them is ever taken for the others.
 //!
 //! Nothing here is durable before a checkpoint. That is the log's business: an entry is acknowledged
 //! when the log holds it on a quorum, and the log is kept until a checkpoint holds what it did.
@@ -101,7 +102,7 @@ pub fn tree_name(id: TreeId) -> Option<&'static str> {
 
 pub(crate) const MEMBERSHIP: &[u8] = b"membership";
 
-/// A committed entry, as the state machine sees it.
+/// A committed entry, as the state machine sees it; of an entry that holds several commands, one of them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Entry {
     pub id: LogId,
@@ -179,18 +180,20 @@ impl Kv {
         self.store.stats()
     }
 
-    /// Applies `entries` in one commit and returns an outcome for each. On an error nothing of it is applied.
+    /// Applies `entries`, which stand in the order of the log and end with all of an entry, in one commit and returns an
+    /// outcome for each. On an error nothing of it is applied.
     pub fn apply(&mut self, entries: Vec<Entry>) -> Result<Vec<Outcome>, StorageError> {
         let txn = self.store.begin();
         let facts = KvFacts::decode(txn.facts());
         let (command, change) = (Progress::default(), ChangeBuffer::new());
         let mut batch = Batch { txn, facts, policy: self.policy, command, change };
+        let before = batch.facts.applied;
         let mut outcomes = Vec::with_capacity(entries.len());
         for window in entries.chunks(PREFETCH_KEYS) {
             // Applying waits for memory more than for anything else, and a batch knows its keys.
             batch.prefetch(window)?;
             for entry in window {
-                if batch.facts.applied.is_some_and(|last| entry.id.index <= last.index) {
+                if before.is_some_and(|last| entry.id.index <= last.index) {
                     outcomes.push(Outcome::None);
                     continue;
                 }

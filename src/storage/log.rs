@@ -206,6 +206,11 @@ impl Log {
         segment::remove_all(&**disk)
     }
 
+    /// Longest payload of an entry.
+    pub fn max_payload_bytes(&self) -> usize {
+        self.shared.options.max_payload_bytes
+    }
+
     /// Bytes of the segment files that entries stand in.
     pub fn file_bytes(&self) -> u64 {
         self.shared.lock().segments.iter().map(|segment| segment.len_bytes).sum()

@@ -2,6 +2,7 @@
 //! `conure-sim`, in `tests/conure_sim.rs`.
 
 mod autopilot;
+mod batches;
 mod damage;
 mod fence;
 mod full_disk;

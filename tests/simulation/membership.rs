@@ -186,8 +186,8 @@ fn a_snapshot_whose_connection_breaks_goes_on_where_it_was() {
         let lost = ["n1", "n2", "n3"].into_iter().find(|name| *name != leads).unwrap();
         world.crash(lost);
         world.lose_disk(lost);
-        // Some pieces of a second each.
-        for number in 0..100u32 {
+        // Some pieces of a second each, more than there is time for between the cuts.
+        for number in 0..200u32 {
             put(&world, &leads, &format!("k{number}"), &[7; 16_000], None).await.expect("a write");
         }
         world.try_start(lost, slowly(lost, &[&leads])).await.expect("it starts");

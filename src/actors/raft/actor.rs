@@ -29,6 +29,7 @@ use super::admin::{self, Admin};
 use super::context::Context;
 use super::log_store::LogStore;
 use super::network::NetworkFactory;
+use super::propose::{Running, Turns};
 use super::read::{self, Rounds};
 use super::rpc::MemberStanding;
 use super::serve::AcceptInvitation;
@@ -175,8 +176,16 @@ impl Parts {
         let config = Arc::new(self.config().validate().map_err(|error| error.to_string())?);
         let snapshot_bytes_per_second = self.context.timing.snapshot_bytes_per_second;
         let peers = self.context.peers.clone();
-        let network = NetworkFactory::new(identity.node_id, peers, snapshot_bytes_per_second);
-        let log_store = LogStore::new((*log).clone(), self.log_actor.clone());
+        let log_end = watch::Sender::new(log.state().last.map_or(0, |last| last.index + 1));
+        let network = NetworkFactory::new(
+            identity.node_id,
+            peers,
+            log_end.subscribe(),
+            snapshot_bytes_per_second,
+        );
+        let turns = Arc::<Turns>::default();
+        let log_store =
+            LogStore::new((*log).clone(), self.log_actor.clone(), turns.clone(), log_end);
         let store_life = self.context.store_life.load(Ordering::Acquire);
         let state_machine = StateMachine::new(self.context.storage.clone(), store_life);
         let making = Raft::new(identity.node_id, config, network, log_store, state_machine);
@@ -198,7 +207,7 @@ impl Parts {
             raft.initialize(members).await.map_err(|error| error.to_string())?;
             log::info!("founded cluster {}", identity.cluster_id);
         }
-        let raft = Arc::new(raft);
+        let raft = Arc::new(Running::new(raft, &log, turns, &self.spawner));
         self.context.raft.store(Some(raft.clone()));
         self.spawner.spawn(watcher::follow(self.context.clone(), raft.clone()));
         self.spawner.spawn(expiry::follow(self.context.clone(), raft.clone()));

@@ -48,7 +48,8 @@ impl StoreBuilder<TypeConfig, LogStore, StateMachine> for Builder {
         let (applied, _) = watch::channel(0);
         let checkpoints = CheckpointActor.start();
         let storage = StorageActor::new(kv, checkpoints, applied, space, metrics, on_fatal).start();
-        Ok(((), LogStore::new(log, log_actor), StateMachine::new(storage, 0)))
+        let log_store = LogStore::new(log, log_actor, Arc::default(), watch::Sender::new(0));
+        Ok(((), log_store, StateMachine::new(storage, 0)))
     }
 }
 

@@ -16,6 +16,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::peers::Peers;
+use super::propose::Running;
 use super::types::{Metrics, PeerNode, Raft, members};
 use crate::actors::messages::{Member, Members, PeerProgress, RequestError, Role, Status};
 use crate::actors::space::Space;
@@ -70,7 +71,7 @@ pub struct Context {
     pub timing: RaftTiming,
     /// How much of the past this node is set to keep; what is in force is in the state.
     pub retention: Retention,
-    pub raft: ArcSwapOption<Raft>,
+    pub raft: ArcSwapOption<Running>,
     pub peers: Peers,
     pub identity: watch::Receiver<Identity>,
     pub storage: Addr<StorageActor>,
@@ -94,7 +95,7 @@ pub struct Context {
 
 impl Context {
     /// The running Raft, or why there is none: for good, or (as with an election) for a moment.
-    pub fn raft(&self) -> Result<Arc<Raft>, RequestError> {
+    pub fn raft(&self) -> Result<Arc<Running>, RequestError> {
         let standing = self.identity.borrow().standing;
         if let Some(why) = outside(standing) {
             let reason = format!("{why}; join it again to serve");
@@ -127,6 +128,12 @@ impl Context {
         let leader = self.leader_by(&metrics)?;
         let node = metrics.membership_config.get_node(&leader)?.clone();
         Some((leader, node))
+    }
+
+    /// Whether this node leads, and its quorum follows.
+    pub fn leads(&self, raft: &Raft) -> bool {
+        let metrics = raft.metrics();
+        self.leader_by(&WatchReceiver::borrow_watched(&metrics)) == Some(self.own_id())
     }
 
     /// The leader by these metrics. This node itself only within its lease: after that the others may follow

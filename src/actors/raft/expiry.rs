@@ -16,7 +16,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::context::Context;
-use super::types::Raft;
+use super::propose::Running;
 use super::watch::is_running;
 use super::write::{Attempt, propose};
 use crate::actors::messages::Write;
@@ -33,19 +33,19 @@ pub const GRACE: Duration = Duration::from_secs(2);
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Expires what is due, until this Raft ends.
-pub async fn follow(context: Arc<Context>, raft: Arc<Raft>) {
+pub async fn follow(context: Arc<Context>, raft: Arc<Running>) {
     let mut leads_since = None;
     loop {
         tokio::time::sleep(LOOK_EVERY).await;
         if !is_running(&context, &raft) {
             return;
         }
-        if !leads(&context, &raft) {
+        if !context.leads(&raft) {
             leads_since = None;
             continue;
         }
         let leads_since = *leads_since.get_or_insert_with(Instant::now);
-        while leads_since.elapsed() >= GRACE && leads(&context, &raft) && is_due(&context) {
+        while leads_since.elapsed() >= GRACE && context.leads(&raft) && is_due(&context) {
             let expire = Write {
                 operation: Operation::Expire,
                 request_id: None,
@@ -61,10 +61,6 @@ pub async fn follow(context: Arc<Context>, raft: Arc<Raft>) {
             }
         }
     }
-}
-
-fn leads(context: &Context, raft: &Raft) -> bool {
-    context.leader(raft).is_some_and(|(leader, _)| leader == context.own_id())
 }
 
 fn is_due(context: &Context) -> bool {

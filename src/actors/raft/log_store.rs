@@ -8,13 +8,15 @@
 use std::fmt::Debug;
 use std::io;
 use std::ops::{Bound, RangeBounds};
+use std::sync::Arc;
 
 use actix::Addr;
 use bytes::Bytes;
 use openraft::storage::{IOFlushed, LogState, RaftLogReader, RaftLogStorage};
 use openraft::{OptionalSend, alias::LogIdOf};
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 
+use super::propose::Turns;
 use super::types::{Entry, TypeConfig, Vote, expected_bytes, log_id, raft_log_id};
 use crate::actors::log::LogActor;
 use crate::actors::messages::inside::Persist;
@@ -31,6 +33,8 @@ const READ_BYTES: u64 = 4 * 1024 * 1024;
 pub struct LogStore {
     log: Log,
     actor: Addr<LogActor>,
+    turns: Arc<Turns>,
+    end: watch::Sender<u64>,
 }
 
 fn other(error: impl std::error::Error + Send + Sync + 'static) -> io::Error {
@@ -38,8 +42,14 @@ fn other(error: impl std::error::Error + Send + Sync + 'static) -> io::Error {
 }
 
 impl LogStore {
-    pub fn new(log: Log, actor: Addr<LogActor>) -> LogStore {
-        LogStore { log, actor }
+    /// `turns` are told when what was appended is durable, and `end` the index behind the last entry.
+    pub fn new(
+        log: Log,
+        actor: Addr<LogActor>,
+        turns: Arc<Turns>,
+        end: watch::Sender<u64>,
+    ) -> LogStore {
+        LogStore { log, actor, turns, end }
     }
 
     /// Waits until all that was staged is durable.
@@ -170,19 +180,27 @@ impl RaftLogStorage<TypeConfig> for LogStore {
         let encoded: Result<Vec<LogEntry>, io::Error> = entries
             .into_iter()
             .map(|entry| {
-                let expected_bytes = expected_bytes(std::slice::from_ref(&entry));
+                let expected_bytes = expected_bytes([&entry]);
                 let payload = codec::encode_expecting(&entry, expected_bytes).map_err(other)?;
                 let payload = Bytes::from(payload);
                 Ok(LogEntry { id: log_id(&entry.log_id), payload })
             })
             .collect();
-        self.log.append(encoded?).map_err(other)?;
+        let encoded = encoded?;
+        let end = encoded.last().map(|entry| entry.id.index + 1);
+        self.log.append(encoded).map_err(other)?;
+        end.map(|end| self.end.send_replace(end));
         if planted(Plant::AckBeforeFlush) {
             callback.io_completed(Ok(()));
             self.actor.do_send(Persist { done: Box::new(|_| {}) });
             return Ok(());
         }
-        self.actor.do_send(Persist { done: Box::new(move |result| callback.io_completed(result)) });
+        let (turns, turn) = (self.turns.clone(), self.turns.begun());
+        let done = move |result: Result<(), io::Error>| {
+            turns.end(turn);
+            callback.io_completed(result);
+        };
+        self.actor.do_send(Persist { done: Box::new(done) });
         Ok(())
     }
 
@@ -190,6 +208,7 @@ impl RaftLogStorage<TypeConfig> for LogStore {
         // Durable before anything else happens: a snapshot installed on top of entries that come back
         // after a crash would contradict them.
         self.log.truncate_after(last.map(|id| id.index)).map_err(other)?;
+        self.end.send_replace(last.map_or(0, |id| id.index + 1));
         self.persist().await
     }
 

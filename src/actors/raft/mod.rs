@@ -3,10 +3,10 @@
 //! Read in this order:
 //! * [`types`]: how openraft's type parameters are filled;
 //! * [`log_store`], [`state_machine`]: its storage, over the log and the storage actor;
-//! * [`rpc`], [`peers`], [`network`], [`transfer`]: what nodes ask each other, over which links, and how
-//!   snapshots travel;
+//! * [`rpc`], [`peers`], [`network`], `pipeline`, [`transfer`]: what nodes ask each other, over which links, and how
+//!   entries and snapshots travel;
 //! * [`context`]: what the handlers share;
-//! * [`mod@write`], [`mod@read`]: the life of a PUT and of a GET; `pinned`: who asks for states;
+//! * [`mod@write`], [`propose`], [`mod@read`]: the life of a PUT and of a GET; `pinned`: who asks for states;
 //! * [`serve`]: answering peers;
 //! * [`watch`]: metrics, and when to take a checkpoint; [`expiry`]: when records end; [`retention`]: and the past;
 //! * [`admin`]: membership changes and leadership, for the membership actor;
@@ -28,6 +28,8 @@ pub mod log_store;
 pub mod network;
 pub mod peers;
 mod pinned;
+mod pipeline;
+pub mod propose;
 pub mod read;
 pub mod recover;
 pub mod retention;

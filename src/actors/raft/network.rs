@@ -10,7 +10,9 @@ use std::future::Future;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use futures_util::Stream;
 use openraft::alias::SnapshotOf;
+use openraft::base::{BoxFuture, BoxStream};
 use openraft::errors::{
     NetworkError, RPCError, ReplicationClosed, StreamingError, Timeout, Unreachable,
 };
@@ -21,8 +23,10 @@ use openraft::raft::{
 };
 use openraft::type_config::TypeConfigExt;
 use openraft::{OptionalSend, RaftNetworkV2, StorageError};
+use tokio::sync::watch;
 
 use super::peers::{Lane, PeerError, Peers};
+use super::pipeline;
 use super::rpc::{Request, Response};
 use super::state_machine::SnapshotData;
 use super::transfer::{self, Pace, SendError};
@@ -35,6 +39,8 @@ pub struct NetworkFactory {
     own_id: NodeId,
     peers: Peers,
     acknowledged: Acknowledged,
+    /// The index behind the last entry of this node's log.
+    log_end: watch::Receiver<u64>,
     /// How fast snapshots are sent to each peer; 0 for as fast as it goes.
     snapshot_bytes_per_second: u64,
 }
@@ -59,9 +65,14 @@ impl Acknowledged {
 }
 
 impl NetworkFactory {
-    pub fn new(own_id: NodeId, peers: Peers, snapshot_bytes_per_second: u64) -> NetworkFactory {
+    pub fn new(
+        own_id: NodeId,
+        peers: Peers,
+        log_end: watch::Receiver<u64>,
+        snapshot_bytes_per_second: u64,
+    ) -> NetworkFactory {
         let acknowledged = Acknowledged::default();
-        NetworkFactory { own_id, peers, acknowledged, snapshot_bytes_per_second }
+        NetworkFactory { own_id, peers, acknowledged, log_end, snapshot_bytes_per_second }
     }
 }
 
@@ -75,6 +86,7 @@ impl RaftNetworkFactory<TypeConfig> for NetworkFactory {
             node: node.clone(),
             peers: self.peers.clone(),
             acknowledged: self.acknowledged.clone(),
+            log_end: self.log_end.clone(),
             lane: Lane::Raft,
             snapshot_bytes_per_second: self.snapshot_bytes_per_second,
         }
@@ -92,6 +104,7 @@ pub struct PeerClient {
     node: PeerNode,
     peers: Peers,
     acknowledged: Acknowledged,
+    log_end: watch::Receiver<u64>,
     lane: Lane,
     snapshot_bytes_per_second: u64,
 }
@@ -111,6 +124,37 @@ impl PeerClient {
             .ask(self.target, &self.node, self.lane, &request, timeout)
             .await
             .map_err(|error| self.rpc_error(error, action, timeout))
+    }
+
+    async fn append(
+        &self,
+        rpc: AppendEntriesRequest<TypeConfig>,
+        option: RPCOption,
+    ) -> Result<AppendEntriesResponse<TypeConfig>, RPCError<TypeConfig>> {
+        let limit = match rpc.entries.is_empty() {
+            true => option.soft_ttl(),
+            false => APPEND_LIMIT.max(option.soft_ttl()),
+        };
+        let (vote, behind) = (rpc.vote, rpc.prev_log_id.map(|id| id.index));
+        let last = rpc.entries.last().map(|entry| entry.log_id.index).or(behind);
+        // Before the question is sent: what is acknowledged after it may be younger than the answer.
+        let known = self.acknowledged.of(self.target, &vote);
+        let response = match self.ask(Request::Append(rpc), limit, RPCTypes::AppendEntries).await? {
+            Response::Append(response) => response,
+            _ => return mismatch(),
+        };
+        let now = match &response {
+            AppendEntriesResponse::Success => last,
+            AppendEntriesResponse::PartialSuccess(upto) => upto.map(|id| id.index),
+            AppendEntriesResponse::Conflict if behind.is_some() && behind <= known => {
+                return Err(self.tell_way_back(known.unwrap_or_default(), limit).await);
+            }
+            AppendEntriesResponse::Conflict | AppendEntriesResponse::HigherVote(_) => None,
+        };
+        if let Some(index) = now {
+            self.acknowledged.note(self.target, vote, index);
+        }
+        Ok(response)
     }
 
     /// Tells a peer that it has lost entries. openraft takes it for unreachable: what it would send is what the peer
@@ -171,30 +215,21 @@ impl RaftNetworkV2<TypeConfig> for PeerClient {
         rpc: AppendEntriesRequest<TypeConfig>,
         option: RPCOption,
     ) -> Result<AppendEntriesResponse<TypeConfig>, RPCError<TypeConfig>> {
-        let limit = match rpc.entries.is_empty() {
-            true => option.soft_ttl(),
-            false => APPEND_LIMIT.max(option.soft_ttl()),
-        };
-        let (vote, behind) = (rpc.vote, rpc.prev_log_id.map(|id| id.index));
-        let last = rpc.entries.last().map(|entry| entry.log_id.index).or(behind);
-        // Before the question is sent: what is acknowledged after it may be younger than the answer.
-        let known = self.acknowledged.of(self.target, &vote);
-        let response = match self.ask(Request::Append(rpc), limit, RPCTypes::AppendEntries).await? {
-            Response::Append(response) => response,
-            _ => return mismatch(),
-        };
-        let now = match &response {
-            AppendEntriesResponse::Success => last,
-            AppendEntriesResponse::PartialSuccess(upto) => upto.map(|id| id.index),
-            AppendEntriesResponse::Conflict if behind.is_some() && behind <= known => {
-                return Err(self.tell_way_back(known.unwrap_or_default(), limit).await);
-            }
-            AppendEntriesResponse::Conflict | AppendEntriesResponse::HigherVote(_) => None,
-        };
-        if let Some(index) = now {
-            self.acknowledged.note(self.target, vote, index);
-        }
-        Ok(response)
+        self.append(rpc, option).await
+    }
+
+    fn stream_append<'s, S>(
+        &'s mut self,
+        input: S,
+        option: RPCOption,
+    ) -> BoxFuture<'s, Result<BoxStream<'s, pipeline::Result>, RPCError<TypeConfig>>>
+    where
+        S: Stream<Item = AppendEntriesRequest<TypeConfig>> + OptionalSend + Unpin + 'static,
+    {
+        let client: &'s PeerClient = self;
+        let log_end = client.log_end.clone();
+        let answers = pipeline::run(input, log_end, move |rpc| client.append(rpc, option.clone()));
+        Box::pin(std::future::ready(Ok(answers)))
     }
 
     async fn vote(

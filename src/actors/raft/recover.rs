@@ -121,12 +121,13 @@ fn replay(log: &Log, kv: &mut Kv) -> Result<u64, RecoverError> {
     while next < end {
         let entries = log.read(next..end, READ_BYTES)?;
         next += entries.len() as u64;
-        let decode = |payload: &Bytes| {
-            let entry: Entry = codec::decode(payload).map_err(io::Error::other)?;
-            applicable(entry)
-        };
-        let entries = entries.iter().map(|entry| decode(&entry.payload));
-        kv.apply(entries.collect::<io::Result<_>>().map_err(RecoverError::Entry)?)?;
+        let mut steps = Vec::with_capacity(entries.len());
+        for entry in &entries {
+            let entry = codec::decode::<Entry>(&entry.payload).map_err(io::Error::other);
+            let opened = entry.and_then(|entry| applicable(entry, &mut steps));
+            opened.map_err(RecoverError::Entry)?;
+        }
+        kv.apply(steps)?;
     }
     Ok(end.saturating_sub(begin))
 }

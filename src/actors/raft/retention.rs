@@ -13,7 +13,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::context::Context;
-use super::types::Raft;
+use super::propose::Running;
 use super::watch::is_running;
 use super::write::{Attempt, propose};
 use crate::actors::messages::Write;
@@ -27,7 +27,7 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Sees to the retention, until this Raft ends.
-pub async fn follow(context: Arc<Context>, raft: Arc<Raft>) {
+pub async fn follow(context: Arc<Context>, raft: Arc<Running>) {
     let mut told = None;
     loop {
         tokio::time::sleep(LOOK_EVERY).await;
@@ -44,7 +44,7 @@ pub async fn follow(context: Arc<Context>, raft: Arc<Raft>) {
 /// `told` is the retention of which this node has said that it is not its own.
 async fn see_to_it(
     context: &Context,
-    raft: &Raft,
+    raft: &Running,
     told: &mut Option<Retention>,
 ) -> Result<(), StorageError> {
     let own = context.retention;
@@ -55,7 +55,7 @@ async fn see_to_it(
             log::info!("history is kept by {in_force:?}, and this node is set to {own:?}");
             *told = Some(in_force);
         }
-        let leads = context.leader(raft).is_some_and(|(leader, _)| leader == context.own_id());
+        let leads = context.leads(raft);
         let now_ms = context.clock.unix_ms().max(state.clock_ms());
         if !leads || in_force == own && !state.keeps_too_much(now_ms)? {
             return Ok(());

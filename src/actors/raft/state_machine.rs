@@ -14,7 +14,8 @@ use openraft::{EntryPayload, OptionalSend, alias::SnapshotOf};
 
 use super::transfer;
 use super::types::{
-    Entry, RaftLogId, SnapshotMeta, StoredMembership, TypeConfig, log_id, raft_log_id,
+    Entry, Outcomes, RaftLogId, SnapshotMeta, StoredMembership, TypeConfig, expected_bytes, log_id,
+    raft_log_id,
 };
 use crate::actors::messages::inside::{Apply, GetReader, Install, LastSnapshot, TakeSnapshot};
 use crate::actors::storage::StorageActor;
@@ -22,8 +23,8 @@ use crate::codec;
 use crate::storage::kv::{self, KvSnapshot, Payload};
 use crate::types::LogId;
 
-/// Entries applied in one commit, at most.
-const APPLY_ENTRIES: usize = 1024;
+/// Bytes of entries from which on no more are applied in the same commit.
+const APPLY_BYTES: usize = 1 << 20;
 
 /// What travels as a snapshot.
 pub enum SnapshotData {
@@ -58,31 +59,40 @@ impl StateMachine {
         let mut entries = Vec::with_capacity(batch.len());
         let mut responders = Vec::with_capacity(batch.len());
         for (entry, responder) in batch {
-            entries.push(applicable(entry)?);
-            responders.push(responder);
+            let before = entries.len();
+            applicable(entry, &mut entries)?;
+            responders.push((responder, entries.len() - before));
         }
         let outcomes =
             self.storage.send(Apply { life: self.life, entries }).await.map_err(closed)??;
-        for (responder, outcome) in responders.into_iter().zip(outcomes) {
-            if let Some(responder) = responder {
-                responder.send(outcome);
+        let mut outcomes = outcomes.into_iter();
+        for (responder, count) in responders {
+            let outcomes = outcomes.by_ref().take(count);
+            match responder {
+                Some(responder) => responder.send(Outcomes(outcomes.collect())),
+                None => outcomes.for_each(drop),
             }
         }
         Ok(())
     }
 }
 
-/// An openraft entry as the state machine of floor 1 takes it.
-pub(super) fn applicable(entry: Entry) -> Result<kv::Entry, io::Error> {
+/// Puts an openraft entry behind `entries`, as the state machine of floor 1 takes it: a step for each command.
+pub(super) fn applicable(entry: Entry, entries: &mut Vec<kv::Entry>) -> Result<(), io::Error> {
     let id = log_id(&entry.log_id);
     let payload = match entry.payload {
         EntryPayload::Blank => Payload::Blank,
-        EntryPayload::Normal(sealed) => Payload::Command(sealed.open().map_err(other)?),
+        EntryPayload::Normal(sealed) => {
+            let commands = sealed.open().map_err(other)?.into_iter();
+            entries.extend(commands.map(|it| kv::Entry { id, payload: Payload::Command(it) }));
+            return Ok(());
+        }
         EntryPayload::Membership(membership) => {
             Payload::Membership(Bytes::from(codec::encode(&membership).map_err(other)?))
         }
     };
-    Ok(kv::Entry { id, payload })
+    entries.push(kv::Entry { id, payload });
+    Ok(())
 }
 
 /// A stored membership in openraft's form.
@@ -129,10 +139,13 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
         // The first entry is waited for; what is ready behind it joins the same commit.
         while let Some(first) = entries.next().await {
             let mut batch = vec![first?];
-            while batch.len() < APPLY_ENTRIES
-                && let Some(Some(entry)) = entries.next().now_or_never()
+            let mut len_bytes = expected_bytes(batch.iter().map(|(entry, _)| entry));
+            while len_bytes < APPLY_BYTES
+                && let Some(Some(next)) = entries.next().now_or_never()
             {
-                batch.push(entry?);
+                let next = next?;
+                len_bytes += expected_bytes([&next.0]);
+                batch.push(next);
             }
             self.apply_batch(batch).await?;
         }

@@ -21,19 +21,19 @@ pub struct PeerNode {
     pub wants_vote: bool,
 }
 
-/// A command, encoded once, where it is proposed: the log, the peers and the state machine get these bytes.
-/// openraft never looks inside; whoever applies it opens it.
+/// The commands of an entry, one behind the other, encoded once, where they are proposed: the log, the peers and the
+/// state machine get these bytes. openraft never looks inside; whoever applies them opens them.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Sealed(Bytes);
 
 impl Sealed {
-    pub fn seal(command: &Command) -> Result<Sealed, CodecError> {
-        let expected_bytes = command.operation.payload_bytes() + ENVELOPE_BYTES;
-        Ok(Sealed(codec::encode_expecting(command, expected_bytes)?.into()))
+    /// Takes commands that [`codec::encode_behind`] put one behind the other.
+    pub fn new(commands: Vec<u8>) -> Sealed {
+        Sealed(commands.into())
     }
 
-    pub fn open(&self) -> Result<Command, CodecError> {
-        codec::decode(&self.0)
+    pub fn open(&self) -> Result<Vec<Command>, CodecError> {
+        codec::decode_all(&self.0)
     }
 
     pub fn len_bytes(&self) -> usize {
@@ -49,19 +49,23 @@ impl fmt::Debug for Sealed {
 
 impl fmt::Display for Sealed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "a command of {} bytes", self.0.len())
+        write!(f, "commands of {} bytes", self.0.len())
     }
 }
 
-/// What an entry takes about the client's bytes, when it is encoded: ids, times, lengths, a condition.
+/// What a command takes about the client's bytes, when it is encoded: ids, times, lengths, a condition.
 pub const ENVELOPE_BYTES: usize = 96;
+
+/// What became of the commands of an entry, in their order.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Outcomes(pub Vec<Outcome>);
 
 openraft::declare_raft_types!(
     /// Sealed commands in, outcomes out; standard Raft leader ids (one leader a term), so that a log id is
     /// a term and an index. The runtime's chance is seeded by whoever starts a node.
     pub TypeConfig:
         D = Sealed,
-        R = Outcome,
+        R = Outcomes,
         NodeId = u64,
         Node = PeerNode,
         Term = u64,
@@ -111,12 +115,12 @@ pub fn members(membership: &StoredMembership) -> Vec<Member> {
 }
 
 /// Bytes that entries take, about.
-pub fn expected_bytes(entries: &[Entry]) -> usize {
+pub fn expected_bytes<'a>(entries: impl IntoIterator<Item = &'a Entry>) -> usize {
     let len_bytes = |entry: &Entry| match &entry.payload {
         openraft::EntryPayload::Normal(sealed) => sealed.len_bytes(),
         _ => 0,
     };
-    entries.iter().map(|entry| len_bytes(entry) + ENVELOPE_BYTES).sum()
+    entries.into_iter().map(|entry| len_bytes(entry) + ENVELOPE_BYTES).sum()
 }
 
 #[cfg(test)]

@@ -11,7 +11,7 @@ use openraft::ServerState;
 use openraft::async_runtime::WatchReceiver;
 
 use super::context::Context;
-use super::types::Raft;
+use super::propose::Running;
 use crate::types::NodeId;
 
 /// How often the size of the log is looked at.
@@ -21,7 +21,7 @@ const LOOK_EVERY: Duration = Duration::from_millis(500);
 const PURGE_FACTOR: u64 = 3;
 
 /// Keeps the metrics up to date until this Raft ends.
-pub async fn follow(context: Arc<Context>, raft: Arc<Raft>) {
+pub async fn follow(context: Arc<Context>, raft: Arc<Running>) {
     let mut changes = raft.metrics();
     let mut leader: Option<NodeId> = None;
     let mut elected_in = None;
@@ -71,12 +71,12 @@ pub async fn follow(context: Arc<Context>, raft: Arc<Raft>) {
 }
 
 /// Whether this is the Raft that the node runs now, and not one that it has given up.
-pub(super) fn is_running(context: &Context, raft: &Arc<Raft>) -> bool {
+pub(super) fn is_running(context: &Context, raft: &Arc<Running>) -> bool {
     context.raft.load_full().is_some_and(|running| Arc::ptr_eq(&running, raft))
 }
 
 /// Takes checkpoints when the log grew by `checkpoint_bytes`, until this Raft ends.
-pub async fn checkpoints(context: Arc<Context>, raft: Arc<Raft>) {
+pub async fn checkpoints(context: Arc<Context>, raft: Arc<Running>) {
     let mut taken_at = 0;
     loop {
         tokio::time::sleep(LOOK_EVERY).await;
@@ -87,8 +87,7 @@ pub async fn checkpoints(context: Arc<Context>, raft: Arc<Raft>) {
         let (appended, on_disk) = (log.appended_bytes(), log.file_bytes());
         context.metrics.log_bytes.set(on_disk);
         // A leader that is cut off hears nothing, and nothing changes: that it leads no more is seen here.
-        let leads = context.leader(&raft).is_some_and(|(leader, _)| leader == context.own_id());
-        context.metrics.is_leader.set(u64::from(leads));
+        context.metrics.is_leader.set(u64::from(context.leads(&raft)));
         let limit = context.timing.checkpoint_bytes;
         if appended - taken_at >= limit {
             taken_at = appended;

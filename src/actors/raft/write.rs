@@ -6,13 +6,13 @@
 
 use std::time::Duration;
 
-use openraft::errors::{ClientWriteError, RaftError};
-use tokio::time::{Instant, timeout_at};
+use tokio::time::Instant;
 
 use super::context::Context;
 use super::peers::{Lane, PeerError};
+use super::propose::Running;
 use super::rpc::{Request, Response};
-use super::types::{PeerNode, Raft, Sealed};
+use super::types::PeerNode;
 use crate::actors::messages::{RequestError, Write};
 use crate::plants::{Plant, planted};
 use crate::types::{Command, Condition, NodeId, Operation, Outcome};
@@ -70,13 +70,17 @@ pub async fn write(context: &Context, write: Write) -> Result<Outcome, RequestEr
     }
 }
 
-async fn attempt(context: &Context, raft: &Raft, write: &Write, deadline: Instant) -> Attempt {
+async fn attempt(context: &Context, raft: &Running, write: &Write, deadline: Instant) -> Attempt {
+    if context.leads(raft) {
+        return propose(context, raft, write, deadline).await;
+    }
     match context.leader(raft) {
         None => Attempt::NotTaken {
             reason: "an election is under way, or no quorum is reachable".into(),
         },
+        // Elected in this moment.
         Some((leader, _)) if leader == context.own_id() => {
-            propose(context, raft, write, deadline).await
+            Attempt::NotTaken { reason: "leadership is changing".into() }
         }
         Some((_, node)) if !write.forward => Attempt::Refused(RequestError::NotLeader {
             leader_name: node.name,
@@ -88,7 +92,12 @@ async fn attempt(context: &Context, raft: &Raft, write: &Write, deadline: Instan
 }
 
 /// Proposes a write on this node, which leads or believes so.
-pub async fn propose(context: &Context, raft: &Raft, write: &Write, deadline: Instant) -> Attempt {
+pub async fn propose(
+    context: &Context,
+    raft: &Running,
+    write: &Write,
+    deadline: Instant,
+) -> Attempt {
     if let Some(refusal) = context.space.refuses(&write.operation) {
         return Attempt::Refused(refusal);
     }
@@ -100,23 +109,12 @@ pub async fn propose(context: &Context, raft: &Raft, write: &Write, deadline: In
             false => write.operation.clone(),
         },
     };
-    let sealed = match Sealed::seal(&command) {
-        Ok(sealed) => sealed,
-        Err(error) => return Attempt::Refused(RequestError::Refused { detail: error.to_string() }),
-    };
     let proposed = Instant::now();
-    match timeout_at(deadline, raft.client_write(sealed)).await {
-        Ok(Ok(response)) => {
-            context.metrics.commit.observe(proposed.elapsed());
-            Attempt::Done(response.data)
-        }
-        Ok(Err(RaftError::APIError(ClientWriteError::ForwardToLeader(_)))) => {
-            Attempt::NotTaken { reason: "leadership is changing".into() }
-        }
-        Ok(Err(RaftError::APIError(error))) => Attempt::Unknown { reason: error.to_string() },
-        Ok(Err(RaftError::Fatal(error))) => Attempt::Unknown { reason: error.to_string() },
-        Err(_) => Attempt::Unknown { reason: "no quorum acknowledged it in time".into() },
+    let attempt = raft.propose(command, deadline).await;
+    if let Attempt::Done(_) = attempt {
+        context.metrics.commit.observe(proposed.elapsed());
     }
+    attempt
 }
 
 /// A planted bug: what holds of the key when the write is proposed is taken for what will hold when it is applied.
@@ -169,7 +167,7 @@ pub fn inner_timeout(timeout: Duration) -> Duration {
 pub async fn serve(context: &Context, write: Write) -> Result<Response, RequestError> {
     let raft = context.raft()?;
     let deadline = Instant::now() + write.timeout;
-    if context.leader(&raft).is_none_or(|(leader, _)| leader != context.own_id()) {
+    if !context.leads(&raft) {
         return Err(RequestError::NoLeader { reason: "the node asked does not lead".into() });
     }
     match propose(context, &raft, &write, deadline).await {

@@ -308,3 +308,25 @@ fn a_transfer_that_cannot_begin_leaves_no_file() {
     }
     assert!(refused > 5, "{refused} calls were made to fail");
 }
+
+#[test]
+fn commands_of_one_entry_are_all_applied_and_skipped_together_when_it_comes_again() {
+    let mut driver = Driver::new();
+    let entries: Vec<Entry> = (0..40)
+        .map(|n| Entry {
+            id: LogId { term: 1, index: 7 },
+            ..driver.entry(None, put(&format!("k{}", n % 3), &n.to_string(), Condition::None))
+        })
+        .collect();
+    let outcomes = driver.kv.apply(entries.clone()).expect("no I/O fails");
+    let revisions = outcomes.iter().map(|outcome| match outcome {
+        Outcome::Put { revision, .. } => *revision,
+        other => panic!("a put came to {other:?}"),
+    });
+    assert_eq!(revisions.collect::<Vec<_>>(), (1..=40).collect::<Vec<_>>());
+    assert_eq!(driver.value("k0").as_deref(), Some(&b"39"[..]));
+    let before = driver.snapshot();
+    let again = driver.kv.apply(entries).expect("no I/O fails");
+    assert_eq!(again, vec![Outcome::None; 40]);
+    assert_eq!(driver.snapshot().revision(), before.revision());
+}

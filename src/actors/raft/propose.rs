@@ -1,0 +1,275 @@
+//! The way of commands into the log: those of one moment travel as one entry.
+//!
+//! What an entry costs, it costs on every node and whatever it holds: openraft's bookkeeping, an encoding for the log
+//! and for each peer, a place in a batch. So commands queue up here, and one task makes an entry of all that wait. A command
+//! alone goes at once. While an entry is on its way to this node's disk, what comes waits for the next one: its
+//! own flush would not begin any sooner. The entry's turn ends with that flush, or when it is committed without it, so
+//! that a leader whose disk is slow goes on at the speed of its followers. An entry that is full is followed at
+//! once.
+//!
+//! The outcomes come back as they were proposed, one for each command of an entry. An entry is applied whole or not at
+//! all, so what is known of one that failed holds of each of its commands.
+
+use std::ops::Deref;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
+use openraft::errors::{ClientWriteError, Fatal};
+use openraft::impls::ProgressResponder;
+use openraft::raft::ClientWriteResult;
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::{Instant, timeout_at};
+
+use super::types::{ENVELOPE_BYTES, Outcomes, Raft, Sealed, TypeConfig};
+use super::write::Attempt;
+use crate::actors::messages::RequestError;
+use crate::actors::peer::Spawner;
+use crate::codec;
+use crate::storage::log::Log;
+use crate::types::Command;
+
+/// Commands that may wait for an entry: more than clients and peers may have under way by default.
+const QUEUE_COMMANDS: usize = 8 * 1024;
+
+/// Most commands of an entry, so that applying one stays a matter of milliseconds.
+const ENTRY_COMMANDS: usize = 512;
+
+/// Bytes up to which an entry takes more than one command. It bounds how long others wait for one to be written and sent.
+const ENTRY_BYTES: usize = 256 * 1024;
+
+/// Where the log takes only short entries, several commands take this part of one at most: how long they become is known
+/// about, before they are encoded.
+const LOG_PART: usize = 2;
+
+/// A Raft that runs, and the way of commands into it.
+pub struct Running {
+    raft: Raft,
+    proposals: mpsc::Sender<Proposal>,
+}
+
+impl Deref for Running {
+    type Target = Raft;
+
+    fn deref(&self) -> &Raft {
+        &self.raft
+    }
+}
+
+struct Proposal {
+    command: Command,
+    reply: oneshot::Sender<Attempt>,
+}
+
+impl Running {
+    /// `turns` are those that the log of this Raft tells of its flushes.
+    pub fn new(raft: Raft, log: &Log, turns: Arc<Turns>, spawner: &Spawner) -> Running {
+        let (proposals, queue) = mpsc::channel(QUEUE_COMMANDS);
+        let most_bytes = ENTRY_BYTES.min(log.max_payload_bytes() / LOG_PART);
+        let raft_of_queue = raft.clone();
+        let proposer = Proposer { raft: raft_of_queue, queue, left_over: None, turns, most_bytes };
+        spawner.spawn(proposer.run());
+        Running { raft, proposals }
+    }
+
+    /// Proposes a command on this node, which leads or believes so, and waits for its outcome.
+    pub async fn propose(&self, command: Command, deadline: Instant) -> Attempt {
+        let (reply, answer) = oneshot::channel();
+        let queued = self.proposals.send(Proposal { command, reply });
+        match timeout_at(deadline, queued).await {
+            Ok(Ok(())) => {}
+            Ok(Err(_)) => return Attempt::NotTaken { reason: "this node is closing".into() },
+            Err(_) => {
+                let waiting_for = "a place among the writes that wait for the log".into();
+                return Attempt::Refused(RequestError::TimedOut { waiting_for });
+            }
+        }
+        match timeout_at(deadline, answer).await {
+            Ok(Ok(attempt)) => attempt,
+            Ok(Err(_)) => Attempt::Unknown { reason: "consensus stopped".into() },
+            Err(_) => Attempt::Unknown { reason: "no quorum acknowledged it in time".into() },
+        }
+    }
+}
+
+/// Entries that were proposed, counted, and up to which of them the next need not wait any more.
+pub struct Turns {
+    begun: AtomicU64,
+    ended: watch::Sender<u64>,
+}
+
+impl Default for Turns {
+    fn default() -> Turns {
+        Turns { begun: AtomicU64::new(0), ended: watch::Sender::new(0) }
+    }
+}
+
+impl Turns {
+    fn begin(&self) -> u64 {
+        self.begun.fetch_add(1, Ordering::AcqRel) + 1
+    }
+
+    /// The turn of the entry that was proposed last.
+    pub fn begun(&self) -> u64 {
+        self.begun.load(Ordering::Acquire)
+    }
+
+    /// Ends a turn and those before it.
+    pub fn end(&self, turn: u64) {
+        self.ended.send_if_modified(|ended| {
+            let is_news = turn > *ended;
+            *ended = turn.max(*ended);
+            is_news
+        });
+    }
+}
+
+/// Commands that make an entry, and who waits for them.
+struct Batch {
+    sealed: Vec<u8>,
+    waiting: Vec<oneshot::Sender<Attempt>>,
+    /// Bytes up to which it takes more than one command.
+    most_bytes: usize,
+}
+
+impl Batch {
+    fn has_room_for(&self, command: &Command) -> bool {
+        let len_bytes = command.operation.payload_bytes() + ENVELOPE_BYTES;
+        self.waiting.is_empty()
+            || self.waiting.len() < ENTRY_COMMANDS
+                && self.sealed.len() + len_bytes <= self.most_bytes
+    }
+
+    fn add(&mut self, Proposal { command, reply }: Proposal) {
+        // Whoever gave up was told that nobody knows; what was not proposed is not applied.
+        if reply.is_closed() {
+            return;
+        }
+        self.sealed.reserve(command.operation.payload_bytes() + ENVELOPE_BYTES);
+        match codec::encode_behind(&command, &mut self.sealed) {
+            Ok(()) => self.waiting.push(reply),
+            Err(error) => {
+                let refusal = RequestError::Refused { detail: error.to_string() };
+                let _ = reply.send(Attempt::Refused(refusal));
+            }
+        }
+    }
+}
+
+struct Proposer {
+    raft: Raft,
+    queue: mpsc::Receiver<Proposal>,
+    /// The command for which the last entry had no room.
+    left_over: Option<Proposal>,
+    turns: Arc<Turns>,
+    most_bytes: usize,
+}
+
+impl Proposer {
+    /// Runs until nobody can propose any more.
+    async fn run(mut self) {
+        let mut under_way = FuturesUnordered::new();
+        let mut ended = self.turns.ended.subscribe();
+        let mut turn = None;
+        loop {
+            tokio::select! {
+                biased;
+                Some(()) = under_way.next() => {}
+                () = end_of(&mut ended, turn.unwrap_or_default()), if turn.is_some() => turn = None,
+                first = next(&mut self.left_over, &mut self.queue), if turn.is_none() => {
+                    let Some(first) = first else { break };
+                    let batch = self.gather(first);
+                    // One that is full is followed at once.
+                    let is_last = self.left_over.is_none();
+                    if let Some((begun, answered)) = self.propose(batch).await {
+                        turn = is_last.then_some(begun);
+                        under_way.push(answered);
+                    }
+                }
+            }
+        }
+        while under_way.next().await.is_some() {}
+    }
+
+    /// An entry's worth of what waits.
+    fn gather(&mut self, first: Proposal) -> Batch {
+        let (sealed, waiting) = (Vec::new(), Vec::new());
+        let mut batch = Batch { sealed, waiting, most_bytes: self.most_bytes };
+        let mut next = Some(first);
+        while let Some(proposal) = next {
+            if !batch.has_room_for(&proposal.command) {
+                self.left_over = Some(proposal);
+                break;
+            }
+            batch.add(proposal);
+            next = self.queue.try_recv().ok();
+        }
+        batch
+    }
+
+    /// Proposes an entry. What is returned tells those who wait what became of it.
+    async fn propose(&self, batch: Batch) -> Option<(u64, impl Future<Output = ()> + use<>)> {
+        let Batch { sealed, waiting, .. } = batch;
+        if waiting.is_empty() {
+            return None;
+        }
+        let (responder, committed, completed) = ProgressResponder::new();
+        let (turns, turn) = (self.turns.clone(), self.turns.begin());
+        let taken = self.raft.client_write_ff(Sealed::new(sealed), Some(responder)).await;
+        let answered = async move {
+            if taken.is_ok() {
+                // It fails when the entry is refused.
+                let _ = committed.await;
+                turns.end(turn);
+            }
+            let result = match taken {
+                Ok(()) => completed.await.map_err(|_| Fatal::Stopped),
+                Err(fatal) => Err(fatal),
+            };
+            turns.end(turn);
+            tell(waiting, result);
+        };
+        Some((turn, answered))
+    }
+}
+
+/// Waits until a turn has ended.
+async fn end_of(ended: &mut watch::Receiver<u64>, turn: u64) {
+    // It fails when nobody can end one any more.
+    let _ = ended.wait_for(|ended| *ended >= turn).await;
+}
+
+/// What is next: what the last entry had no room for, or what comes.
+async fn next(
+    left_over: &mut Option<Proposal>,
+    queue: &mut mpsc::Receiver<Proposal>,
+) -> Option<Proposal> {
+    match left_over.take() {
+        Some(proposal) => Some(proposal),
+        None => queue.recv().await,
+    }
+}
+
+fn tell(
+    waiting: Vec<oneshot::Sender<Attempt>>,
+    result: Result<ClientWriteResult<TypeConfig>, Fatal<TypeConfig>>,
+) {
+    let failed: Box<dyn Fn() -> Attempt> = match result {
+        Ok(Ok(response)) => {
+            let Outcomes(outcomes) = response.data;
+            for (reply, outcome) in waiting.into_iter().zip(outcomes) {
+                let _ = reply.send(Attempt::Done(outcome));
+            }
+            return;
+        }
+        Ok(Err(ClientWriteError::ForwardToLeader(_))) => {
+            Box::new(|| Attempt::NotTaken { reason: "leadership is changing".into() })
+        }
+        Ok(Err(error)) => Box::new(move || Attempt::Unknown { reason: error.to_string() }),
+        Err(fatal) => Box::new(move || Attempt::Unknown { reason: fatal.to_string() }),
+    };
+    for reply in waiting {
+        let _ = reply.send(failed());
+    }
+}
