@@ -6,6 +6,9 @@
     reason = "a test is its own outermost layer: it opens sockets"
 )]
 
+#[path = "http_contract/document.rs"]
+#[allow(dead_code, reason = "this test needs the server, not the client")]
+mod document;
 #[path = "http_contract/fake/mod.rs"]
 #[allow(dead_code, reason = "this test needs a few of its switches")]
 mod fake;

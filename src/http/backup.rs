@@ -23,6 +23,7 @@ use bytes::Bytes;
 use futures_util::future::LocalBoxFuture;
 
 use super::admission::Permit;
+use super::contract::parameters;
 use super::error::{Answer, Problem};
 use super::headers::{APPLIED_INDEX, CLUSTER_ID};
 use super::reply::Reply;
@@ -36,7 +37,7 @@ const MEDIA_TYPE: &str = "application/octet-stream";
 const SLICE_BYTES: usize = 32 * 1024;
 
 pub async fn get(request: &HttpRequest, state: &State) -> Answer {
-    let params = Params::parse(request.uri().query(), &["stale", "max_stale", "redirect"])?;
+    let params = Params::parse(request.uri().query(), &[parameters::BACKUP])?;
     let of = node::question(&params, state)?;
     let permit = state.admission.backup()?;
     let (backup, permit) = node::take_backup(of, permit, state)

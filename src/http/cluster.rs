@@ -18,7 +18,6 @@ use super::body::RequestBody;
 use super::error::{Answer, Code, Problem};
 use super::node::{self, lost_change};
 use super::reply::Reply;
-use super::target::Params;
 use crate::actors::messages::{Join, Member, Remove, RequestError, Role, Transfer};
 
 /// Longest body of a request to the cluster; a name and two addresses fit many times.
@@ -132,8 +131,7 @@ struct MemberBody {
 
 /// `POST /join`
 pub async fn join(request: &HttpRequest, body: &mut RequestBody, state: &State) -> Answer {
-    let body: JoinBody =
-        parse(request, body, state, r#"{"ID":"node2","RaftAddr":"host:7001"}"#).await?;
+    let body: JoinBody = parse(body, state, r#"{"ID":"node2","RaftAddr":"host:7001"}"#).await?;
     check_name("ID", &body.id)?;
     check_address("RaftAddr", &body.raft_addr)?;
     if !body.http_addr.is_empty() {
@@ -152,14 +150,14 @@ pub async fn join(request: &HttpRequest, body: &mut RequestBody, state: &State) 
 
 /// `POST /remove`
 pub async fn remove(request: &HttpRequest, body: &mut RequestBody, state: &State) -> Answer {
-    let name = member_name(request, body, state).await?;
+    let name = member_name(body, state).await?;
     let message = Remove { name, timeout: state.options.join_timeout };
     change(&state.gateway.remove, message, request, state).await
 }
 
 /// `POST /transfer`
 pub async fn transfer(request: &HttpRequest, body: &mut RequestBody, state: &State) -> Answer {
-    let name = member_name(request, body, state).await?;
+    let name = member_name(body, state).await?;
     let message = Transfer { name, timeout: state.options.join_timeout };
     change(&state.gateway.transfer, message, request, state).await
 }
@@ -182,24 +180,18 @@ where
     }
 }
 
-async fn member_name(
-    request: &HttpRequest,
-    body: &mut RequestBody,
-    state: &State,
-) -> Result<String, Problem> {
-    let body: MemberBody = parse(request, body, state, r#"{"ID":"node2"}"#).await?;
+async fn member_name(body: &mut RequestBody, state: &State) -> Result<String, Problem> {
+    let body: MemberBody = parse(body, state, r#"{"ID":"node2"}"#).await?;
     check_name("ID", &body.id)?;
     Ok(body.id)
 }
 
 /// Reads a body as JSON, whatever its media type: `curl -d` calls everything a form.
 async fn parse<T: DeserializeOwned>(
-    request: &HttpRequest,
     body: &mut RequestBody,
     state: &State,
     example: &str,
 ) -> Result<T, Problem> {
-    Params::parse(request.uri().query(), &[])?;
     let mut hold = state.admission.hold();
     let timeout = state.options.request_timeout;
     let bytes = body.read(MAX_BODY_BYTES, timeout, &mut hold).await?;

@@ -11,11 +11,9 @@ use super::State;
 use super::error::{Answer, Problem};
 use super::node::{self, lost_change};
 use super::reply::Reply;
-use super::target::Params;
 use crate::actors::messages::{Compact, Compacting};
 
 pub async fn post(request: &HttpRequest, state: &State) -> Answer {
-    Params::parse(request.uri().query(), &[])?;
     let permit = state.admission.admin()?;
     let timeout = state.options.write_timeout;
     let asked = node::ask(&state.gateway.compact, Compact, timeout, permit, lost_change).await;

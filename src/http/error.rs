@@ -18,6 +18,7 @@ use actix_web::http::header::{self, HeaderName, HeaderValue};
 use actix_web::http::uri::PathAndQuery;
 use serde_json::{Map, Value};
 
+use super::contract::parameters::{ETAG, Header, STORE_REVISION_IF_ANY};
 use super::headers;
 use super::reply::Reply;
 use crate::actors::messages::{Applied, RequestError};
@@ -46,6 +47,7 @@ pub enum Code {
     NodeConflict,
     Refused,
     Superseded,
+    KeyReused,
     RevisionTrimmed,
     SlowWatcher,
     LeaseNotFound,
@@ -84,6 +86,7 @@ impl Code {
             Code::NodeConflict => (409, "node_conflict", "Another node is in the way"),
             Code::Refused => (409, "refused", "The cluster does not allow this"),
             Code::Superseded => (409, "superseded", "A later write of this client was applied"),
+            Code::KeyReused => (409, "key_reused", "The idempotency key belongs to another write"),
             Code::RevisionTrimmed => (410, "revision_trimmed", "The revision is no longer kept"),
             Code::SlowWatcher => (429, "slow_watcher", "The watcher took its events too slowly"),
             Code::LeaseNotFound => (404, "lease_not_found", "There is no such lease"),
@@ -101,8 +104,29 @@ impl Code {
         }
     }
 
+    pub fn status_number(self) -> u16 {
+        self.row().0
+    }
+
+    pub fn name(self) -> &'static str {
+        self.row().1
+    }
+
+    pub fn title(self) -> &'static str {
+        self.row().2
+    }
+
+    /// The headers that such a reply may have, beside those of every reply and of its status.
+    pub fn headers(self) -> &'static [Header] {
+        match self {
+            Code::KeyNotFound => &[STORE_REVISION_IF_ANY],
+            Code::ConditionFailed => &[ETAG, STORE_REVISION_IF_ANY],
+            _ => &[],
+        }
+    }
+
     fn status(self) -> StatusCode {
-        StatusCode::from_u16(self.row().0).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
+        StatusCode::from_u16(self.status_number()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
     }
 
     fn is_retryable(self) -> bool {

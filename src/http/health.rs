@@ -8,6 +8,8 @@ use actix_web::http::StatusCode;
 use serde_json::json;
 
 use super::State;
+use super::contract::openapi;
+use super::contract::parameters::READYZ;
 use super::error::{Answer, Code, Problem};
 use super::node;
 use super::reply::Reply;
@@ -21,7 +23,7 @@ pub fn livez() -> Reply {
 
 /// `GET /readyz`: whether a leader is known and this node has caught up; `?verbose` says more.
 pub async fn readyz(request: &HttpRequest, state: &State) -> Answer {
-    let verbose = Params::parse(request.uri().query(), &["verbose"])?.flag("verbose")?;
+    let verbose = Params::parse(request.uri().query(), &[READYZ])?.flag("verbose")?;
     let status = node::status(state).await.map_err(|error| Problem::from_node(error, request))?;
     if !status.not_ready.is_empty() {
         return Err(Problem::new(Code::NotReady, status.not_ready.join("; "))
@@ -57,4 +59,9 @@ pub fn metrics(state: &State) -> Answer {
         Ok(text) => Ok(Reply::new(StatusCode::OK, CONTENT_TYPE, text)),
         Err(error) => Err(Problem::new(Code::Internal, error.to_string())),
     }
+}
+
+/// `GET /openapi.json`
+pub fn openapi() -> Reply {
+    Reply::new(StatusCode::OK, "application/json", openapi::DOCUMENT.clone())
 }

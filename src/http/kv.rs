@@ -11,6 +11,7 @@ use bytes::Bytes;
 use serde_json::json;
 
 use super::body::{self, RequestBody};
+use super::contract::parameters::{DELETE_KEY, ONE_KEY, PUT_KEY, Parameter, READ_KEY};
 use super::error::{Answer, Code, Problem};
 use super::headers::{self, DELETED};
 use super::item::Item;
@@ -22,8 +23,7 @@ use crate::types::{End, Key, Operation, Outcome, RequestId, Revision};
 
 /// `GET`: the value, or its record as JSON.
 pub async fn get(request: &HttpRequest, in_path: Option<&str>, state: &State) -> Answer {
-    let allowed = ["stale", "max_stale", "redirect", "revision", "history", "limit"];
-    let (key, params) = parse(request, in_path, &allowed)?;
+    let (key, params) = parse(request, in_path, READ_KEY)?;
     if params.flag("history")? {
         return past::history(&key, &params, request, state).await;
     }
@@ -76,7 +76,7 @@ pub async fn put(
     body: &mut RequestBody,
     state: &State,
 ) -> Answer {
-    let (key, params) = parse(request, in_path, &["value", "ttl", "lease", "redirect"])?;
+    let (key, params) = parse(request, in_path, PUT_KEY)?;
     let redirect = params.flag("redirect")?;
     let lifetime = params.lifetime()?;
     let condition = headers::write_condition(request.headers())?;
@@ -108,7 +108,7 @@ pub async fn put(
 
 /// `DELETE`: removes the key, if it is there.
 pub async fn delete(request: &HttpRequest, in_path: Option<&str>, state: &State) -> Answer {
-    let (key, params) = parse(request, in_path, &["redirect"])?;
+    let (key, params) = parse(request, in_path, DELETE_KEY)?;
     let condition = headers::write_condition(request.headers())?;
     let request_id = headers::request_id(request.headers())?;
     let operation = Operation::Delete { key, condition };
@@ -148,15 +148,14 @@ pub fn from_write(error: RequestError, request: &HttpRequest, idempotent: bool) 
 fn parse(
     request: &HttpRequest,
     in_path: Option<&str>,
-    others: &[&'static str],
+    others: &'static [Parameter],
 ) -> Result<(Key, Params), Problem> {
     let query = request.uri().query();
     if let Some(raw) = in_path {
         let key = target::key_of_path(raw)?;
-        return Ok((key, Params::parse(query, others)?));
+        return Ok((key, Params::parse(query, &[others])?));
     }
-    let allowed: Vec<&'static str> = ["key"].iter().chain(others).copied().collect();
-    let params = Params::parse(query, &allowed)?;
+    let params = Params::parse(query, &[ONE_KEY, others])?;
     match params.bytes("key") {
         Some(key) => Ok((Key::new(key)?, params)),
         None => Err(Problem::new(
@@ -208,6 +207,14 @@ pub fn not_written(outcome: Outcome) -> Problem {
             format!("there is no lease {id}: it ended, or was never granted; grant another"),
         ),
         Outcome::LeaseLimit(limit) => Problem::new(Code::LeaseLimit, limit.to_string()),
+        // Each kind of write has its kind of outcome: this is the first one's.
+        Outcome::Put { .. } | Outcome::Deleted { .. } | Outcome::Txn { .. } | Outcome::Lease(_) => {
+            Problem::new(
+                Code::KeyReused,
+                "another kind of write was applied under this idempotency key, and this one was not; give each write a \
+             number of its own",
+            )
+        }
         outcome => Problem::new(Code::Internal, format!("the write was answered with {outcome:?}"))
             .outcome_unknown(),
     }

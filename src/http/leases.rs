@@ -20,6 +20,7 @@ use tokio::task::yield_now;
 
 use super::admission::Hold;
 use super::body::RequestBody;
+use super::contract::parameters;
 use super::error::{Answer, Code, Problem};
 use super::item::{self, bytes_entry};
 use super::kv::{delete_by, from_write, not_written};
@@ -38,7 +39,7 @@ const MAX_BODY_BYTES: usize = 4 * 1024;
 
 /// `POST /leases`: grants a lease.
 pub async fn grant(request: &HttpRequest, body: &mut RequestBody, state: &State) -> Answer {
-    let params = Params::parse(request.uri().query(), &["ttl", "redirect"])?;
+    let params = Params::parse(request.uri().query(), &[parameters::GRANT])?;
     let mut hold = state.admission.hold();
     let sent = body.read(MAX_BODY_BYTES, state.options.request_timeout, &mut hold).await?;
     let ttl = match params.duration("ttl")? {
@@ -72,7 +73,7 @@ fn ttl_of(body: &[u8]) -> Result<std::time::Duration, Problem> {
 
 /// `POST /leases/{id}/keepalive`: gives a lease its whole time again.
 pub async fn keep_alive(request: &HttpRequest, id: &str, state: &State) -> Answer {
-    let params = Params::parse(request.uri().query(), &["redirect"])?;
+    let params = Params::parse(request.uri().query(), &[parameters::CHANGE_LEASE])?;
     let id = target::lease_id(id)?;
     change(Operation::LeaseKeepAlive { id }, &params, request, state).await
 }
@@ -101,7 +102,7 @@ async fn change(
 
 /// `DELETE /leases/{id}`: ends a lease and deletes its keys.
 pub async fn revoke(request: &HttpRequest, id: &str, state: &State) -> Answer {
-    let params = Params::parse(request.uri().query(), &["redirect"])?;
+    let params = Params::parse(request.uri().query(), &[parameters::CHANGE_LEASE])?;
     let operation = Operation::LeaseRevoke { id: target::lease_id(id)? };
     let request_id = headers::request_id(request.headers())?;
     let (deleted, revision) = delete_by(operation, request_id, &params, request, state).await?;
@@ -149,8 +150,7 @@ pub async fn show(request: &HttpRequest, id: &str, state: &State) -> Answer {
 }
 
 fn read_params(request: &HttpRequest) -> Result<Params, Problem> {
-    let allowed = ["limit", "cursor", "stale", "max_stale", "redirect"];
-    Params::parse(request.uri().query(), &allowed)
+    Params::parse(request.uri().query(), &[parameters::READ_LEASES])
 }
 
 fn limit(params: &Params, state: &State) -> Result<usize, Problem> {

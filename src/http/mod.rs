@@ -8,7 +8,8 @@
 //!
 //! | file | what it tells |
 //! |---|---|
-//! | `route`, `target`, `headers` | what a request asks for: the table of routes, keys and parameters from the raw target, conditions |
+//! | `contract` | what may be asked and what is answered, as data; `/openapi.json` |
+//! | `route`, `target`, `headers` | what a request asks for: its handler, keys and parameters from the raw target, conditions |
 //! | `kv`, `item` | one key; a record as JSON |
 //! | `past` | an earlier revision in place of the present one; the history of a key |
 //! | `txn` | transactions |
@@ -38,6 +39,7 @@ mod backup;
 mod body;
 mod cluster;
 mod compact;
+mod contract;
 mod cursor;
 mod error;
 mod headers;
@@ -66,6 +68,7 @@ use std::time::Duration;
 use actix_web::dev::Server;
 use actix_web::http::header::HeaderValue;
 use actix_web::{App, HttpServer, web};
+use bytes::Bytes;
 
 use crate::actors::messages::Gateway;
 use crate::metrics::Metrics;
@@ -112,6 +115,11 @@ fn header_of_name(name: &str) -> HeaderValue {
     let visible: String =
         name.chars().map(|c| if c == ' ' || c.is_ascii_graphic() { c } else { '?' }).collect();
     HeaderValue::from_str(&visible).unwrap_or(HeaderValue::from_static("?"))
+}
+
+/// The contract as OpenAPI 3.1: what `GET /openapi.json` answers.
+pub fn openapi() -> Bytes {
+    contract::openapi::DOCUMENT.clone()
 }
 
 /// Sets an application up to serve the whole contract. [`server`] does this on every worker; tests

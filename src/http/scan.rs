@@ -18,6 +18,7 @@ use serde_json::json;
 use tokio::time::Instant;
 
 use super::admission::Permit;
+use super::contract::parameters::{DELETE_RANGE, RANGE, READ_RANGE};
 use super::cursor::{Cursor, Plan};
 use super::error::{Answer, Code, Problem};
 use super::kv::delete_by;
@@ -35,30 +36,16 @@ const DEFAULT_LIMIT: usize = 100;
 /// Longest delimiter; its length is one byte of a cursor.
 const MAX_DELIMITER_BYTES: usize = u8::MAX as usize;
 
-/// What any of these names asks for is a range, unless a key is named too.
-const RANGE_NAMES: [&str; 9] = [
-    "prefix",
-    "start",
-    "end",
-    "cursor",
-    "limit",
-    "reverse",
-    "keys_only",
-    "count_only",
-    "delimiter",
-];
-
 /// Whether a request to `/kv` means a range.
 pub fn is_asked(request: &HttpRequest) -> bool {
     let names = || target::names(request.uri().query());
-    names().any(|name| RANGE_NAMES.contains(&name)) && names().all(|name| name != "key")
+    names().any(|name| RANGE.iter().any(|range| range.name == name))
+        && names().all(|name| name != "key")
 }
 
 /// `GET`: a page of a range, all of it as lines, or its size.
 pub async fn get(request: &HttpRequest, state: &State) -> Answer {
-    let allowed: Vec<&'static str> =
-        RANGE_NAMES.into_iter().chain(["revision", "stale", "max_stale", "redirect"]).collect();
-    let params = Params::parse(request.uri().query(), &allowed)?;
+    let params = Params::parse(request.uri().query(), &[RANGE, READ_RANGE])?;
     let deadline = Instant::now() + state.options.request_timeout;
     if params.flag("count_only")? {
         return count(request, &params, state, deadline).await;
@@ -99,7 +86,7 @@ pub async fn get(request: &HttpRequest, state: &State) -> Answer {
 
 /// `DELETE`: removes every key of a range in one write.
 pub async fn delete(request: &HttpRequest, state: &State) -> Answer {
-    let params = Params::parse(request.uri().query(), &["prefix", "start", "end", "redirect"])?;
+    let params = Params::parse(request.uri().query(), &[DELETE_RANGE])?;
     let range = plan_of(&params)?.range;
     if headers::write_condition(request.headers())? != Condition::None {
         return Err(Problem::parameter("if-match, if-none-match", "apply to one key"));
@@ -179,7 +166,7 @@ const SCAN_NAMES: [&str; 6] = ["prefix", "start", "end", "delimiter", "reverse",
 fn fingerprint_of(params: &Params) -> u32 {
     let mut hasher = crc32fast::Hasher::new();
     for name in SCAN_NAMES {
-        let value = params.bytes(name);
+        let value = params.raw(name);
         hasher.update(&[u8::from(value.is_some())]);
         let value = value.unwrap_or_default();
         hasher.update(&(value.len() as u64).to_be_bytes());

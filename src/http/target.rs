@@ -18,6 +18,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
+use super::contract::parameters::{Kind, Parameter};
 use super::error::{Code, Problem};
 use crate::types::{Key, LeaseId, Lifetime, MAX_KEY_BYTES, MAX_TTL_MS, Revision};
 
@@ -58,39 +59,53 @@ pub fn names(query: Option<&str>) -> impl Iterator<Item = &str> {
 }
 
 /// The decoded parameters of a query.
-pub struct Params(Vec<(&'static str, Option<Bytes>)>);
+pub struct Params(Vec<(&'static Parameter, Option<Bytes>)>);
 
 impl Params {
-    /// Decodes `query`, which may hold each of the `allowed` names once.
-    pub fn parse(query: Option<&str>, allowed: &[&'static str]) -> Result<Params, Problem> {
-        let mut params: Vec<(&'static str, Option<Bytes>)> = Vec::new();
+    /// Decodes `query`, which may hold each parameter of the `allowed` lists once.
+    pub fn parse(query: Option<&str>, allowed: &[&'static [Parameter]]) -> Result<Params, Problem> {
+        let mut params: Vec<(&'static Parameter, Option<Bytes>)> = Vec::new();
         for pair in query.unwrap_or("").split('&').filter(|pair| !pair.is_empty()) {
             let (name, raw) = match pair.split_once('=') {
                 Some((name, raw)) => (name, Some(raw)),
                 None => (pair, None),
             };
-            let Some(&name) = allowed.iter().find(|&&known| known == name) else {
+            let mut known = allowed.iter().copied().flatten();
+            let Some(parameter) = known.find(|known| known.name == name) else {
                 return Err(unknown(name, allowed));
             };
-            if params.iter().any(|(seen, _)| *seen == name) {
+            if params.iter().any(|(seen, _)| seen.name == name) {
                 return Err(Problem::parameter(name, "is given twice"));
             }
             let value = raw.map(decode).transpose().map_err(|at| {
                 Problem::parameter(name, format_args!("byte {at} is a % without two hex digits"))
             })?;
-            params.push((name, value));
+            params.push((parameter, value));
         }
         Ok(Params(params))
     }
 
+    /// What was written under a name; read as what the contract says it is.
+    fn given(&self, name: &str, kinds: &[Kind]) -> Option<&Option<Bytes>> {
+        let (parameter, value) = self.0.iter().find(|(seen, _)| seen.name == name)?;
+        debug_assert!(kinds.contains(&parameter.kind), "{name} is read as another kind");
+        Some(value)
+    }
+
     /// Whether the parameter is there, with a value or without.
     pub fn has(&self, name: &str) -> bool {
-        self.0.iter().any(|(seen, _)| *seen == name)
+        self.0.iter().any(|(seen, _)| seen.name == name)
     }
 
     /// The value of a parameter that is there; empty if it was written without one.
     pub fn bytes(&self, name: &str) -> Option<Bytes> {
-        let (_, value) = self.0.iter().find(|(seen, _)| *seen == name)?;
+        let value = self.given(name, &[Kind::Key, Kind::Bytes, Kind::Lease])?;
+        Some(value.clone().unwrap_or_default())
+    }
+
+    /// A parameter that is there, as it was written.
+    pub fn raw(&self, name: &str) -> Option<Bytes> {
+        let (_, value) = self.0.iter().find(|(seen, _)| seen.name == name)?;
         Some(value.clone().unwrap_or_default())
     }
 
@@ -107,9 +122,7 @@ impl Params {
 
     /// A switch: off when absent, on when written without a value.
     pub fn flag(&self, name: &str) -> Result<bool, Problem> {
-        let Some((_, value)) = self.0.iter().find(|(seen, _)| *seen == name) else {
-            return Ok(false);
-        };
+        let Some(value) = self.given(name, &[Kind::Flag]) else { return Ok(false) };
         match value.as_deref() {
             None | Some(b"true" | b"1") => Ok(true),
             Some(b"false" | b"0") => Ok(false),
@@ -119,7 +132,7 @@ impl Params {
 
     /// A number from 1 up.
     pub fn count(&self, name: &str) -> Result<Option<usize>, Problem> {
-        match self.number(name) {
+        match self.number(name, Kind::Count) {
             Ok(Some(0)) | Err(_) => Err(Problem::parameter(name, "takes a whole number from 1 up")),
             Ok(count) => Ok(count),
         }
@@ -127,12 +140,13 @@ impl Params {
 
     /// A revision of the store; 0 is that of the empty one.
     pub fn revision(&self, name: &str) -> Result<Option<Revision>, Problem> {
-        self.number(name).map_err(|()| Problem::parameter(name, "takes a revision, such as 42"))
+        let number = self.number(name, Kind::Revision);
+        number.map_err(|()| Problem::parameter(name, "takes a revision, such as 42"))
     }
 
-    fn number<T: FromStr>(&self, name: &str) -> Result<Option<T>, ()> {
-        let Some(value) = self.bytes(name) else { return Ok(None) };
-        let digits = std::str::from_utf8(&value).ok();
+    fn number<T: FromStr>(&self, name: &str, kind: Kind) -> Result<Option<T>, ()> {
+        let Some(value) = self.given(name, &[kind]) else { return Ok(None) };
+        let digits = std::str::from_utf8(value.as_deref().unwrap_or_default()).ok();
         // `parse` would take a sign.
         let digits = digits.filter(|digits| digits.bytes().all(|byte| byte.is_ascii_digit()));
         digits.and_then(|digits| digits.parse().ok()).map(Some).ok_or(())
@@ -147,9 +161,9 @@ impl Params {
 
     /// A duration with its unit.
     pub fn duration(&self, name: &str) -> Result<Option<Duration>, Problem> {
-        let Some(value) = self.bytes(name) else { return Ok(None) };
-        let parsed =
-            std::str::from_utf8(&value).ok().and_then(|v| humantime::parse_duration(v).ok());
+        let Some(value) = self.given(name, &[Kind::Duration]) else { return Ok(None) };
+        let text = std::str::from_utf8(value.as_deref().unwrap_or_default()).ok();
+        let parsed = text.and_then(|text| humantime::parse_duration(text).ok());
         match parsed {
             Some(duration) => Ok(Some(duration)),
             None => {
@@ -185,12 +199,15 @@ pub fn lease_id(text: &str) -> Result<LeaseId, Problem> {
     text.parse().map_err(|error| Problem::parameter("lease", error))
 }
 
-fn unknown(name: &str, allowed: &[&str]) -> Problem {
+fn unknown(name: &str, allowed: &[&[Parameter]]) -> Problem {
     let name: String = name.chars().take(64).collect();
-    if allowed.is_empty() {
+    let mut names: Vec<&str> = allowed.iter().copied().flatten().map(|it| it.name).collect();
+    if names.is_empty() {
         return Problem::parameter(&name, "is not a parameter; this request takes none");
     }
-    let allowed = allowed.join(", ");
+    names.sort_unstable();
+    names.dedup();
+    let allowed = names.join(", ");
     Problem::parameter(
         &name,
         format_args!("is not a parameter of this request, which takes {allowed}"),
@@ -199,6 +216,7 @@ fn unknown(name: &str, allowed: &[&str]) -> Problem {
 
 #[cfg(test)]
 mod tests {
+    use super::super::contract::parameters::{ONE_KEY, READ_KEY};
     use super::*;
 
     fn code<T>(result: Result<T, Problem>) -> Option<Code> {
@@ -228,13 +246,13 @@ mod tests {
 
     #[test]
     fn parameters_are_known_given_once_and_in_range() {
-        let parse = |query| Params::parse(Some(query), &["key", "stale", "limit", "max_stale"]);
+        let parse = |query| Params::parse(Some(query), &[ONE_KEY, READ_KEY]);
         let params = parse("key=a%26b=c&stale&&limit=7&max_stale=1s%20500ms").expect("valid");
         assert_eq!(params.bytes("key"), Some(Bytes::from_static(b"a&b=c")));
         assert_eq!(params.flag("stale").ok(), Some(true));
         assert_eq!(params.count("limit").ok(), Some(Some(7)));
         assert_eq!(params.duration("max_stale").ok(), Some(Some(Duration::from_millis(1500))));
-        for refused in ["kye=a", "key=a&key=b", "revision=1", "=a", "key=%g0"] {
+        for refused in ["kye=a", "key=a&key=b", "from_revision=1", "=a", "key=%g0"] {
             assert_eq!(code(parse(refused)), Some(Code::BadParameter), "{refused}");
         }
         for limit in ["limit=0", "limit=-1", "limit=+1", "limit=", "limit=99999999999999999999"] {

@@ -16,6 +16,7 @@ use serde_json::{Map, Value};
 
 use self::answer::TxnAnswer;
 use super::body::RequestBody;
+use super::contract::parameters;
 use super::error::{Answer, Code, Problem};
 use super::kv::{from_write, not_written};
 use super::reply::Reply;
@@ -99,7 +100,7 @@ enum WireOp {
 
 /// Carries a transaction out.
 pub async fn post(request: &HttpRequest, body: &mut RequestBody, state: &State) -> Answer {
-    let params = Params::parse(request.uri().query(), &["redirect"])?;
+    let params = Params::parse(request.uri().query(), &[parameters::TXN])?;
     let redirect = params.flag("redirect")?;
     let request_id = headers::request_id(request.headers())?;
     let (options, mut hold) = (&state.options, state.admission.hold());

@@ -31,6 +31,7 @@ use actix_web::http::{Method, StatusCode};
 use bytes::Bytes;
 
 use self::stream::EventStream;
+use super::contract::parameters;
 use super::error::{Answer, Code, Problem};
 use super::reply::Reply;
 use super::target::Params;
@@ -49,10 +50,8 @@ const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 const UNBUFFERED: (HeaderName, HeaderValue) =
     (HeaderName::from_static("x-accel-buffering"), HeaderValue::from_static("no"));
 
-const NAMES: [&str; 6] = ["key", "prefix", "start", "end", "from_revision", "prev"];
-
 pub async fn get(request: &HttpRequest, state: &State) -> Answer {
-    let params = Params::parse(request.uri().query(), &NAMES)?;
+    let params = Params::parse(request.uri().query(), &[parameters::WATCH])?;
     let question = Watch {
         range: range_of(&params)?,
         from: from_of(request, &params)?,

@@ -57,7 +57,7 @@ async fn a_backup_that_cannot_go_on_breaks_off_without_its_last_chunk() {
     assert_eq!(client.reply().await.status, 200);
     let mut rest = Vec::new();
     // How the connection ends is the protocol layer's business; that the end mark is missing counts.
-    let _ = client.0.read_to_end(&mut rest).await;
+    let _ = client.stream.read_to_end(&mut rest).await;
     assert_eq!(rest, b"4\r\nhead\r\n");
 }
 

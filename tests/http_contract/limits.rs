@@ -133,7 +133,7 @@ async fn a_client_that_leaves_does_not_free_its_permit_before_the_answer() {
     let mut client = server.connect().await;
     client.send(&request("PUT", "/kv/a", &[], Some(b"v"))).await;
     server.fake.has_received(1).await;
-    client.0.get_ref().set_zero_linger().unwrap();
+    client.stream.get_ref().set_zero_linger().unwrap();
     drop(client);
     // The handler is dropped when the worker sees the reset.
     while server.metrics.http_in_flight.get() > 0 {

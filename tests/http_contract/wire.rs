@@ -1,5 +1,6 @@
 //! A server on a real socket, and a client that sends exactly the bytes it is given.
 
+use std::collections::VecDeque;
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 
@@ -9,6 +10,7 @@ use conuredb::metrics::Metrics;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::TcpStream;
 
+use crate::document;
 use crate::fake::Fake;
 
 /// A server with its fake node. Both end with the test.
@@ -17,6 +19,8 @@ pub struct Server {
     pub metrics: Arc<Metrics>,
     pub address: SocketAddr,
     pub handle: ServerHandle,
+    /// Whether replies are held against the document.
+    is_checked: bool,
 }
 
 impl Server {
@@ -38,11 +42,21 @@ impl Server {
         let server = http::server(state, vec![listener], 1).unwrap();
         let handle = server.handle();
         actix_web::rt::spawn(server);
-        Server { fake, metrics, address, handle }
+        Server { fake, metrics, address, handle, is_checked: true }
+    }
+
+    /// A server whose node may say what no node says.
+    pub fn unchecked() -> Server {
+        Server { is_checked: false, ..Server::start() }
     }
 
     pub async fn connect(&self) -> Client {
-        Client(BufReader::new(TcpStream::connect(self.address).await.unwrap()), Vec::new())
+        Client {
+            stream: BufReader::new(TcpStream::connect(self.address).await.unwrap()),
+            pending: Vec::new(),
+            sent: Sent { is_lost: !self.is_checked, ..Sent::default() },
+            stream_of: String::new(),
+        }
     }
 
     /// Sends one request without a body on a connection of its own.
@@ -85,12 +99,65 @@ pub fn request(method: &str, target: &str, headers: &[&str], body: Option<&[u8]>
     bytes
 }
 
-/// One connection, and what of a stream of events came that was not asked for yet.
-pub struct Client(pub BufReader<TcpStream>, Vec<u8>);
+/// What was asked on a connection and not answered yet.
+#[derive(Default)]
+struct Sent {
+    /// What of it was not read yet.
+    bytes: Vec<u8>,
+    /// Bytes of a body that are still to come.
+    body_bytes: usize,
+    requests: VecDeque<(String, String)>,
+    /// Nothing is known of what follows: it was no HTTP, or a body in chunks.
+    is_lost: bool,
+}
+
+impl Sent {
+    fn note(&mut self, bytes: &[u8]) {
+        self.bytes.extend_from_slice(bytes);
+        while !self.is_lost {
+            let body_bytes = self.body_bytes.min(self.bytes.len());
+            self.bytes.drain(..body_bytes);
+            self.body_bytes -= body_bytes;
+            let end = self.bytes.windows(4).position(|window| window == b"\r\n\r\n");
+            let Some(end) = end.filter(|_| self.body_bytes == 0) else { return };
+            let head: Vec<u8> = self.bytes.drain(..end + 4).collect();
+            self.head(&String::from_utf8_lossy(&head));
+        }
+    }
+
+    fn head(&mut self, head: &str) {
+        let mut lines = head.lines();
+        let mut words = lines.next().unwrap_or_default().split(' ').map(str::to_owned);
+        let (Some(method), Some(target), Some(_)) = (words.next(), words.next(), words.next())
+        else {
+            self.is_lost = true;
+            return;
+        };
+        self.requests.push_back((method, target));
+        for (name, value) in lines.filter_map(|line| line.split_once(": ")) {
+            match (name.to_ascii_lowercase().as_str(), value.parse()) {
+                ("content-length", Ok(len_bytes)) => self.body_bytes = len_bytes,
+                ("content-length" | "transfer-encoding", _) => self.is_lost = true,
+                _ => {}
+            }
+        }
+    }
+}
+
+/// One connection.
+pub struct Client {
+    pub stream: BufReader<TcpStream>,
+    /// What of a stream of events came that was not asked for yet.
+    pending: Vec<u8>,
+    sent: Sent,
+    /// The path whose answer comes as a stream.
+    stream_of: String,
+}
 
 impl Client {
     pub async fn send(&mut self, bytes: &[u8]) {
-        self.0.write_all(bytes).await.unwrap();
+        self.sent.note(bytes);
+        self.stream.write_all(bytes).await.unwrap();
     }
 
     pub async fn reply(&mut self) -> Reply {
@@ -101,7 +168,7 @@ impl Client {
         let mut lines = Vec::new();
         loop {
             let mut line = String::new();
-            self.0.read_line(&mut line).await.unwrap();
+            self.stream.read_line(&mut line).await.unwrap();
             match line.trim_end() {
                 "" => break,
                 text => lines.push(text.to_owned()),
@@ -116,27 +183,39 @@ impl Client {
         let announced = reply.header("content-length").map_or(0, |len| len.parse().unwrap());
         if method != "HEAD" {
             reply.body = vec![0; announced];
-            self.0.read_exact(&mut reply.body).await.unwrap();
+            self.stream.read_exact(&mut reply.body).await.unwrap();
+        }
+        if reply.status != 100
+            && let Some((method, target)) = self.sent.requests.pop_front()
+        {
+            document::check(&method, &target, &reply);
+            self.stream_of = target.split('?').next().unwrap_or_default().to_owned();
         }
         reply
     }
 
     /// The next block of a stream of events: its lines, up to the empty one; `None` at the end of the stream.
     pub async fn block(&mut self) -> Option<Vec<String>> {
-        while !self.1.windows(2).any(|pair| pair == b"\n\n") {
+        while !self.pending.windows(2).any(|pair| pair == b"\n\n") {
             let mut size = String::new();
-            self.0.read_line(&mut size).await.unwrap();
+            self.stream.read_line(&mut size).await.unwrap();
             let len = usize::from_str_radix(size.trim_end(), 16).expect("the size of a chunk");
             let mut chunk = vec![0; len + 2];
-            self.0.read_exact(&mut chunk).await.unwrap();
+            self.stream.read_exact(&mut chunk).await.unwrap();
             if len == 0 {
                 return None;
             }
-            self.1.extend_from_slice(&chunk[..len]);
+            self.pending.extend_from_slice(&chunk[..len]);
         }
-        let end = self.1.windows(2).position(|pair| pair == b"\n\n").unwrap();
-        let block: Vec<u8> = self.1.drain(..end + 2).collect();
-        Some(String::from_utf8(block).unwrap().trim_end().lines().map(str::to_owned).collect())
+        let end = self.pending.windows(2).position(|pair| pair == b"\n\n").unwrap();
+        let block: Vec<u8> = self.pending.drain(..end + 2).collect();
+        let block = String::from_utf8(block).unwrap();
+        let lines: Vec<String> = block.trim_end().lines().map(str::to_owned).collect();
+        for data in lines.iter().filter_map(|line| line.strip_prefix("data: ")) {
+            let data = serde_json::from_str(data).expect("JSON");
+            document::check_item(&self.stream_of, "text/event-stream", &data);
+        }
+        Some(lines)
     }
 
     /// A reply in chunks, whose end must be there.
@@ -145,23 +224,31 @@ impl Client {
         assert_eq!(reply.header("transfer-encoding"), Some("chunked"), "{reply:?}");
         loop {
             let mut size = String::new();
-            self.0.read_line(&mut size).await.unwrap();
+            self.stream.read_line(&mut size).await.unwrap();
             let size = usize::from_str_radix(size.trim_end(), 16).expect("a chunk begins");
             let mut chunk = vec![0; size + 2];
-            self.0.read_exact(&mut chunk).await.unwrap();
+            self.stream.read_exact(&mut chunk).await.unwrap();
             chunk.truncate(size);
             reply.body.extend(chunk);
             if size == 0 {
-                return reply;
+                break;
             }
         }
+        let media_type = reply.header("content-type").unwrap_or_default();
+        if media_type == "application/x-ndjson" {
+            for line in reply.text().lines() {
+                let line = serde_json::from_str(line).expect("JSON");
+                document::check_item(&self.stream_of, media_type, &line);
+            }
+        }
+        reply
     }
 
     /// Whether the server has nothing more to say and closed the connection.
     pub async fn is_closed(&mut self) -> bool {
         let mut rest = Vec::new();
         // A reset is an end as well.
-        self.0.read_to_end(&mut rest).await.is_err() || rest.is_empty()
+        self.stream.read_to_end(&mut rest).await.is_err() || rest.is_empty()
     }
 }
 

@@ -49,6 +49,7 @@ pub struct Fake {
     pub gate: watch::Sender<bool>,
     /// How many requests have arrived.
     pub arrived: watch::Sender<usize>,
+    node: Mutex<Option<Addr<Node>>>,
 }
 
 pub fn member(name: &str, port: u16) -> Member {
@@ -102,12 +103,14 @@ impl Fake {
             oldest: Mutex::new(0),
             gate: watch::channel(true).0,
             arrived: watch::channel(0).0,
+            node: Mutex::default(),
         })
     }
 
     /// Starts the actor. All messages go to one; the floor cannot tell.
     pub fn gateway(self: &Arc<Fake>) -> Gateway {
         let node = Node(self.clone()).start();
+        *self.node.lock().unwrap() = Some(node.clone());
         Gateway {
             write: node.clone().recipient(),
             read: node.clone().recipient(),
@@ -129,6 +132,12 @@ impl Fake {
     #[allow(dead_code, reason = "the tests of leases need it")]
     pub fn answer_with(&self, outcome: Outcome) {
         *self.outcome.lock().unwrap() = Some(outcome);
+    }
+
+    /// Ends the node; nobody answers any more.
+    pub async fn stop(&self) {
+        let node = self.node.lock().unwrap().clone().expect("a node that was started");
+        node.send(Stop).await.expect("it runs");
     }
 
     pub async fn has_received(&self, count: usize) {
@@ -159,6 +168,18 @@ impl Fake {
 }
 
 struct Node(Arc<Fake>);
+
+#[derive(Message)]
+#[rtype(result = "()")]
+struct Stop;
+
+impl Handler<Stop> for Node {
+    type Result = ();
+
+    fn handle(&mut self, _: Stop, ctx: &mut Self::Context) {
+        ctx.stop();
+    }
+}
 
 impl Actor for Node {
     type Context = Context<Self>;
@@ -292,15 +313,16 @@ impl Handler<TakeBackup> for Node {
 }
 
 impl Handler<Compact> for Node {
-    type Result = Result<Compacting, RequestError>;
+    type Result = ResponseFuture<Result<Compacting, RequestError>>;
 
     /// The first begins it, those after find it under way.
     fn handle(&mut self, _: Compact, _: &mut Self::Context) -> Self::Result {
-        if let Some(error) = self.0.fault.lock().unwrap().clone() {
-            return Err(error);
-        }
-        let mut status = self.0.status.lock().unwrap();
-        let begun = !std::mem::replace(&mut status.compacting, true);
-        Ok(Compacting { begun, file_bytes: 4096, live_bytes: 2048, free_bytes: 1024 })
+        let fake = self.0.clone();
+        Box::pin(async move {
+            fake.admit().await?;
+            let mut status = fake.status.lock().unwrap();
+            let begun = !std::mem::replace(&mut status.compacting, true);
+            Ok(Compacting { begun, file_bytes: 4096, live_bytes: 2048, free_bytes: 1024 })
+        })
     }
 }

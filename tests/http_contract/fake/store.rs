@@ -103,6 +103,15 @@ impl Store {
         let before = self.map.clone();
         let map = Arc::make_mut(&mut self.map);
         let succeeded = txn.compare().iter().all(|it| it.holds(map.get(it.key.as_bytes())));
+        let without_lease = |operation: &TxnOp| match operation {
+            TxnOp::Put { lifetime: Lifetime::Lease(id), .. } if !self.leases.contains_key(id) => {
+                Some(*id)
+            }
+            _ => None,
+        };
+        if let Some(id) = txn.branch(succeeded).iter().find_map(without_lease) {
+            return Outcome::NoLease(id);
+        }
         let results = txn.branch(succeeded).iter().map(|operation| match operation {
             TxnOp::Put { key, value, lifetime } => {
                 let old = map.get(key.as_bytes());
