@@ -336,7 +336,7 @@ fn top_prints_one_table_for_a_script() {
             "/metrics" => {
                 asked += 1000;
                 Answer::ok(format!(
-                    "conuredb_http_requests_total{{route=\"kv\",method=\"PUT\",status=\"2xx\"}} {asked}\n"
+                    "conuredb_http_requests_total{{route=\"kv\",method=\"PUT\",status=\"200\"}} {asked}\n"
                 ))
             }
             _ => Answer::problem(404, "not_found", "no"),

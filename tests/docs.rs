@@ -6,6 +6,7 @@ mod settings;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
+use std::time::Duration;
 
 use conuredb::config::{Cli, Config};
 use conuredb::metrics::Metrics;
@@ -13,6 +14,7 @@ use settings::WITHOUT_DEFAULT;
 
 const CONFIGURATION: &str = include_str!("../docs/CONFIGURATION.md");
 const API: &str = include_str!("../docs/API.md");
+const METRICS: &str = include_str!("../docs/METRICS.md");
 
 /// The cells of every table row that begins with code.
 fn rows(page: &str) -> Vec<Vec<&str>> {
@@ -78,17 +80,45 @@ fn the_example_of_a_settings_file_is_valid() {
     Config::from_layers(Some(("docs", example)), none, &Cli::default()).expect("a valid example");
 }
 
-#[test]
-fn every_metric_is_described() {
-    let text = Metrics::new("0").encode().expect("a string takes every write");
-    for line in text.lines().filter_map(|line| line.strip_prefix("# TYPE ")) {
-        let name = match line.split_once(' ').expect(line) {
-            (name, "counter") => format!("`{name}_total`"),
-            (name, "info") => format!("`{name}_info`"),
-            (name, _) => format!("`{name}`"),
+/// The rows of the tables of metrics, as the code registers them.
+fn registered_metrics() -> BTreeSet<String> {
+    let metrics = Metrics::new("0");
+    // A family without a member is not told of.
+    metrics.observe_request("kv", "GET", 200, Duration::ZERO);
+    metrics.peers.observe_round_trip("node2", Duration::ZERO);
+    metrics.peers.set_lag("node2", 0);
+    let text = metrics.encode().expect("a string takes every write");
+    let facts = |kind: &str| -> BTreeMap<String, String> {
+        let lines = text.lines().filter_map(|line| line.strip_prefix(kind));
+        lines.filter_map(|line| line.split_once(' ')).map(|(a, b)| (a.into(), b.into())).collect()
+    };
+    let (kinds, units, abouts) = (facts("# TYPE "), facts("# UNIT "), facts("# HELP "));
+    let row = |(name, kind): (&String, &String)| {
+        let suffix = match kind.as_str() {
+            "counter" => "_total",
+            "info" => "_info",
+            _ => "",
         };
-        assert!(API.contains(&name), "docs/API.md does not tell of {name}");
-    }
+        let unit = units.get(name).map_or("", String::as_str);
+        // The library ends it with a full stop.
+        let about = abouts[name].trim_end_matches('.');
+        format!("| `{name}{suffix}` | {kind} | {unit} | {about} |")
+    };
+    kinds.iter().map(row).collect()
+}
+
+#[test]
+fn the_tables_of_metrics_are_what_the_code_registers() {
+    let is_metric =
+        |line: &&str| line.starts_with("| `conuredb_") || line.starts_with("| `process_");
+    let told: BTreeSet<String> = METRICS.lines().filter(is_metric).map(str::to_owned).collect();
+    let registered = registered_metrics();
+    let (missing, extra): (Vec<_>, Vec<_>) =
+        (registered.difference(&told).collect(), told.difference(&registered).collect());
+    assert!(
+        missing.is_empty() && extra.is_empty(),
+        "docs/METRICS.md lacks {missing:#?} and has {extra:#?}"
+    );
 }
 
 #[test]

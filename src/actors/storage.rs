@@ -19,6 +19,7 @@
 
 mod compaction;
 mod hiding;
+mod receive;
 #[cfg(test)]
 mod tests;
 mod view;
@@ -33,18 +34,16 @@ use tokio::sync::{oneshot, watch};
 use tokio::time::Instant;
 
 pub use self::hiding::HidingView;
+use self::receive::Receiving;
 pub use self::view::PinnedView;
 use super::OnFatal;
-use super::messages::inside::{
-    Apply, BeginReceive, Close, DropReceived, FinishReceive, GetReader, Install, LastSnapshot,
-    Receive, TakeSnapshot, WipeStore,
-};
+use super::messages::inside::{Apply, Close, GetReader, LastSnapshot, TakeSnapshot, WipeStore};
 use super::space::Space;
-use crate::metrics::Metrics;
-use crate::storage::backup::{Import, ImportError};
+use crate::metrics::{Metrics, SLOW_APPLY_MS};
+use crate::storage::backup::Import;
 use crate::storage::checkpoint::{Checkpoint, CheckpointDone};
 use crate::storage::error::StorageError;
-use crate::storage::kv::{AppliedState, Kv, KvSnapshot};
+use crate::storage::kv::{Kv, KvSnapshot};
 use crate::types::Outcome;
 
 /// How long after a checkpoint that found the disk full the next one is tried.
@@ -97,7 +96,7 @@ pub struct StorageActor {
     /// The index after the last applied entry, for reads that wait.
     applied: watch::Sender<u64>,
     waiting: Vec<SnapshotReply>,
-    receiving: Option<(u64, Import)>,
+    receiving: Option<Receiving>,
     /// Received whole, by transfer number.
     received: BTreeMap<u64, Import>,
     transfers: u64,
@@ -169,6 +168,7 @@ impl StorageActor {
         let next = state.applied().map_or(0, |id| id.index + 1);
         self.metrics.revision.set(state.revision());
         self.metrics.applied_index.set(next.saturating_sub(1));
+        self.metrics.keys.set(state.keys());
         self.metrics.leases.set(state.lease_count());
         let (changes, bytes) = state.kept_changes();
         self.metrics.oldest_revision.set(state.oldest_revision());
@@ -183,6 +183,18 @@ impl StorageActor {
         let stats = self.kv.stats();
         self.metrics.db_file_bytes.set(stats.file_bytes);
         self.metrics.db_live_bytes.set(stats.live_bytes);
+        self.metrics.db_held_bytes.set(stats.held_bytes);
+        self.metrics.db_dirty_bytes.set(stats.dirty_bytes);
+        self.metrics.cache_bytes.set(stats.cached_bytes);
+    }
+
+    fn count_applied(&self, entries: u64, elapsed: Duration) {
+        self.metrics.apply.observe(elapsed);
+        self.metrics.applied_entries.inc_by(entries);
+        if elapsed >= Duration::from_millis(SLOW_APPLY_MS) {
+            self.metrics.slow_applies.inc();
+            log::debug!("{entries} entries took {elapsed:?} to apply");
+        }
     }
 
     /// Begins a checkpoint unless one is in flight. With nothing new to write, the answer is the
@@ -260,14 +272,6 @@ impl StorageActor {
         self.waiting.drain(..).for_each(|reply| drop(reply.send(Ok(state.clone()))));
     }
 
-    /// Why a snapshot is not received. It may have the room that the reserve held when it comes again.
-    fn not_received(&self, error: ImportError) -> io::Error {
-        if error.is_disk_full() {
-            self.space.note_full(&error);
-        }
-        io::Error::other(error)
-    }
-
     fn fail_snapshots(&mut self, error: StorageError) {
         let reason = self.fatal(error).to_string();
         self.refuse_snapshots(&reason);
@@ -284,6 +288,7 @@ impl Actor for StorageActor {
     type Context = Context<Self>;
 
     fn started(&mut self, _: &mut Self::Context) {
+        self.metrics.cache_limit_bytes.set(self.kv.pool_bytes());
         self.publish();
     }
 }
@@ -293,7 +298,11 @@ impl Handler<Apply> for StorageActor {
 
     fn handle(&mut self, message: Apply, ctx: &mut Self::Context) -> Self::Result {
         let applied = self.check_life(message.life).and_then(|()| {
-            let applied = self.kv.apply(message.entries).inspect(|_| self.publish());
+            let (begun, entries) = (Instant::now(), message.entries.len() as u64);
+            let applied = self.kv.apply(message.entries).inspect(|_| {
+                self.count_applied(entries, begun.elapsed());
+                self.publish();
+            });
             applied.map_err(|error| self.fatal(error))
         });
         let crowded = applied.is_ok().then(|| self.bound_dirty_pages(ctx)).flatten();
@@ -335,83 +344,6 @@ impl Handler<TakeSnapshot> for StorageActor {
     }
 }
 
-impl Handler<BeginReceive> for StorageActor {
-    type Result = Result<u64, io::Error>;
-
-    fn handle(&mut self, _: BeginReceive, _: &mut Self::Context) -> Self::Result {
-        // The one that was under way is dropped first: it uses disk space.
-        self.receiving = None;
-        self.transfers += 1;
-        let begun = Import::begin(&self.kv, self.transfers);
-        let import = begun.map_err(|error| self.not_received(error.into()))?;
-        self.receiving = Some((self.transfers, import));
-        Ok(self.transfers)
-    }
-}
-
-fn no_transfer(transfer: u64) -> io::Error {
-    io::Error::other(format!("snapshot transfer {transfer} is not under way; begin again"))
-}
-
-impl Handler<Receive> for StorageActor {
-    type Result = Result<(), io::Error>;
-
-    fn handle(&mut self, message: Receive, _: &mut Self::Context) -> Self::Result {
-        let Some((transfer, import)) = &mut self.receiving else {
-            return Err(no_transfer(message.transfer));
-        };
-        if *transfer != message.transfer {
-            return Err(no_transfer(message.transfer));
-        }
-        // The answer was lost, and the sender gives the piece again.
-        if import.has_just_taken(message.sequence) {
-            return Ok(());
-        }
-        let taken = import.take_piece(message.sequence, message.piece);
-        taken.map_err(|error| {
-            // What came so far takes room that may be the very reason.
-            self.receiving = None;
-            self.not_received(error)
-        })
-    }
-}
-
-impl Handler<FinishReceive> for StorageActor {
-    type Result = Result<AppliedState, io::Error>;
-
-    fn handle(&mut self, message: FinishReceive, _: &mut Self::Context) -> Self::Result {
-        let (transfer, mut import) = self
-            .receiving
-            .take_if(|(transfer, _)| *transfer == message.transfer)
-            .ok_or_else(|| no_transfer(message.transfer))?;
-        let state = import.finish().map_err(|error| self.not_received(error))?;
-        self.received.insert(transfer, import);
-        Ok(state)
-    }
-}
-
-impl Handler<Install> for StorageActor {
-    type Result = Result<(), io::Error>;
-
-    fn handle(&mut self, message: Install, _: &mut Self::Context) -> Self::Result {
-        self.check_life(message.life)?;
-        let import =
-            self.received.remove(&message.transfer).ok_or_else(|| no_transfer(message.transfer))?;
-        self.file += 1;
-        self.end_compaction();
-        let installed = import.install(&mut self.kv).map(|()| self.publish());
-        installed.map_err(|error| self.fatal(error))
-    }
-}
-
-impl Handler<DropReceived> for StorageActor {
-    type Result = ();
-
-    fn handle(&mut self, message: DropReceived, _: &mut Self::Context) {
-        self.received.remove(&message.transfer);
-    }
-}
-
 impl Handler<WipeStore> for StorageActor {
     type Result = Result<u64, io::Error>;
 
@@ -419,7 +351,7 @@ impl Handler<WipeStore> for StorageActor {
         self.life += 1;
         self.file += 1;
         self.end_compaction();
-        self.receiving = None;
+        self.give_up_receiving();
         self.received.clear();
         let wiped = self.kv.wipe().map(|()| self.publish());
         wiped.map(|()| self.life).map_err(|error| self.fatal(error))

@@ -7,6 +7,7 @@
 
 pub mod net;
 pub mod pages;
+pub mod process;
 pub mod seeds;
 
 use std::time::{SystemTime, UNIX_EPOCH};

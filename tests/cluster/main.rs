@@ -8,6 +8,7 @@
 //! harness.rs      one process: start, wait, kill, stop, start again
 //! cluster.rs      several of them as one cluster
 //! http.rs         requests to a node, and what they must answer
+//! promql.rs       reads expressions of alerts and panels
 //! load.rs         concurrent clients that remember what was acknowledged
 //!
 //! original.rs     the sequences of the original program, to the letter
@@ -31,6 +32,7 @@
 //! bulk.rs         exports and imports of the shell
 //! recover.rs      a cluster made of a survivor of a lost quorum
 //! upkeep.rs       how long the past is kept, and compactions
+//! observe.rs      dashboard and alerts against the metrics of a real cluster
 //! latency.rs      a measurement, printed
 //! ```
 #![allow(clippy::disallowed_methods)] // real clocks, files and sockets are the point
@@ -39,6 +41,7 @@ mod cluster;
 mod harness;
 mod http;
 mod load;
+mod promql;
 
 mod backup;
 mod bulk;
@@ -52,6 +55,7 @@ mod leases;
 mod lifecycle;
 mod locks;
 mod membership;
+mod observe;
 mod odd_bytes;
 mod original;
 mod past;

@@ -161,6 +161,26 @@ async fn a_node_that_does_not_answer_leaves_no_request_hanging() {
 }
 
 #[actix_web::test]
+async fn connections_are_counted_while_they_are_open() {
+    let server = Server::start();
+    let mut clients = Vec::new();
+    for _ in 0..3 {
+        let mut client = server.connect().await;
+        client.send(&request("GET", "/livez", &[], None)).await;
+        assert_eq!(client.reply().await.status, 200);
+        clients.push(client);
+    }
+    assert_eq!(server.metrics.http_connections.get(), 3);
+    drop(clients);
+    let closed = async {
+        while server.metrics.http_connections.get() > 0 {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(30), closed).await.expect("they are closed");
+}
+
+#[actix_web::test]
 async fn bytes_of_bodies_in_flight_are_bounded() {
     let options =
         HttpOptions { max_body_bytes_in_flight: (2 * MIB) as u32, ..HttpOptions::default() };

@@ -315,7 +315,8 @@ fn outside(standing: Standing) -> Option<&'static str> {
     }
 }
 
-fn peer_progress(
+/// How far the other members are, as a leader knows.
+pub fn peer_progress(
     metrics: &Metrics,
     members: &[Member],
 ) -> std::collections::BTreeMap<String, PeerProgress> {

@@ -24,6 +24,7 @@ use openraft::raft::{
 use openraft::type_config::TypeConfigExt;
 use openraft::{OptionalSend, RaftNetworkV2, StorageError};
 use tokio::sync::watch;
+use tokio::time::Instant;
 
 use super::peers::{Lane, PeerError, Peers};
 use super::pipeline;
@@ -276,8 +277,10 @@ impl RaftNetworkV2<TypeConfig> for PeerClient {
         let link = self.peers.link(self.target, &self.node, Lane::Snapshot);
         let pace =
             Pace { timeout: option.soft_ttl(), bytes_per_second: self.snapshot_bytes_per_second };
-        let sending = transfer::send(link, vote, snapshot, pace);
-        tokio::select! {
+        let metrics = self.peers.dialer().metrics.clone();
+        let begun = Instant::now();
+        let sending = transfer::send(link, vote, snapshot, pace, &metrics);
+        let sent: Result<_, StreamingError<TypeConfig>> = tokio::select! {
             biased;
             closed = cancel => Err(closed.into()),
             sent = sending => sent.map_err(|error| match error {
@@ -289,6 +292,13 @@ impl RaftNetworkV2<TypeConfig> for PeerClient {
                     StorageError::read_snapshot(None, TypeConfig::err_from_error(&error)).into()
                 }
             }),
+        };
+        match &sent {
+            Ok(_) => metrics.snapshot_send.observe(begun.elapsed()),
+            Err(_) => {
+                metrics.snapshot_send_failures.inc();
+            }
         }
+        sent
     }
 }

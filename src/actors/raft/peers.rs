@@ -30,6 +30,18 @@ pub enum Lane {
     Snapshot,
 }
 
+impl Lane {
+    /// Its name in the metrics.
+    fn name(self) -> &'static str {
+        match self {
+            Lane::Heartbeat => "heartbeat",
+            Lane::Raft => "raft",
+            Lane::Forward => "forward",
+            Lane::Snapshot => "snapshot",
+        }
+    }
+}
+
 /// All links of a node. Cheap to clone.
 #[derive(Clone)]
 pub struct Peers {
@@ -103,7 +115,17 @@ impl Peers {
         request: &Request,
         timeout: Duration,
     ) -> Result<Response, PeerError> {
-        ask(&self.link(node_id, node, lane), request, timeout).await
+        let asked = Instant::now();
+        let answer = ask(&self.link(node_id, node, lane), request, timeout).await;
+        let measured = &self.dialer.metrics.peers;
+        match &answer {
+            Err(PeerError::Link(_)) => measured.count_failure(lane.name()),
+            Ok(_) if lane == Lane::Heartbeat => {
+                measured.observe_round_trip(&node.name, asked.elapsed());
+            }
+            _ => {}
+        }
+        answer
     }
 
     pub fn dialer(&self) -> &Dialer {

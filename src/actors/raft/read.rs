@@ -55,6 +55,18 @@ impl Rounds {
 /// One round: asks a quorum here, or the leader there. Bounded by an election timeout, after which
 /// leadership is in doubt anyway.
 pub async fn round(context: Arc<Context>) -> Round {
+    let begun = Instant::now();
+    let round = ask(&context).await;
+    match &round {
+        Ok(_) => context.metrics.read_index.observe(begun.elapsed()),
+        Err(_) => {
+            context.metrics.read_indexes_failed.inc();
+        }
+    }
+    round
+}
+
+async fn ask(context: &Context) -> Round {
     let raft = context.raft()?;
     let limit = context.timing.election_timeout_max;
     match context.leader(&raft) {

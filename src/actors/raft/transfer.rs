@@ -28,6 +28,7 @@ use crate::actors::messages::inside::{
 };
 use crate::actors::peer::link::Link;
 use crate::actors::storage::StorageActor;
+use crate::metrics::Metrics;
 use crate::storage::backup::Export;
 use crate::storage::error::StorageError;
 use crate::storage::kv::KvSnapshot;
@@ -74,6 +75,7 @@ pub async fn send(
     vote: Vote,
     snapshot: SnapshotOf<TypeConfig, SnapshotData>,
     pace: Pace,
+    metrics: &Metrics,
 ) -> Result<SnapshotResponse<TypeConfig>, SendError> {
     let SnapshotData::Pinned(pinned) = snapshot.snapshot else {
         let detail = "a received snapshot is not sent on before it is installed".into();
@@ -87,8 +89,10 @@ pub async fn send(
     let mut sequence = 0;
     while let Some(piece) = export.next_piece()? {
         let next_at = Instant::now() + pace.share(piece.len());
+        let piece_bytes = piece.len() as u64;
         let request = Request::SnapshotPiece { transfer, sequence, piece: Bytes::from(piece) };
         deliver(&link, &request, pace.timeout).await?;
+        metrics.snapshot_sent_bytes.inc_by(piece_bytes);
         sequence += 1;
         sleep_until(next_at).await;
     }

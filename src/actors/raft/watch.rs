@@ -10,8 +10,9 @@ use std::time::Duration;
 use openraft::ServerState;
 use openraft::async_runtime::WatchReceiver;
 
-use super::context::Context;
+use super::context::{Context, peer_progress};
 use super::propose::Running;
+use super::types::{Metrics, members};
 use crate::types::NodeId;
 
 /// How often the size of the log is looked at.
@@ -35,12 +36,16 @@ pub async fn follow(context: Arc<Context>, raft: Arc<Running>) {
                 elected_in = Some(now.current_term);
                 context.note_elected();
             }
-            metrics.is_leader.set(u64::from(context.leader_by(&now) == Some(now.id)));
+            note_leader(&context, &now);
+            metrics.is_learner.set(u64::from(now.state == ServerState::Learner));
             metrics.commit_index.set(now.local_committed.map_or(0, |id| id.index));
             metrics.last_log_index.set(now.last_log_index.unwrap_or(0));
             metrics.snapshot_index.set(now.snapshot.map_or(0, |id| id.index));
             if *now.membership_config.log_id() != membership {
                 membership = *now.membership_config.log_id();
+                metrics.members.set(now.membership_config.nodes().count() as u64);
+                metrics.voters.set(now.membership_config.voter_ids().count() as u64);
+                metrics.peers.forget();
                 let nodes = now.membership_config.nodes();
                 context
                     .peers
@@ -60,6 +65,8 @@ pub async fn follow(context: Arc<Context>, raft: Arc<Running>) {
             break;
         }
     }
+    context.metrics.has_leader.set(0);
+    context.metrics.is_leader.set(0);
     // Raft ended. Whoever ends it on purpose takes it out of the context first.
     if is_running(&context, &raft) {
         let reason = match &changes.borrow_watched().running_state {
@@ -70,14 +77,32 @@ pub async fn follow(context: Arc<Context>, raft: Arc<Running>) {
     }
 }
 
+/// Who leads, for the metrics.
+fn note_leader(context: &Context, now: &Metrics) {
+    let leader = context.leader_by(now);
+    context.metrics.has_leader.set(u64::from(leader.is_some()));
+    context.metrics.is_leader.set(u64::from(leader == Some(now.id)));
+}
+
 /// Whether this is the Raft that the node runs now, and not one that it has given up.
 pub(super) fn is_running(context: &Context, raft: &Arc<Running>) -> bool {
     context.raft.load_full().is_some_and(|running| Arc::ptr_eq(&running, raft))
 }
 
+/// How far the others are, which only a leader knows.
+fn note_lag(context: &Context, now: &Metrics) {
+    let peers = &context.metrics.peers;
+    if now.replication.is_none() {
+        return peers.forget_lag();
+    }
+    for (name, progress) in peer_progress(now, &members(&now.membership_config)) {
+        peers.set_lag(&name, progress.lag);
+    }
+}
+
 /// Takes checkpoints when the log grew by `checkpoint_bytes`, until this Raft ends.
 pub async fn checkpoints(context: Arc<Context>, raft: Arc<Running>) {
-    let mut taken_at = 0;
+    let (mut taken_at, mut counted) = (0, 0);
     loop {
         tokio::time::sleep(LOOK_EVERY).await;
         let Some(log) = context.log.load_full() else { return };
@@ -86,8 +111,15 @@ pub async fn checkpoints(context: Arc<Context>, raft: Arc<Running>) {
         }
         let (appended, on_disk) = (log.appended_bytes(), log.file_bytes());
         context.metrics.log_bytes.set(on_disk);
-        // A leader that is cut off hears nothing, and nothing changes: that it leads no more is seen here.
-        context.metrics.is_leader.set(u64::from(context.leads(&raft)));
+        context.metrics.log_appended_bytes.inc_by(appended.saturating_sub(counted));
+        counted = appended;
+        {
+            // A leader that is cut off hears nothing, and nothing changes: that it leads no more is seen here.
+            let now = raft.metrics();
+            let now = now.borrow_watched();
+            note_leader(&context, &now);
+            note_lag(&context, &now);
+        }
         let limit = context.timing.checkpoint_bytes;
         if appended - taken_at >= limit {
             taken_at = appended;

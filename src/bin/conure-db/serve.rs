@@ -24,8 +24,8 @@ use conuredb::http;
 use conuredb::metrics::Metrics;
 use conuredb::os::net::TcpNetwork;
 use conuredb::os::seeds::HttpSeeds;
-use conuredb::os::{OsChance, OsClock};
-use conuredb::storage::disk::FileDisk;
+use conuredb::os::{OsChance, OsClock, process};
+use conuredb::storage::disk::{Disk, FileDisk};
 use conuredb::storage::log::LogOptions;
 use conuredb::storage::store::StoreOptions;
 use conuredb::types::Retention;
@@ -151,10 +151,12 @@ impl Serving {
     /// Starts a node in the actix system of this thread.
     pub async fn start(config: &Config, place: Place) -> Result<Serving, String> {
         let say = |error: &dyn std::fmt::Display| error.to_string();
+        let disk: Arc<dyn Disk> = Arc::new(place.disk);
         let metrics = Arc::new(Metrics::new(env!("CARGO_PKG_VERSION")));
+        metrics.sample_by(process::sampler(disk.clone()));
         let consensus = Arbiter::new();
         let around = Surroundings {
-            disk: Arc::new(place.disk),
+            disk,
             network: place.network,
             clock: Arc::new(OsClock),
             chance: Arc::new(OsChance),

@@ -277,9 +277,9 @@ mod tests {
 
     fn metrics(gets: u64, puts: u64, quick: u64, all: u64) -> String {
         format!(
-            "{REQUESTS}{{route=\"kv\",method=\"GET\",status=\"2xx\"}} {gets}\n\
-             {REQUESTS}{{route=\"kv\",method=\"PUT\",status=\"2xx\"}} {puts}\n\
-             {REQUESTS}{{route=\"status\",method=\"GET\",status=\"2xx\"}} 1000\n\
+            "{REQUESTS}{{route=\"kv\",method=\"GET\",status=\"200\"}} {gets}\n\
+             {REQUESTS}{{route=\"kv\",method=\"PUT\",status=\"200\"}} {puts}\n\
+             {REQUESTS}{{route=\"status\",method=\"GET\",status=\"200\"}} 1000\n\
              {LATENCY}{{le=\"0.001\",route=\"kv\"}} {quick}\n{LATENCY}{{le=\"0.1\",route=\"kv\"}} {all}\n\
              {LATENCY}{{le=\"+Inf\",route=\"kv\"}} {all}\n"
         )

@@ -98,6 +98,11 @@ impl KvSnapshot {
         Ok(AppliedState { last: self.applied(), membership: self.membership()? })
     }
 
+    /// How many keys there are.
+    pub fn keys(&self) -> u64 {
+        self.snapshot.len(KV)
+    }
+
     /// The record of `key`.
     pub fn get(&self, key: &Key) -> Result<Option<Record>, StorageError> {
         Ok(self.stored(key.as_bytes())?.and_then(StoredRecord::live))
