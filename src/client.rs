@@ -59,7 +59,7 @@ mod watch;
 mod writers;
 
 pub use backup::{Backup, BackupError};
-pub use cluster::{Compacting, Health, Join, Member, Members, Ready, Status};
+pub use cluster::{Compacting, Health, Join, LogLevel, Member, Members, Ready, Status};
 pub use election::{ELECTION_PREFIX, Leader, Leadership, Observer};
 pub use error::{Applied, ClientError, Problem};
 pub use items::Items;

@@ -28,6 +28,7 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
+pub use crate::logs::LogFormat;
 use crate::types::{DEFAULT_MAX_VALUE_BYTES, Retention};
 
 mod addr;
@@ -75,6 +76,8 @@ pub struct Config {
     /// A filter of `env_logger`.
     pub log_level: String,
     pub log_format: LogFormat,
+    /// Requests that take longer are logged; zero for none.
+    pub log_slow_request: Duration,
     pub limits: Limits,
     pub timeouts: Timeouts,
     pub raft: RaftSettings,
@@ -91,13 +94,6 @@ pub enum FollowerMode {
     Forward,
     /// Answers 307 with the leader's address.
     Redirect,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum LogFormat {
-    Text,
-    /// One JSON object a line.
-    Json,
 }
 
 /// Bounds of what one node takes on at a time.
@@ -195,6 +191,7 @@ impl Default for Config {
             barrier_timeout: Duration::from_secs(3),
             log_level: "info".to_owned(),
             log_format: LogFormat::Text,
+            log_slow_request: Duration::from_secs(1),
             limits: Limits {
                 max_value_bytes: DEFAULT_MAX_VALUE_BYTES,
                 max_inflight_writes: 1_024,

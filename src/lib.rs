@@ -13,7 +13,7 @@
 //!          client · shell            the other side of the wire; they know floor 0 only
 //! floor 2  actors                    messages · node · storage · log · peer · raft · membership · watch · http
 //! floor 1  storage                   disk · the B-tree file · kv · log · backup · identity; synchronous
-//! floor 0  types · codec · config · env · metrics · plants
+//! floor 0  types · codec · config · env · logs · metrics · plants
 //! ```
 //!
 //! # The life of a PUT
@@ -45,6 +45,7 @@ pub mod codec;
 pub mod config;
 pub mod env;
 pub mod http;
+pub mod logs;
 pub mod metrics;
 pub mod os;
 pub mod plants;

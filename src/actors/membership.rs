@@ -195,6 +195,7 @@ impl Parts {
             http_addr: card.http_addr,
             voter: own.voter,
             timeout: CHANGE_LIMIT,
+            trace: None,
         };
         match self.clone().join(join).await {
             Ok(()) => log::info!("announced this node's new address"),

@@ -101,6 +101,14 @@ impl RequestError {
     }
 }
 
+/// The id of the request from outside that something is done for: for logs, on every node that takes part.
+pub type Trace = Option<Arc<str>>;
+
+/// How a request is called in the log.
+pub fn name_of(trace: &Trace) -> &str {
+    trace.as_deref().unwrap_or("none")
+}
+
 /// A write from outside. The leader stamps it with its clock and proposes it.
 #[derive(Debug, Clone, Message)]
 #[rtype(result = "Result<Outcome, RequestError>")]
@@ -112,6 +120,7 @@ pub struct Write {
     pub timeout: Duration,
     /// Whether a node that does not lead passes it on; if not, it answers [`RequestError::NotLeader`].
     pub forward: bool,
+    pub trace: Trace,
 }
 
 /// How fresh a read must be.
@@ -238,6 +247,7 @@ pub struct Join {
     pub http_addr: String,
     pub voter: bool,
     pub timeout: Duration,
+    pub trace: Trace,
 }
 
 /// Takes a member out of the cluster. The leader may remove itself and hands over first.
@@ -246,12 +256,15 @@ pub struct Join {
 pub struct Remove {
     pub name: String,
     pub timeout: Duration,
+    pub trace: Trace,
 }
 
 /// Begins to compact the file of this node's store, unless that is under way. The answer does not wait for the end.
-#[derive(Debug, Clone, Copy, Message)]
+#[derive(Debug, Clone, Message)]
 #[rtype(result = "Result<Compacting, RequestError>")]
-pub struct Compact;
+pub struct Compact {
+    pub trace: Trace,
+}
 
 /// The answer to [`Compact`]: the file as it was then.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -269,4 +282,5 @@ pub struct Compacting {
 pub struct Transfer {
     pub name: String,
     pub timeout: Duration,
+    pub trace: Trace,
 }

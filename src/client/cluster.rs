@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use super::Client;
-use super::call::{Call, Retry};
+use super::call::{Call, Reply, Retry};
 use super::error::ClientError;
 
 /// One node's view of the cluster.
@@ -121,6 +121,14 @@ pub struct Ready {
     pub reasons: String,
 }
 
+/// What a node logs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LogLevel {
+    /// The node's name.
+    pub node: String,
+    pub filter: String,
+}
+
 impl Client {
     pub async fn status(&self) -> Result<Status, ClientError> {
         self.call(&Call::get("/status")).await?.json()
@@ -180,6 +188,20 @@ impl Client {
         self.call(&call).await?.json()
     }
 
+    /// What the current server logs; asks no other.
+    pub async fn log_level(&self) -> Result<LogLevel, ClientError> {
+        let call = Call { retry: Retry::Never, ..Call::get("/log-level") };
+        self.call(&call).await.map(LogLevel::of)
+    }
+
+    /// Has the current server, and no other, log something else from now on.
+    pub async fn set_log_level(&self, filter: &str) -> Result<LogLevel, ClientError> {
+        let body = Bytes::from(filter.to_owned());
+        let (method, retry) = (Method::PUT, Retry::Never);
+        let call = Call { method, body, retry, ..Call::get("/log-level") };
+        self.call(&call.header(CONTENT_TYPE, "text/plain")).await.map(LogLevel::of)
+    }
+
     async fn post(
         &self,
         path: &str,
@@ -189,5 +211,15 @@ impl Client {
         let body = Bytes::from(body.to_string());
         let call = Call { method: Method::POST, body, retry, ..Call::get(path) };
         self.call(&call.header(CONTENT_TYPE, "application/json")).await.map(drop)
+    }
+}
+
+impl LogLevel {
+    fn of(reply: Reply) -> LogLevel {
+        let node = reply.headers.get("x-conure-served-by").and_then(|node| node.to_str().ok());
+        LogLevel {
+            node: node.unwrap_or(&reply.server).to_owned(),
+            filter: String::from_utf8_lossy(&reply.body).trim_end().to_owned(),
+        }
     }
 }

@@ -103,6 +103,8 @@ pub struct Problem {
     pub leader_http: Option<String>,
     #[serde(deserialize_with = "applied_from_text")]
     pub applied: Option<Applied>,
+    /// What the logs of the nodes call the request.
+    pub request_id: Option<String>,
     /// Who said it.
     #[serde(skip)]
     pub server: String,
@@ -112,8 +114,13 @@ impl std::fmt::Display for Problem {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let said = if self.detail.is_empty() { &self.title } else { &self.detail };
         match self.code.is_empty() {
-            true => write!(f, "{said} (status {} of {})", self.status, self.server),
-            false => write!(f, "{said} ({} {} of {})", self.status, self.code, self.server),
+            true => write!(f, "{said} (status {} of {}", self.status, self.server)?,
+            false => write!(f, "{said} ({} {} of {}", self.status, self.code, self.server)?,
+        }
+        // Whoever looks into it needs the logs; what a client did wrong is in none.
+        match &self.request_id {
+            Some(id) if self.status >= 500 => write!(f, ", request {id})"),
+            _ => write!(f, ")"),
         }
     }
 }

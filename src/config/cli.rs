@@ -77,6 +77,10 @@ pub struct Cli {
     #[arg(long, value_name = "FORMAT")]
     pub log_format: Option<String>,
 
+    /// Log requests that take longer; 0s for none [default: 1s]
+    #[arg(long, value_name = "DURATION")]
+    pub log_slow_request: Option<String>,
+
     /// Any setting by its key, such as limits.max_value_bytes=1MiB; repeatable
     #[arg(long, value_name = "KEY=VALUE", value_parser = key_and_value)]
     pub set: Vec<(String, String)>,
@@ -105,6 +109,7 @@ impl Cli {
             ("barrier_timeout", &self.barrier_timeout),
             ("log_level", &self.log_level),
             ("log_format", &self.log_format),
+            ("log_slow_request", &self.log_slow_request),
         ];
         let own = own.into_iter().filter_map(|(key, text)| {
             let flag = format!("--{}", key.replace('_', "-"));

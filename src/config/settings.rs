@@ -130,6 +130,12 @@ pub static SETTINGS: &[Setting] = &[
     ),
     setting!("log_format", log_format, value::log_format, "text or json"),
     setting!(
+        "log_slow_request",
+        log_slow_request,
+        |raw| value::duration(raw, Duration::ZERO..=HOUR),
+        "a duration, such as 500ms, or 0s for none"
+    ),
+    setting!(
         "limits.max_value_bytes",
         limits.max_value_bytes,
         |raw| value::size(raw, KIB..=64 * MIB),

@@ -13,6 +13,7 @@ use std::time::Duration;
 use config::ValueKind;
 
 use super::{FollowerMode, LogFormat, Secret};
+use crate::logs;
 use crate::types::is_node_name;
 
 /// What is wrong with a value, put so that it can follow the key: "is 0, out of 1 to 9".
@@ -116,20 +117,13 @@ pub fn node_name(raw: &ValueKind) -> Result<String, Problem> {
     }
 }
 
-/// A filter of `env_logger`: a level, or `target=level`, with commas between.
-///
-/// `env_logger` itself takes a misspelt level for a target and then logs nothing; here a bare word has
-/// to be a level.
+/// A filter of the log.
 pub fn log_filter(raw: &ValueKind) -> Result<String, Problem> {
     let filter = text(raw)?;
-    let directives = filter.split_once('/').map_or(filter.as_str(), |(directives, _)| directives);
-    for directive in directives.split(',').map(str::trim) {
-        let level = directive.split_once('=').map_or(directive, |(_, level)| level);
-        if level.parse::<log::LevelFilter>().is_err() {
-            return Err(format!("is {filter:?}, and {level:?} is no level"));
-        }
+    match logs::check_filter(&filter) {
+        Ok(()) => Ok(filter),
+        Err(error) => Err(format!("is {filter:?}, and {error}")),
     }
-    Ok(filter)
 }
 
 pub fn follower_mode(raw: &ValueKind) -> Result<FollowerMode, Problem> {

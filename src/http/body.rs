@@ -17,6 +17,7 @@ use futures_util::StreamExt;
 
 use super::admission::Hold;
 use super::error::{Code, Problem};
+use super::trace;
 
 /// What is read and thrown away of a body nobody wanted, so that the connection can go on. Beyond it,
 /// closing is cheaper than reading.
@@ -82,7 +83,7 @@ impl RequestBody {
             }
             Ok(body.freeze())
         };
-        let Ok(body) = tokio::time::timeout(timeout, arrive).await else {
+        let Ok(body) = trace::reading(tokio::time::timeout(timeout, arrive)).await else {
             self.is_over = true;
             let timeout = humantime::format_duration(timeout);
             let detail = format!("the body did not arrive within {timeout}");

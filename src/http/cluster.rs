@@ -13,11 +13,11 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value, json};
 
-use super::State;
 use super::body::RequestBody;
 use super::error::{Answer, Code, Problem};
 use super::node::{self, lost_change};
 use super::reply::Reply;
+use super::{State, trace};
 use crate::actors::messages::{Join, Member, Remove, RequestError, Role, Transfer};
 
 /// Longest body of a request to the cluster; a name and two addresses fit many times.
@@ -144,6 +144,7 @@ pub async fn join(request: &HttpRequest, body: &mut RequestBody, state: &State) 
         http_addr: with_scheme(body.http_addr),
         voter: body.suffrage == Suffrage::Voter,
         timeout: state.options.join_timeout,
+        trace: trace::id(),
     };
     change(&state.gateway.join, message, request, state).await
 }
@@ -151,14 +152,14 @@ pub async fn join(request: &HttpRequest, body: &mut RequestBody, state: &State) 
 /// `POST /remove`
 pub async fn remove(request: &HttpRequest, body: &mut RequestBody, state: &State) -> Answer {
     let name = member_name(body, state).await?;
-    let message = Remove { name, timeout: state.options.join_timeout };
+    let message = Remove { name, timeout: state.options.join_timeout, trace: trace::id() };
     change(&state.gateway.remove, message, request, state).await
 }
 
 /// `POST /transfer`
 pub async fn transfer(request: &HttpRequest, body: &mut RequestBody, state: &State) -> Answer {
     let name = member_name(body, state).await?;
-    let message = Transfer { name, timeout: state.options.join_timeout };
+    let message = Transfer { name, timeout: state.options.join_timeout, trace: trace::id() };
     change(&state.gateway.transfer, message, request, state).await
 }
 

@@ -7,16 +7,23 @@
 use actix_web::HttpRequest;
 use serde_json::json;
 
-use super::State;
 use super::error::{Answer, Problem};
 use super::node::{self, lost_change};
 use super::reply::Reply;
+use super::{State, trace};
 use crate::actors::messages::{Compact, Compacting};
 
 pub async fn post(request: &HttpRequest, state: &State) -> Answer {
     let permit = state.admission.admin()?;
     let timeout = state.options.write_timeout;
-    let asked = node::ask(&state.gateway.compact, Compact, timeout, permit, lost_change).await;
+    let asked = node::ask(
+        &state.gateway.compact,
+        Compact { trace: trace::id() },
+        timeout,
+        permit,
+        lost_change,
+    )
+    .await;
     let (compacting, _) = asked.map_err(|error| Problem::from_node(error, request))?;
     let Compacting { begun, file_bytes, live_bytes, free_bytes } = compacting;
     Ok(Reply::json(&json!({

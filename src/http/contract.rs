@@ -52,6 +52,8 @@ pub enum Ask {
     Health,
     Metrics,
     OpenApi,
+    LogLevel,
+    SetLogLevel,
 }
 
 /// Where a resource is: on the raw path of a request.
@@ -74,6 +76,14 @@ impl Path {
             Path::Around { before, after, .. } => {
                 path.strip_prefix(before)?.strip_suffix(after).map(Some)
             }
+        }
+    }
+
+    /// What a request at this path names: the parameter, or what stands in the query.
+    pub fn names(self) -> &'static str {
+        match self {
+            Path::Exact(_) => "key",
+            Path::Around { parameter, .. } => parameter.name,
         }
     }
 

@@ -18,6 +18,7 @@ pub const CLUSTER_ID: HeaderName = HeaderName::from_static("x-conure-cluster-id"
 pub const APPLIED_INDEX: HeaderName = HeaderName::from_static("x-conure-applied-index");
 pub const TTL: HeaderName = HeaderName::from_static("x-conure-ttl");
 pub const LEASE: HeaderName = HeaderName::from_static("x-conure-lease");
+pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 
 /// The media type of a JSON document a line.

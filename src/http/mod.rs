@@ -20,6 +20,7 @@
 //! | `backup`, `compact` | all of the store as one file; the store's own file made smaller |
 //! | `cluster`, `health` | membership, leadership, status; probes and metrics |
 //! | `node` | questions to the node, and what it means when there is no answer |
+//! | `trace`, `access`, `log_level` | the ids of requests; what is logged of them; what is logged at all |
 //! | `admission`, `body`, `reply` | bounds: requests and bytes in flight, bodies in, bodies out |
 //! | `error`, `options` | problem documents; limits and times |
 //!
@@ -34,6 +35,7 @@
 //! slow head on a connection that has served a request already is not timed (`max_connections` bounds
 //! it), and HTTP/2 is not offered.
 
+mod access;
 mod admission;
 mod backup;
 mod body;
@@ -48,6 +50,7 @@ mod item;
 mod kv;
 mod leases;
 mod lines;
+mod log_level;
 mod node;
 mod options;
 mod page;
@@ -57,6 +60,7 @@ mod reply;
 mod route;
 mod scan;
 mod target;
+mod trace;
 mod txn;
 mod watch;
 
@@ -72,9 +76,11 @@ use bytes::Bytes;
 
 use crate::actors::messages::Gateway;
 use crate::metrics::Metrics;
+use access::SlowLines;
 use admission::Admission;
 use pins::Pins;
 use socket2::SockRef;
+use trace::Ids;
 
 pub use options::{FollowerMode, HttpOptions};
 
@@ -89,6 +95,8 @@ pub struct State {
     options: HttpOptions,
     admission: Admission,
     pins: Pins,
+    ids: Ids,
+    slow_lines: SlowLines,
     served_by: HeaderValue,
 }
 
@@ -97,6 +105,8 @@ impl State {
         State {
             admission: Admission::new(&options, metrics.clone()),
             pins: Pins::new(options.max_pinned_scans, metrics.clone()),
+            ids: Ids::new(options.request_id_base),
+            slow_lines: SlowLines::default(),
             served_by: header_of_name(&options.node_name),
             gateway,
             metrics,

@@ -13,10 +13,10 @@ use std::time::Duration;
 use actix::prelude::*;
 use actix_web::{HttpRequest, rt};
 
-use super::State;
 use super::admission::{Hold, Permit};
 use super::error::Problem;
 use super::target::Params;
+use super::{State, trace};
 use crate::actors::messages::{
     Backup, Consistency, GetMembers, GetStatus, Members, Read, ReadView, RequestError, Status,
     TakeBackup, Watch, Watching, Write,
@@ -44,7 +44,7 @@ where
 {
     let answer = tokio::time::timeout(timeout + GRACE, recipient.send(message));
     let task = rt::spawn(async move { (answer.await, held) });
-    match task.await {
+    match trace::asking(task).await {
         Ok((Ok(Ok(answer)), held)) => answer.map(|answer| (answer, held)),
         Ok((Ok(Err(_)), _)) | Err(_) => Err(lost("the node stopped before it answered".to_owned())),
         Ok((Err(_), _)) => Err(lost("the node gave no answer".to_owned())),
@@ -71,7 +71,8 @@ pub async fn write(
     hold: Hold,
 ) -> Result<Outcome, RequestError> {
     let timeout = state.options.write_timeout;
-    let message = Write { operation, request_id, timeout, forward: state.forwards(redirect) };
+    let forward = state.forwards(redirect);
+    let message = Write { operation, request_id, timeout, forward, trace: trace::id() };
     let held = (permit, hold);
     ask(&state.gateway.write, message, timeout, held, lost_change).await.map(|(outcome, _)| outcome)
 }
@@ -106,7 +107,8 @@ pub async fn take_backup(
     permit: Permit,
     state: &State,
 ) -> Result<(Backup, Permit), RequestError> {
-    ask(&state.gateway.backup, TakeBackup { of }, of.timeout, permit, lost_read).await
+    let message = TakeBackup { of, trace: trace::id() };
+    ask(&state.gateway.backup, message, of.timeout, permit, lost_read).await
 }
 
 pub async fn status(state: &State) -> Result<Status, RequestError> {
@@ -127,7 +129,7 @@ where
     M: Message + Send + 'static,
     M::Result: Send,
 {
-    match tokio::time::timeout(FROM_MEMORY, recipient.send(message)).await {
+    match trace::asking(tokio::time::timeout(FROM_MEMORY, recipient.send(message))).await {
         Ok(Ok(answer)) => Ok(answer),
         Ok(Err(_)) => Err(lost_read("the node is closing".to_owned())),
         Err(_) => Err(lost_read("the node gave no answer".to_owned())),

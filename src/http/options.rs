@@ -5,6 +5,7 @@
 
 use std::time::Duration;
 
+use crate::logs::{LogFormat, LogSwitch};
 use crate::types::DEFAULT_MAX_VALUE_BYTES;
 
 /// What a node that does not lead does with a request only the leader can answer.
@@ -24,6 +25,12 @@ pub struct HttpOptions {
     /// What `/health` says of how the node was started.
     pub mode: String,
     pub follower_mode: FollowerMode,
+    /// The log of this process, which requests may change.
+    pub log: LogSwitch,
+    /// Requests that take longer are logged; zero for none.
+    pub slow_request: Duration,
+    /// What the ids of this process's requests begin with: drawn at random.
+    pub request_id_base: u64,
 
     /// Longest value of a PUT; one byte more is a 413.
     pub max_value_bytes: usize,
@@ -72,6 +79,9 @@ impl Default for HttpOptions {
             node_name: "node1".to_owned(),
             mode: "cluster".to_owned(),
             follower_mode: FollowerMode::Forward,
+            log: LogSwitch::new("info", LogFormat::Text).expect("a level is a filter"),
+            slow_request: Duration::from_secs(1),
+            request_id_base: 0,
             max_value_bytes: DEFAULT_MAX_VALUE_BYTES,
             max_header_bytes: 64 * 1024,
             max_inflight_writes: 4_096,

@@ -122,10 +122,10 @@ impl Reply {
         self
     }
 
-    /// What the protocol layer sends; `unread` is the request's payload, as far as it was read.
-    pub fn finish(self, served_by: (HeaderName, HeaderValue), unread: Payload) -> HttpResponse {
+    /// What the protocol layer sends; `own` are the headers of every reply, `unread` is the request's payload, as far as it was read.
+    pub fn finish(self, own: [(HeaderName, HeaderValue); 2], unread: Payload) -> HttpResponse {
         let mut response = HttpResponseBuilder::new(self.status);
-        for header in self.headers.into_iter().chain([served_by, ASK_EVERY_TIME]) {
+        for header in self.headers.into_iter().chain(own).chain([ASK_EVERY_TIME]) {
             response.insert_header(header);
         }
         response.body(Body { content: self.body, _hold: self.hold, _unread: unread })

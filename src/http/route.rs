@@ -4,7 +4,7 @@
 //! decodes a path before it matches: keys with a newline would not be found and `%25` would be kept apart from its
 //! byte.
 //!
-//! Every request passes [`serve`]: it is measured, its head is held against the limit, and its reply
+//! Every request passes [`serve`]: it gets an id, is measured, its head is held against the limit, and its reply
 //! says who served it.
 
 use actix_web::http::Method;
@@ -12,12 +12,14 @@ use actix_web::http::header::{self, HeaderValue};
 use actix_web::{HttpRequest, HttpResponse, web};
 use tokio::time::Instant;
 
+use super::access::Finished;
 use super::body::RequestBody;
 use super::contract::{self, Ask, Resource};
 use super::error::{Answer, Code, Problem};
-use super::headers::SERVED_BY;
+use super::headers::{REQUEST_ID, SERVED_BY};
 use super::target::Params;
-use super::{State, backup, cluster, compact, health, kv, leases, scan, txn, watch};
+use super::trace::Current;
+use super::{State, backup, cluster, compact, health, kv, leases, log_level, scan, txn, watch};
 use crate::metrics::Metrics;
 
 /// Answers a request: the only service of the server.
@@ -28,20 +30,25 @@ pub async fn serve(
 ) -> HttpResponse {
     let started = Instant::now();
     let _in_flight = InFlight::enter(&state.metrics);
+    let current = Current::of(&request, &state.ids);
     let found = contract::find(request.uri().path());
     let mut body = RequestBody::new(&request, payload);
-    let reply = match answer(&request, &mut body, &state, found).await {
+    let answer = current.clone().scope(answer(&request, &mut body, &state, found)).await;
+    let reply = match answer {
         Ok(reply) => reply,
-        Err(problem) => problem.into_reply(),
+        Err(problem) => problem.with("request_id", &*current.id).into_reply(),
     };
     body.discard().await;
-    let response = reply.finish((SERVED_BY, state.served_by.clone()), body.into_rest());
-    state.metrics.observe_request(
-        found.map_or("none", |(resource, _)| resource.label),
-        method_label(request.method()),
-        response.status().as_u16(),
-        started.elapsed(),
-    );
+    let own = [(SERVED_BY, state.served_by.clone()), (REQUEST_ID, current.header())];
+    let response = reply.finish(own, body.into_rest());
+    let (status, elapsed) = (response.status().as_u16(), started.elapsed());
+    let (route, named) =
+        found.map_or(("none", "key"), |(resource, _)| (resource.label, resource.path.names()));
+    let rest = found.and_then(|(_, rest)| rest);
+    state.metrics.observe_request(route, method_label(request.method()), status, elapsed);
+    let finished =
+        Finished { request: &request, current: &current, route, rest, named, status, elapsed };
+    finished.tell(&state);
     response
 }
 
@@ -90,6 +97,8 @@ async fn answer(
         Ask::Health => health::health(request, state).await,
         Ask::Metrics => health::metrics(state),
         Ask::OpenApi => Ok(health::openapi()),
+        Ask::LogLevel => Ok(log_level::get(request, state)),
+        Ask::SetLogLevel => log_level::put(request, body, state).await,
     }
 }
 
@@ -114,7 +123,8 @@ fn check_head(request: &HttpRequest, max_bytes: usize) -> Result<(), Problem> {
     ))
 }
 
-fn method_label(method: &Method) -> &'static str {
+/// A method's name in metrics and logs.
+pub fn method_label(method: &Method) -> &'static str {
     match *method {
         Method::GET => "GET",
         Method::HEAD => "HEAD",

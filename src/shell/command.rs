@@ -121,6 +121,8 @@ pub enum Command {
     Compact {
         wait: bool,
     },
+    /// What a node logs; another filter for it, if one is given.
+    LogLevel(Option<String>),
     Help(Option<&'static str>),
     Exit,
     /// The members, again and again.
@@ -274,6 +276,8 @@ impl Given {
                 Command::Import { from_line, place: self.place() }
             }
             "compact" => Command::Compact { wait: !self.flag("--no-wait") },
+            "log-level" if self.arguments.is_empty() => Command::LogLevel(None),
+            "log-level" => Command::LogLevel(Some(self.text()?)),
             "help" if self.arguments.is_empty() => Command::Help(None),
             "help" => {
                 let name = self.text()?;

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::exit::Failure;
 use super::table::Spec;
-use crate::client::{Event, Item, Members, Status, TxnAnswer, TxnDone, Version};
+use crate::client::{Event, Item, LogLevel, Members, Status, TxnAnswer, TxnDone, Version};
 
 /// Adds bytes under a name of their own kind.
 pub fn put_bytes(object: &mut Value, name: &str, bytes: &[u8]) {
@@ -72,6 +72,10 @@ pub fn status(status: &Status) -> Value {
         "db_bytes": status.db_bytes,
         "db_bytes_live": status.db_bytes_live,
     })
+}
+
+pub fn log_level(now: &LogLevel) -> Value {
+    json!({ "node_id": now.node, "filter": now.filter })
 }
 
 pub fn members(members: &Members) -> Value {

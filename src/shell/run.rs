@@ -86,6 +86,7 @@ impl Session {
                     | Command::Backup { .. }
                     | Command::Export { .. }
                     | Command::Compact { .. }
+                    | Command::LogLevel(None)
             ),
             What::Extra { .. } | What::Help(_) => false,
         };
@@ -224,6 +225,16 @@ impl Session {
             }
             Command::Import { place, from_line } => self.import(&place, from_line).await,
             Command::Compact { wait } => self.compact(wait).await,
+            Command::LogLevel(filter) => {
+                let now = match filter {
+                    Some(filter) => self.client.set_log_level(&filter).await?,
+                    None => self.client.log_level().await?,
+                };
+                self.answer(
+                    || format!("{} logs {}\n", now.node, now.filter),
+                    || json::log_level(&now),
+                )
+            }
             Command::Help(None) => self.answer(
                 || self.vocabulary.overview(),
                 || self.vocabulary.all().map(json::command).collect(),

@@ -316,6 +316,15 @@ pub static COMMANDS: &[Spec] = &[
         examples: &["compact"],
     },
     Spec {
+        name: "log-level",
+        aliases: &[],
+        usage: "log-level [FILTER]",
+        about: "show what the node that is asked logs, or have it log something else until it ends",
+        options: &[],
+        arguments: 0..=1,
+        examples: &["log-level", "log-level debug", "log-level info,conuredb::storage=debug"],
+    },
+    Spec {
         name: "help",
         aliases: &["?"],
         usage: "help [COMMAND]",

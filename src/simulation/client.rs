@@ -76,7 +76,8 @@ pub async fn write(
     operation: Operation,
     request_id: Option<RequestId>,
 ) -> Result<Outcome, RequestError> {
-    let write = Write { operation, request_id, timeout: REQUEST_LIMIT, forward: true };
+    let timeout = REQUEST_LIMIT;
+    let write = Write { operation, request_id, timeout, forward: true, trace: None };
     let Some(gateway) = world.gateway(node) else { return Err(gone()) };
     ask(Some(gateway.write), write, REQUEST_LIMIT).await.unwrap_or(Err(lost()))
 }
@@ -118,7 +119,7 @@ pub async fn members(world: &World, node: &str) -> Option<Vec<Member>> {
 
 pub async fn transfer(world: &World, node: &str, to: &str) -> Result<(), RequestError> {
     let recipient = world.gateway(node).map(|gateway| gateway.transfer);
-    let transfer = Transfer { name: to.into(), timeout: REQUEST_LIMIT };
+    let transfer = Transfer { name: to.into(), timeout: REQUEST_LIMIT, trace: None };
     ask(recipient, transfer, REQUEST_LIMIT).await.unwrap_or(Err(gone()))
 }
 
@@ -129,13 +130,14 @@ pub async fn join(world: &World, at: &str, name: &str) -> Result<(), RequestErro
         http_addr: String::new(),
         voter: true,
         timeout: CHANGE_LIMIT,
+        trace: None,
     };
     let recipient = world.gateway(at).map(|gateway| gateway.join);
     ask(recipient, join, CHANGE_LIMIT).await.unwrap_or(Err(gone()))
 }
 
 pub async fn remove(world: &World, at: &str, name: &str) -> Result<(), RequestError> {
-    let remove = Remove { name: name.into(), timeout: CHANGE_LIMIT };
+    let remove = Remove { name: name.into(), timeout: CHANGE_LIMIT, trace: None };
     let recipient = world.gateway(at).map(|gateway| gateway.remove);
     ask(recipient, remove, CHANGE_LIMIT).await.unwrap_or(Err(gone()))
 }

@@ -112,6 +112,7 @@ impl Seeds for SimSeeds {
             http_addr: own.http_addr.clone(),
             voter: true,
             timeout: Duration::from_secs(5),
+            trace: None,
         };
         Box::pin(async move {
             let gateway = gateway.ok_or("it does not run")?;

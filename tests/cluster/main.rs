@@ -32,6 +32,7 @@
 //! bulk.rs         exports and imports of the shell
 //! recover.rs      a cluster made of a survivor of a lost quorum
 //! upkeep.rs       how long the past is kept, and compactions
+//! logs.rs         ids of requests in the logs, slow requests, levels that change
 //! observe.rs      dashboard and alerts against the metrics of a real cluster
 //! latency.rs      a measurement, printed
 //! ```
@@ -54,6 +55,7 @@ mod leadership;
 mod leases;
 mod lifecycle;
 mod locks;
+mod logs;
 mod membership;
 mod observe;
 mod odd_bytes;

@@ -3,8 +3,9 @@
 //!
 //! `kv` and `scan` tell what keys and ranges do, `past` what they were, `txn` several at once, `leases` what
 //! ends together, `watch` how changes are streamed, `cluster` the documents and changes of the cluster,
-//! `backup` how all of the store leaves, `errors` what every refusal looks like, `limits` what happens at each bound.
-//! Every reply is held against `/openapi.json` (`document`), and whatever that promises is provoked (`promises`).
+//! `backup` how all of the store leaves, `observe` the ids of requests and what is logged, `errors` what every refusal
+//! looks like, `limits` what happens at each bound. Every reply is held against `/openapi.json` (`document`), and
+//! whatever that promises is provoked (`promises`).
 
 #![allow(
     clippy::disallowed_methods,
@@ -19,6 +20,7 @@ mod fake;
 mod kv;
 mod leases;
 mod limits;
+mod observe;
 mod past;
 mod promises;
 mod scan;

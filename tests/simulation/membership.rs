@@ -70,6 +70,7 @@ fn a_wrong_name_and_a_taken_address_are_conflicts() {
             http_addr: String::new(),
             voter: true,
             timeout: LIMIT,
+            trace: None,
         };
         let refused = world.gateway("n1").unwrap().join.send(wrong).await.unwrap();
         assert!(matches!(refused, Err(RequestError::NodeConflict { .. })), "{refused:?}");
@@ -244,6 +245,7 @@ fn a_second_living_node_of_a_name_is_refused_and_pushes_nobody_out() {
                 http_addr: String::new(),
                 voter: true,
                 timeout: LIMIT,
+                trace: None,
             };
             let refused = world.gateway("n1").unwrap().join.send(second).await.unwrap();
             assert!(matches!(refused, Err(RequestError::NodeConflict { .. })), "{refused:?}");

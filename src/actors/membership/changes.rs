@@ -6,7 +6,7 @@ use tokio::sync::MutexGuard;
 use tokio::time::{Instant, timeout_at};
 
 use super::{CHANGE_LIMIT, Parts};
-use crate::actors::messages::{Join, Member, Remove, RequestError, Transfer};
+use crate::actors::messages::{Join, Member, Remove, RequestError, Transfer, name_of};
 use crate::actors::raft::admin::{Admin, MemberChange, Peer};
 use crate::actors::raft::rpc::Request;
 use crate::types::is_node_name;
@@ -45,6 +45,7 @@ impl Parts {
                 .pass_on(Request::Join(Join { timeout, ..join.clone() }), join.timeout)
                 .await;
         }
+        log::info!("{} at {} joins request_id={}", join.name, join.raft_addr, name_of(&join.trace));
         let changing = self.begin_change(deadline).await?;
         self.admin.confirm_leadership().await?;
         let added = self.add(&join, deadline).await?;
@@ -198,7 +199,7 @@ impl Parts {
                 .await;
         }
         self.admin.change(MemberChange::Remove(member.node_id), deadline).await?;
-        log::info!("{} was removed", member.name);
+        log::info!("{} was removed request_id={}", member.name, name_of(&remove.trace));
         self.admin.tell_removed(&member).await;
         Ok(())
     }
@@ -214,7 +215,10 @@ impl Parts {
         }
         match self.admin.leads() {
             true if member.node_id == self.admin.context().own_id() => Ok(()),
-            true => self.admin.hand_over(member.node_id, deadline).await,
+            true => {
+                log::info!("{} is to lead request_id={}", member.name, name_of(&transfer.trace));
+                self.admin.hand_over(member.node_id, deadline).await
+            }
             false => {
                 let timeout = Admin::inner_timeout(transfer.timeout);
                 let request = Request::Transfer(Transfer { timeout, ..transfer.clone() });

@@ -3,15 +3,16 @@
 use actix::prelude::*;
 use bytes::Bytes;
 
-use super::{Read, RequestError};
+use super::{Read, RequestError, Trace};
 use crate::types::{ClusterId, LogId, Revision};
 
 /// Asks for all of a state, as the bytes of a backup (docs/FORMAT.md).
-#[derive(Debug, Clone, Copy, Message)]
+#[derive(Debug, Clone, Message)]
 #[rtype(result = "Result<Backup, RequestError>")]
 pub struct TakeBackup {
     /// Of which state.
     pub of: Read,
+    pub trace: Trace,
 }
 
 /// The answer to [`TakeBackup`]. The state is pinned while this lives.

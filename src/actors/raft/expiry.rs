@@ -51,6 +51,7 @@ pub async fn follow(context: Arc<Context>, raft: Arc<Running>) {
                 request_id: None,
                 timeout: PATIENCE,
                 forward: false,
+                trace: None,
             };
             match propose(&context, &raft, &expire, Instant::now() + PATIENCE).await {
                 Attempt::Done(Outcome::Expired { keys, leases, .. }) => {

@@ -10,7 +10,7 @@ use super::actor::RaftActor;
 use super::context::Context;
 use super::read::{self, Pinned, Round};
 use super::serve::AskReadIndex;
-use crate::actors::messages::{Backup, Read, ReadView, RequestError, TakeBackup, View};
+use crate::actors::messages::{Backup, Read, ReadView, RequestError, TakeBackup, View, name_of};
 use crate::actors::storage::{HidingView, PinnedView};
 use crate::plants::{Plant, planted};
 use crate::storage::backup::file;
@@ -65,6 +65,10 @@ impl Handler<TakeBackup> for RaftActor {
                 RequestError::NotReady { reason }
             })?;
             let file::About { cluster_id, revision, applied, .. } = *backup.about();
+            log::info!(
+                "a backup of revision {revision} begins request_id={}",
+                name_of(&message.trace)
+            );
             Ok(Backup { cluster_id, revision, applied, chunks: Box::new(chunks(backup)) })
         })
     }

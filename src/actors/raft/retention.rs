@@ -68,6 +68,7 @@ async fn see_to_it(
             request_id: None,
             timeout: PATIENCE,
             forward: false,
+            trace: None,
         };
         let proposed = propose(context, raft, &retain, Instant::now() + PATIENCE).await;
         if !matches!(proposed, Attempt::Done(_)) {

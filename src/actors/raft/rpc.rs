@@ -12,7 +12,7 @@ use openraft::raft::{
 use serde::{Deserialize, Serialize};
 
 use super::types::{ENVELOPE_BYTES, SnapshotMeta, TypeConfig, Vote, expected_bytes};
-use crate::actors::messages::{Join, Remove, RequestError, Transfer};
+use crate::actors::messages::{Join, Remove, RequestError, Trace, Transfer};
 use crate::types::{ClusterId, NodeId, Operation, Outcome, RequestId};
 
 /// A question to a peer.
@@ -39,6 +39,7 @@ pub enum Request {
         operation: Operation,
         request_id: Option<RequestId>,
         timeout_ms: u64,
+        trace: Trace,
     },
     /// Asks the leader up to which log index a linearizable read must wait.
     ReadIndex {

@@ -120,10 +120,10 @@ impl Desk {
                 };
                 ended.await.inspect_err(|error| not_installed(card, error))
             }
-            Request::Write { operation, request_id, timeout_ms } => {
+            Request::Write { operation, request_id, timeout_ms, trace } => {
                 let timeout = Duration::from_millis(timeout_ms).min(LONGEST_REQUEST);
-                let write = Write { operation, request_id, timeout, forward: false };
-                write::serve(&self.context, write).await
+                let write = Write { operation, request_id, timeout, forward: false, trace };
+                write::serve(&self.context, write, &card.name).await
             }
             Request::ReadIndex { timeout_ms } => {
                 let asked = timeout(Duration::from_millis(timeout_ms), self.leader_read_index());

@@ -13,7 +13,7 @@ use super::peers::{Lane, PeerError};
 use super::propose::Running;
 use super::rpc::{Request, Response};
 use super::types::PeerNode;
-use crate::actors::messages::{RequestError, Write};
+use crate::actors::messages::{RequestError, Write, name_of};
 use crate::metrics::Metrics;
 use crate::plants::{Plant, planted};
 use crate::types::{Command, Condition, NodeId, Operation, Outcome};
@@ -60,6 +60,11 @@ pub async fn write(context: &Context, write: Write) -> Result<Outcome, RequestEr
             Attempt::Refused(error) => Some((error, false)),
         };
         let again = failure.as_ref().is_none_or(|(_, again)| *again);
+        if again {
+            let why = failure.as_ref().map(|(error, _)| error.to_string());
+            let why = why.or_else(|| unknown.clone()).unwrap_or_default();
+            log::debug!("a write is tried again: {why} request_id={}", name_of(&write.trace));
+        }
         let until = if unknown.is_some() { deadline } else { give_up };
         if !again || !context.pause(until).await {
             return Err(match (unknown, failure) {
@@ -162,6 +167,7 @@ async fn pass_on(
         operation: write.operation.clone(),
         request_id: write.request_id.clone(),
         timeout_ms: inner_timeout(timeout).as_millis() as u64,
+        trace: write.trace.clone(),
     };
     match context.peers.ask(leader, node, Lane::Forward, &request, timeout).await {
         Ok(Response::Written(outcome)) => Attempt::Done(outcome),
@@ -184,13 +190,30 @@ pub fn inner_timeout(timeout: Duration) -> Duration {
 }
 
 /// A write that a peer passed on: proposed here or refused, never passed on again.
-pub async fn serve(context: &Context, write: Write) -> Result<Response, RequestError> {
+pub async fn serve(context: &Context, write: Write, from: &str) -> Result<Response, RequestError> {
+    let begun = Instant::now();
+    let served = propose_for(context, &write).await;
+    if log::log_enabled!(log::Level::Debug) {
+        let became = match &served {
+            Ok(_) => "was applied".to_owned(),
+            Err(error) => format!("failed: {error}"),
+        };
+        log::debug!(
+            "a write that {from} passed on {became} request_id={} ms={}",
+            name_of(&write.trace),
+            begun.elapsed().as_millis()
+        );
+    }
+    served
+}
+
+async fn propose_for(context: &Context, write: &Write) -> Result<Response, RequestError> {
     let raft = context.raft()?;
     let deadline = Instant::now() + write.timeout;
     if !context.leads(&raft) {
         return Err(RequestError::NoLeader { reason: "the node asked does not lead".into() });
     }
-    match propose(context, &raft, &write, deadline).await {
+    match propose(context, &raft, write, deadline).await {
         Attempt::Done(outcome) => Ok(Response::Written(outcome)),
         Attempt::NotTaken { reason } => Err(RequestError::NoLeader { reason }),
         Attempt::Unknown { reason } => Err(RequestError::OutcomeUnknown { reason }),

@@ -5,7 +5,7 @@ use std::time::Duration;
 use actix::prelude::*;
 
 use super::StorageActor;
-use crate::actors::messages::{Compact, Compacting, RequestError};
+use crate::actors::messages::{Compact, Compacting, RequestError, name_of};
 use crate::storage::compact::CompactProgress;
 
 /// How long the steps of a compaction are apart: time for more batches than one, and for readers.
@@ -67,13 +67,14 @@ impl StorageActor {
 impl Handler<Compact> for StorageActor {
     type Result = Result<Compacting, RequestError>;
 
-    fn handle(&mut self, _: Compact, ctx: &mut Self::Context) -> Self::Result {
+    fn handle(&mut self, message: Compact, ctx: &mut Self::Context) -> Self::Result {
         if self.closing {
             return Err(RequestError::NotReady { reason: "this node is closing".into() });
         }
         let stats = self.kv.stats();
         let begun = self.compacting.is_none();
         if begun {
+            log::info!("a client asks for a compaction request_id={}", name_of(&message.trace));
             self.begin_compaction();
             self.compact(ctx);
         }

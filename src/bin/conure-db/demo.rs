@@ -76,9 +76,11 @@ fn demo(args: &Args) -> Result<ExitCode, String> {
     let home = tempfile::Builder::new().prefix("conure-demo-").tempdir();
     let home =
         home.map_err(failed("cannot make a temporary directory (TMPDIR names its place)"))?;
-    let log = home.path().join("log");
-    journal::open(&log, &args.log_level).map_err(failed("cannot open the log"))?;
-    let cluster = Cluster::new(args.nodes.into(), home.path()).map_err(failed("no free port"))?;
+    let path_of_log = home.path().join("log");
+    let log =
+        journal::open(&path_of_log, &args.log_level).map_err(failed("cannot open the log"))?;
+    let cluster =
+        Cluster::new(args.nodes.into(), home.path(), log).map_err(failed("no free port"))?;
     let cluster = Arc::new(cluster);
     let runtime =
         tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
@@ -93,7 +95,7 @@ fn demo(args: &Args) -> Result<ExitCode, String> {
     runtime.spawn(end_by_signal(ending.clone(), is_prompt.clone()));
 
     let done = runtime.block_on(start_all(&cluster)).and_then(|()| {
-        let told = tell_of(&cluster, &log.display().to_string());
+        let told = tell_of(&cluster, &path_of_log.display().to_string());
         match args.no_shell {
             true => {
                 println!("{told}");

@@ -4,7 +4,7 @@
 //! serve requests, one runs Raft and the peer connections, and the log, storage, checkpoint, watch and scrub
 //! actors have a thread each (docs/decisions/0013-threads.md).
 
-use std::io::{self, Write};
+use std::io;
 use std::net::TcpListener;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -19,8 +19,10 @@ use conuredb::actors::node::{Node, NodeOptions, Surroundings, Threads};
 use conuredb::actors::peer::handshake::Secret;
 use conuredb::actors::peer::net::Network;
 use conuredb::actors::raft::context::RaftTiming;
-use conuredb::config::{Cli, Config, FollowerMode, LogFormat};
+use conuredb::config::{Cli, Config, FollowerMode};
+use conuredb::env::Chance;
 use conuredb::http;
+use conuredb::logs::LogSwitch;
 use conuredb::metrics::Metrics;
 use conuredb::os::net::TcpNetwork;
 use conuredb::os::seeds::HttpSeeds;
@@ -57,40 +59,24 @@ pub fn run(cli: &Cli) -> ExitCode {
         print!("{}", config.to_yaml());
         return ExitCode::SUCCESS;
     }
-    log_by(&config);
-    match System::new().block_on(serve(config)) {
+    let log = match LogSwitch::new(&config.log_level, config.log_format) {
+        Ok(log) => log,
+        Err(error) => {
+            eprintln!("conure-db: log_level: {error}");
+            return ExitCode::from(2);
+        }
+    };
+    if let Err(error) = log.install() {
+        eprintln!("conure-db: {error}");
+        return ExitCode::FAILURE;
+    }
+    match System::new().block_on(serve(config, log)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(reason) => {
             log::error!("{reason}");
             ExitCode::FAILURE
         }
     }
-}
-
-/// What is logged where a person asked for `filter`: openraft tells every step at info and every race it handles at
-/// warn, actix every worker.
-pub fn log_filters(filter: &str) -> String {
-    format!("openraft=error,tracing=warn,actix_server=warn,{filter}")
-}
-
-/// Sets the log up: text for people or a JSON object a line.
-fn log_by(config: &Config) {
-    let mut builder = env_logger::Builder::new();
-    builder.parse_filters(&log_filters(&config.log_level));
-    if config.log_format == LogFormat::Json {
-        builder.format(|out, record| {
-            let line = serde_json::json!({
-                "time": out.timestamp_millis().to_string(),
-                "level": record.level().as_str(),
-                "target": record.target(),
-                "message": record.args().to_string(),
-            });
-            writeln!(out, "{line}")
-        });
-    } else {
-        builder.format_timestamp_millis();
-    }
-    builder.init();
 }
 
 /// The runtime of an arbiter's thread.
@@ -100,12 +86,13 @@ async fn runtime_of(arbiter: &Arbiter) -> Result<Handle, String> {
     runtime.await.map_err(|_| "cannot start the thread for consensus".to_owned())
 }
 
-async fn serve(config: Config) -> Result<(), String> {
+async fn serve(config: Config, log: LogSwitch) -> Result<(), String> {
     let say = |error: &dyn std::fmt::Display| error.to_string();
     let disk = FileDisk::open(&config.data_dir).map_err(|error| say(&error))?;
     let place = Place {
         disk,
         http: listen(&config)?,
+        log,
         network: Arc::new(TcpNetwork),
         on_fatal: Arc::new(|reason| {
             log::error!(
@@ -133,6 +120,8 @@ async fn serve(config: Config) -> Result<(), String> {
 pub struct Place {
     pub disk: FileDisk,
     pub http: TcpListener,
+    /// The log of this process.
+    pub log: LogSwitch,
     pub network: Arc<dyn Network>,
     pub on_fatal: OnFatal,
 }
@@ -170,7 +159,7 @@ impl Serving {
             .map_err(|error| say(&error))?;
         node.start_scrub(config.storage.scrub_bytes_per_second);
 
-        let state = http::State::new(node.gateway(), metrics, http_options(config));
+        let state = http::State::new(node.gateway(), metrics, http_options(config, place.log));
         let server =
             http::server(state, vec![place.http], HTTP_WORKERS).map_err(|error| say(&error))?;
         let handle = server.handle();
@@ -273,7 +262,7 @@ fn node_options(config: &Config, consensus: ArbiterHandle) -> NodeOptions {
     }
 }
 
-fn http_options(config: &Config) -> http::HttpOptions {
+fn http_options(config: &Config, log: LogSwitch) -> http::HttpOptions {
     http::HttpOptions {
         node_name: config.node_id.clone(),
         mode: "cluster".into(),
@@ -281,6 +270,9 @@ fn http_options(config: &Config) -> http::HttpOptions {
             FollowerMode::Forward => http::FollowerMode::Forward,
             FollowerMode::Redirect => http::FollowerMode::Redirect,
         },
+        log,
+        slow_request: config.log_slow_request,
+        request_id_base: OsChance.next_u64(),
         max_value_bytes: config.limits.max_value_bytes,
         max_header_bytes: config.limits.max_header_bytes,
         max_inflight_writes: config.limits.max_inflight_writes,

@@ -9,7 +9,7 @@ use std::sync::LazyLock;
 use bytes::Bytes;
 use serde_json::{Map, Value, json};
 
-use super::parameters::{EVERY, Header, LOCATION, Parameter, RETRY_AFTER};
+use super::parameters::{EVERY, Header, LOCATION, Parameter, REQUEST_ID, RETRY_AFTER};
 use super::{Content, Operation, Path, Success, Verb, schemas, table};
 use crate::http::error::Code;
 
@@ -79,10 +79,8 @@ fn operation(it: &Operation) -> Value {
     add("summary", it.summary.into());
     add("tags", json!([it.tag]));
     let mut parameters: Vec<Value> = distinct(it.parameters).into_iter().map(query).collect();
-    parameters.extend(it.headers.iter().map(request_header));
-    if !parameters.is_empty() {
-        add("parameters", parameters.into());
-    }
+    parameters.extend(it.headers.iter().chain([&REQUEST_ID]).map(request_header));
+    add("parameters", parameters.into());
     if let Some(body) = &it.body {
         let content: Map<String, Value> = body
             .content

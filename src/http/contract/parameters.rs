@@ -80,7 +80,7 @@ pub const KEY_IN_PATH: Parameter = parameter(
     "Any bytes, percent-encoded; all of the rest of the path belongs to it, slashes too.",
 );
 pub const LEASE_IN_PATH: Parameter =
-    parameter("id", Kind::Lease, "The lease, as it was named when it was granted.");
+    parameter("lease", Kind::Lease, "The lease, as it was named when it was granted.");
 
 /// The parameter that names a key where the path does not.
 pub const ONE_KEY: &[Parameter] = &[KEY];
@@ -247,7 +247,19 @@ pub const UNBUFFERED: Header =
 pub const EVERY: &[Header] = &[
     always("X-Conure-Served-By", Shape::Text, "The node that answered."),
     always("Cache-Control", Shape::Text, "`no-cache`: ask every time."),
+    always(
+        "X-Request-Id",
+        Shape::Text,
+        "The id of the request: the one it brought, or one made for it.",
+    ),
 ];
+
+/// Of every request.
+pub const REQUEST_ID: Header = header(
+    "X-Request-Id",
+    Shape::Text,
+    "An id for the logs: 1 to 128 letters, digits and `-_.:/+=@~`. Another one is replaced.",
+);
 
 pub const LOCATION: Header = always("Location", Shape::Text, "The same target at the leader.");
 pub const RETRY_AFTER: Header = always("Retry-After", Shape::Number, "Seconds to wait.");

@@ -150,6 +150,7 @@ fn problem() -> Value {
         ("code", text()),
         ("retryable", flag()),
         ("applied", one_of(&["no", "unknown"])),
+        ("request_id?", text()),
         ("leader?", text()),
         ("leader_http?", text()),
         ("revision?", number()),
@@ -218,6 +219,8 @@ pub fn all() -> Map<String, Value> {
     add("Events", json!({ "type": "string", "description": "Server-sent events." }));
     add("EventData", event_data());
     add("Metrics", json!({ "type": "string", "description": "OpenMetrics 1.0." }));
+    add("LogFilter", json!({ "type": "string", "examples": ["info,conuredb::storage=debug"] }));
+    add("LogLevel", object([("filter", text())]));
     add("OpenApi", json!({ "type": "object", "required": ["openapi", "info", "paths"] }));
     add("Problem", problem());
     txn::add_to(&mut schemas);

@@ -11,6 +11,7 @@ use std::time::Duration;
 use actix::System;
 use conuredb::client::{Client, ClientOptions};
 use conuredb::config::{Config, HostPort, Secret};
+use conuredb::logs::LogSwitch;
 use conuredb::storage::disk::FileDisk;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, sleep};
@@ -47,6 +48,7 @@ enum End {
 pub struct Cluster {
     nodes: Vec<Member>,
     pub links: Links,
+    log: LogSwitch,
 }
 
 /// What outlives a node: its settings, which have its ports and its directory.
@@ -70,7 +72,7 @@ struct Life {
 
 impl Cluster {
     /// Nodes `node1` to `node<count>` with directories in `home` and ports that are free. None runs yet.
-    pub fn new(count: usize, home: &Path) -> io::Result<Cluster> {
+    pub fn new(count: usize, home: &Path, log: LogSwitch) -> io::Result<Cluster> {
         let secret = format!("{:032x}", rand::random::<u128>());
         let mut nodes: Vec<Member> = Vec::new();
         for number in 1..=count {
@@ -100,7 +102,7 @@ impl Cluster {
         }
         let addresses = nodes.iter().map(|node| node.config.raft_addr.to_string());
         let links = Links::new(addresses.collect::<Vec<_>>().into_iter());
-        Ok(Cluster { nodes, links })
+        Ok(Cluster { nodes, links, log })
     }
 
     pub fn count(&self) -> usize {
@@ -152,6 +154,7 @@ impl Cluster {
         let place = Place {
             disk,
             http,
+            log: self.log.clone(),
             network: self.links.of(number, raft),
             on_fatal: Arc::new(move |reason| {
                 journal::tell(&format!(

@@ -3,9 +3,10 @@
 use std::fs::File;
 use std::io::{self, Write};
 use std::path::Path;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use actix::System;
+use conuredb::logs::LogSwitch;
 
 /// The actix systems of the nodes and their names. Every thread knows its system, and so the log its node. One more
 /// for each start.
@@ -16,16 +17,20 @@ pub fn name_system(id: usize, name: &str) {
     NAMES.lock().unwrap_or_else(PoisonError::into_inner).push((id, name.to_owned()));
 }
 
-/// Sets the log up: lines of all nodes, each with its node, into the file at `path`.
-pub fn open(path: &Path, filter: &str) -> io::Result<()> {
-    let mut builder = env_logger::Builder::new();
-    builder.parse_filters(&crate::serve::log_filters(filter));
-    builder.target(env_logger::Target::Pipe(Box::new(File::create(path)?)));
-    builder.format(|out, record| {
-        let (time, level) = (out.timestamp_millis(), record.level());
-        writeln!(out, "{time} {level:5} {} {}: {}", name(), record.target(), record.args())
+/// Sets the log up: lines of all nodes, each with its node, into the file at `path`. The nodes share what of them is
+/// told: who changes it at one changes it for all.
+pub fn open(path: &Path, filter: &str) -> io::Result<LogSwitch> {
+    let file = Arc::new(File::create(path)?);
+    let log = LogSwitch::to(filter, move |builder| {
+        builder.target(env_logger::Target::Pipe(Box::new(file.clone())));
+        builder.format(|out, record| {
+            let (time, level) = (out.timestamp_millis(), record.level());
+            writeln!(out, "{time} {level:5} {} {}: {}", name(), record.target(), record.args())
+        });
     });
-    builder.try_init().map_err(io::Error::other)
+    let log = log.map_err(io::Error::other)?;
+    log.install().map_err(io::Error::other)?;
+    Ok(log)
 }
 
 /// The node on whose thread this is called, `-` for none.

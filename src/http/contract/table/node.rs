@@ -1,10 +1,13 @@
 //! What one node knows of itself.
 
-use super::{ALWAYS, FROM_MEMORY, JSON, OK, about, content, document};
+use super::{ALWAYS, BODIES, FROM_MEMORY, JSON, OK, TEXT, about, content, document};
 use crate::http::contract::parameters as p;
-use crate::http::contract::{Ask, Operation, Path, Resource};
+use crate::http::contract::{Ask, Body, Operation, Path, Resource, Success, Verb};
 use crate::http::error::Code;
 use crate::metrics;
+
+const LOG_LEVEL_ANSWERS: &[Success] =
+    &[document("The filter in force.", &[content(TEXT, "LogFilter"), content(JSON, "LogLevel")])];
 
 pub static RESOURCES: &[Resource] = &[
     Resource {
@@ -86,5 +89,27 @@ pub static RESOURCES: &[Resource] = &[
             &[document("OpenAPI 3.1.", &[content(JSON, "OpenApi")])],
             &[ALWAYS],
         )],
+    },
+    Resource {
+        path: Path::Exact("/log-level"),
+        label: "log_level",
+        operations: &[
+            about(Ask::LogLevel, "logLevel", "What this node logs", LOG_LEVEL_ANSWERS, &[ALWAYS]),
+            Operation {
+                verb: Verb::Put,
+                body: Some(Body {
+                    about: "A filter: a level, or target=level, with commas between; as text or as JSON.",
+                    is_required: true,
+                    content: &[("text/plain", "LogFilter"), (JSON, "LogLevel")],
+                }),
+                ..about(
+                    Ask::SetLogLevel,
+                    "setLogLevel",
+                    "Have this node log something else, until its process ends",
+                    LOG_LEVEL_ANSWERS,
+                    &[ALWAYS, BODIES],
+                )
+            },
+        ],
     },
 ];
