@@ -29,7 +29,7 @@ use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::Registry;
 
 use self::http::Http;
-pub use self::kinds::{Count, Level, Timing};
+pub use self::kinds::{Count, Held, Level, Timing};
 use self::kinds::{count, count_bytes, gauge, gauge_bytes, level, level_bytes, timing};
 pub use self::peers::Peers;
 use self::process::Process;
@@ -90,7 +90,7 @@ pub struct Metrics {
     /// Changes of the leader that this node saw, the loss of one included.
     pub leader_changes: Count,
     /// Writes that this node proposed as leader and that have no outcome yet.
-    pub proposals_pending: Gauge,
+    pub proposals_pending: Level,
     /// Proposals of this node that came to nothing, or whose outcome it does not know.
     pub proposals_failed: Count,
     pub read_indexes_failed: Count,
@@ -111,6 +111,16 @@ pub struct Metrics {
     /// Connections this node holds to peers, up to three for each.
     pub peer_connections: Level,
     pub peers: Peers,
+    /// Requests to peers that wait in a link's queue, or for their answer.
+    pub peer_requests: Level,
+    /// Requests of peers that are being served here.
+    pub peer_serving: Level,
+    /// Reads and writes that the Raft actor has taken and not answered.
+    pub raft_requests: Level,
+    /// Appends that wait for the log actor's next flush.
+    pub log_waiting: Level,
+    /// Bytes of entries that wait for it.
+    pub log_staged_bytes: Level,
 
     pub snapshot_send: Timing,
     pub snapshot_send_failures: Count,
@@ -202,7 +212,7 @@ impl Metrics {
                 "raft_leader_changes",
                 "Changes of the leader seen, losses included",
             ),
-            proposals_pending: gauge(
+            proposals_pending: level(
                 add,
                 "raft_proposals_pending",
                 "Proposals of this node as leader that have no outcome yet",
@@ -255,6 +265,11 @@ impl Metrics {
                 "snapshot_received",
                 "Bytes of snapshots received",
             ),
+            peer_requests: level(add, "peer_requests", "Requests to peers without an answer yet"),
+            peer_serving: level(add, "peer_serving", "Requests of peers that are being served"),
+            raft_requests: level(add, "raft_requests", "Reads and writes under way"),
+            log_waiting: level(add, "log_waiting", "Appends that wait for a flush of the log"),
+            log_staged_bytes: level_bytes(add, "log_staged", "Bytes that wait for it"),
             keys: level(add, "keys", "Keys there are"),
             oldest_revision: level(add, "oldest_revision", "The oldest revision that can be read"),
             history_changes: level(add, "history_changes", "Changes kept for the past"),

@@ -171,6 +171,7 @@ impl Handler<Persist> for LogActor {
 
     fn handle(&mut self, message: Persist, ctx: &mut Self::Context) {
         self.waiting.push(message.done);
+        self.metrics.log_waiting.set(self.waiting.len() as u64);
         if !std::mem::replace(&mut self.scheduled, true) {
             ctx.notify(Flush);
         }
@@ -183,6 +184,7 @@ impl Handler<Flush> for LogActor {
     fn handle(&mut self, _: Flush, ctx: &mut Self::Context) {
         self.scheduled = false;
         self.flush();
+        self.metrics.log_waiting.set(self.waiting.len() as u64);
         if self.space.room() == Room::Enough {
             let done = self.writer.work_ahead();
             self.ahead(done);

@@ -287,6 +287,7 @@ impl Node {
             chance: around.chance.clone(),
             card,
             serve: desk.into_serve(),
+            metrics: around.metrics.clone(),
         };
         spawner.spawn(answerer.run(listener));
 

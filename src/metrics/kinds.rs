@@ -11,6 +11,23 @@ use prometheus_client::registry::{Registry, Unit};
 /// A value that is set: a size, an index, a number of things there are now.
 pub type Level = Gauge<u64, AtomicU64>;
 
+/// Counts one thing in a [`Level`] for as long as it lives, however it ends: a place in a queue, a request under way.
+#[derive(Debug)]
+pub struct Held(Level);
+
+impl Held {
+    pub fn new(level: &Level) -> Held {
+        level.inc();
+        Held(level.clone())
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
+}
+
 /// A number of things that happened since the process started.
 pub type Count = Counter;
 
@@ -78,4 +95,18 @@ pub fn timing(registry: &mut Registry, name: &str, help: &str) -> Timing {
     let timing = Timing(histogram());
     registry.register_with_unit(name, help, Unit::Seconds, timing.0.clone());
     timing
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_held_is_counted_until_it_ends() {
+        let level = Level::default();
+        let held = [Held::new(&level), Held::new(&level)];
+        assert_eq!(level.get(), 2);
+        drop(held);
+        assert_eq!(level.get(), 0);
+    }
 }

@@ -10,6 +10,15 @@ use super::surroundings::options;
 /// Connections of a node to each of its peers: one for each lane, and one to find out who answers.
 const CONNECTIONS_PER_PEER: u64 = 5;
 
+/// Requests that wait on a node, of a kind: for peers to answer, of peers, for the Raft actor, for the log. For each peer
+/// the heartbeats of the seven seconds that a connection may take to fail, which were given up and have their place still,
+/// and as much again; and for eight clients some more. What queues up without end exceeds it.
+const MOST_WAITING_PER_PEER: u64 = 150;
+const MOST_WAITING_BESIDE: u64 = 64;
+
+/// The same when nobody asks for anything: heartbeats, reads of the autopilot and what looks at deadlines.
+const MOST_WAITING_AT_REST: u64 = 40;
+
 /// Tasks for each machine, those of its former lives that have not noticed their end yet included: openraft's, and one
 /// for each request that is served and for each direction of a connection. Far above what a run needs: it tells those
 /// that nobody counts and that only grow.
@@ -26,6 +35,11 @@ const MOST_INCOMING: usize = 2;
 
 /// Looks at all nodes that run.
 pub fn look(operator: &Operator, watchers: usize) {
+    let peers = operator.names().len() as u64 - 1;
+    look_for(operator, watchers, MOST_WAITING_PER_PEER * peers + MOST_WAITING_BESIDE);
+}
+
+fn look_for(operator: &Operator, watchers: usize, most_waiting: u64) {
     let world = &operator.world;
     let names = operator.names();
     let exceeds = |what: String| operator.findings.violation(world, what);
@@ -45,12 +59,17 @@ pub fn look(operator: &Operator, watchers: usize) {
         if load.watchers > watchers as u64 {
             exceeds(format!("{name} counts {} watchers, there are {watchers}", load.watchers));
         }
+        for (what, waiting) in load.queues {
+            if waiting > most_waiting {
+                exceeds(format!("{waiting} requests wait {what} on {name}"));
+            }
+        }
     }
 }
 
 /// Looks at all nodes when they are well and nobody asks them for anything.
 pub fn look_at_rest(operator: &Operator) {
-    look(operator, 0);
+    look_for(operator, 0, MOST_WAITING_AT_REST);
     let world = &operator.world;
     let tasks = tokio::runtime::Handle::current().metrics().num_alive_tasks();
     world.note(format_args!("{tasks} tasks are alive"));

@@ -57,6 +57,8 @@ pub struct NodeLoad {
     pub staged_log_bytes: usize,
     pub peer_connections: u64,
     pub watchers: u64,
+    /// Requests that wait, by what for.
+    pub queues: [(&'static str, u64); 4],
 }
 
 /// Why a node gave up by itself, and in which of its lives.
@@ -312,10 +314,17 @@ impl World {
     pub fn load(&self, name: &str) -> Option<NodeLoad> {
         let machines = self.machines.borrow();
         let running = machines.get(name)?.running.as_ref()?;
+        let metrics = &running.metrics;
         Some(NodeLoad {
             staged_log_bytes: (running.log)().map_or(0, |log| log.staged_bytes()),
-            peer_connections: running.metrics.peer_connections.get(),
-            watchers: running.metrics.watchers.get(),
+            peer_connections: metrics.peer_connections.get(),
+            watchers: metrics.watchers.get(),
+            queues: [
+                ("for peers to answer", metrics.peer_requests.get()),
+                ("of peers for an answer", metrics.peer_serving.get()),
+                ("for the Raft actor", metrics.raft_requests.get()),
+                ("for the log", metrics.log_waiting.get()),
+            ],
         })
     }
 

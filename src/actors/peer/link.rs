@@ -23,7 +23,7 @@ use super::frame::{self, Frame, FrameError, Kind};
 use super::handshake::{self, Card, Purpose, Secret};
 use super::net::{Network, Stream};
 use crate::env::Chance;
-use crate::metrics::Metrics;
+use crate::metrics::{Held, Metrics};
 
 /// Requests that may wait for a connection or for the writer.
 pub const QUEUE_REQUESTS: usize = 1024;
@@ -66,11 +66,28 @@ pub enum LinkError {
 
 struct Call {
     payload: Bytes,
-    reply: oneshot::Sender<Result<Bytes, LinkError>>,
+    reply: Reply,
+}
+
+/// Who waits for an answer.
+struct Reply {
+    to: oneshot::Sender<Result<Bytes, LinkError>>,
+    /// Counts it for as long as it has a place, in the queue or among those that were sent.
+    _held: Held,
+}
+
+impl Reply {
+    fn send(self, answer: Result<Bytes, LinkError>) {
+        let _ = self.to.send(answer); // nobody may wait any more
+    }
+
+    fn is_closed(&self) -> bool {
+        self.to.is_closed()
+    }
 }
 
 /// Waiters by request number. A `BTreeMap`, so that a simulation wakes them in a fixed order.
-type Pending = Mutex<BTreeMap<u64, oneshot::Sender<Result<Bytes, LinkError>>>>;
+type Pending = Mutex<BTreeMap<u64, Reply>>;
 
 /// A kept connection to one peer. Cheap to clone.
 #[derive(Clone)]
@@ -78,6 +95,7 @@ pub struct Link {
     address: Arc<str>,
     calls: mpsc::Sender<Call>,
     stalled: Arc<Notify>,
+    metrics: Arc<Metrics>,
 }
 
 impl Link {
@@ -86,6 +104,7 @@ impl Link {
         let (calls, queue) = mpsc::channel(QUEUE_REQUESTS);
         let stalled = Arc::new(Notify::new());
         let address: Arc<str> = address.into();
+        let metrics = dialer.metrics.clone();
         let task = LinkTask {
             dialer: dialer.clone(),
             address: address.clone(),
@@ -95,13 +114,14 @@ impl Link {
             reachable: true,
         };
         dialer.spawner.spawn(task.run());
-        Link { address, calls, stalled }
+        Link { address, calls, stalled, metrics }
     }
 
     /// Sends `payload` and waits for the answer until `deadline`.
     pub async fn call(&self, payload: Bytes, deadline: Instant) -> Result<Bytes, LinkError> {
         let address = self.address.to_string();
-        let (reply, answer) = oneshot::channel();
+        let (to, answer) = oneshot::channel();
+        let reply = Reply { to, _held: Held::new(&self.metrics.peer_requests) };
         match timeout_at(deadline, self.calls.send(Call { payload, reply })).await {
             Ok(Ok(())) => {}
             Ok(Err(_)) => return Err(LinkError::Unreachable { address, reason: "closing".into() }),
@@ -124,22 +144,6 @@ impl Link {
     }
 }
 
-/// A live connection, counted for as long as it lives, however its task ends.
-struct Counted(Arc<Metrics>);
-
-impl Counted {
-    fn new(metrics: Arc<Metrics>) -> Counted {
-        metrics.peer_connections.inc();
-        Counted(metrics)
-    }
-}
-
-impl Drop for Counted {
-    fn drop(&mut self) {
-        self.0.peer_connections.dec();
-    }
-}
-
 struct LinkTask {
     dialer: Dialer,
     address: Arc<str>,
@@ -159,7 +163,7 @@ impl LinkTask {
             match self.connect().await {
                 Ok(stream) => {
                     self.note_reachable(None);
-                    let _counted = Counted::new(self.dialer.metrics.clone());
+                    let _connection = Held::new(&self.dialer.metrics.peer_connections);
                     self.exchange(stream, first).await;
                 }
                 Err(reason) => self.refuse(first, reason),
@@ -185,9 +189,9 @@ impl LinkTask {
     fn refuse(&mut self, first: Call, reason: String) {
         let error =
             LinkError::Unreachable { address: self.address.to_string(), reason: reason.clone() };
-        let _ = first.reply.send(Err(error.clone()));
+        first.reply.send(Err(error.clone()));
         while let Ok(call) = self.queue.try_recv() {
-            let _ = call.reply.send(Err(error.clone()));
+            call.reply.send(Err(error.clone()));
         }
         self.note_reachable(Some(reason));
     }
@@ -221,7 +225,7 @@ impl LinkTask {
         for reply in waiting.into_values() {
             let error =
                 LinkError::Lost { address: self.address.to_string(), reason: reason.clone() };
-            let _ = reply.send(Err(error));
+            reply.send(Err(error));
         }
     }
 }
@@ -237,7 +241,7 @@ async fn hear(
         *last_heard.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
         let waiter = pending.lock().unwrap_or_else(PoisonError::into_inner).remove(&frame.number);
         if let Some(reply) = waiter {
-            let _ = reply.send(Ok(frame.payload));
+            reply.send(Ok(frame.payload));
         }
     }
 }

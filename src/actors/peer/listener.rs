@@ -28,6 +28,7 @@ use super::frame::{self, Frame, FrameError, Kind};
 use super::handshake::{self, Card, Purpose, Secret};
 use super::net::{Listener, Stream};
 use crate::env::Chance;
+use crate::metrics::{Held, Metrics};
 
 /// Connections of peers held at a time: four for each of 64.
 pub const MAX_CONNECTIONS: usize = 256;
@@ -58,6 +59,7 @@ pub struct Answerer {
     /// This node's card, as it is now.
     pub card: watch::Receiver<Card>,
     pub serve: Serve,
+    pub metrics: Arc<Metrics>,
 }
 
 impl Answerer {
@@ -184,6 +186,7 @@ impl Answerer {
                     return Err(FrameError::UnknownKind(frame.kind as u8));
                 }
                 let serving = (self.serve)(card.clone(), purpose, frame.payload);
+                let held = Held::new(&self.metrics.peer_serving);
                 let answers = answers.clone();
                 self.spawner.spawn(async move {
                     let payload = serving.await;
@@ -191,7 +194,7 @@ impl Answerer {
                     let _ = answers
                         .send(Frame { kind: Kind::Response, number: frame.number, payload })
                         .await;
-                    drop((place, room));
+                    drop((place, room, held));
                 });
             }
         };

@@ -41,6 +41,7 @@ use crate::actors::messages::inside::{Close, WipeLog, WipeStore};
 use crate::actors::messages::{GetMembers, GetStatus, RequestError, Write};
 use crate::actors::peer::Spawner;
 use crate::actors::peer::handshake::Card;
+use crate::metrics::Held;
 use crate::plants::{Plant, planted};
 use crate::storage::disk::Disk;
 use crate::storage::identity::{Identity, Standing};
@@ -350,7 +351,11 @@ impl Handler<Write> for RaftActor {
 
     fn handle(&mut self, message: Write, _: &mut Self::Context) -> Self::Result {
         let context = self.context.clone();
-        Box::pin(async move { write::write(&context, message).await })
+        let held = Held::new(&context.metrics.raft_requests);
+        Box::pin(async move {
+            let _held = held;
+            write::write(&context, message).await
+        })
     }
 }
 

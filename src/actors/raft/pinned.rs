@@ -12,6 +12,7 @@ use super::read::{self, Pinned, Round};
 use super::serve::AskReadIndex;
 use crate::actors::messages::{Backup, Read, ReadView, RequestError, TakeBackup, View, name_of};
 use crate::actors::storage::{HidingView, PinnedView};
+use crate::metrics::Held;
 use crate::plants::{Plant, planted};
 use crate::storage::backup::file;
 
@@ -38,7 +39,9 @@ impl Handler<Read> for RaftActor {
     fn handle(&mut self, message: Read, ctx: &mut Self::Context) -> Self::Result {
         let context = self.context.clone();
         let reading = pinned(context.clone(), ctx.address(), message);
+        let held = Held::new(&context.metrics.raft_requests);
         Box::pin(async move {
+            let _held = held;
             let Pinned { state, stale_for } = reading.await?;
             let now_ms = context.clock.unix_ms();
             let mut view: Arc<dyn View> = Arc::new(PinnedView(state));

@@ -111,6 +111,7 @@ pub async fn checkpoints(context: Arc<Context>, raft: Arc<Running>) {
         }
         let (appended, on_disk) = (log.appended_bytes(), log.file_bytes());
         context.metrics.log_bytes.set(on_disk);
+        context.metrics.log_staged_bytes.set(log.staged_bytes() as u64);
         context.metrics.log_appended_bytes.inc_by(appended.saturating_sub(counted));
         counted = appended;
         {

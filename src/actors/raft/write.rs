@@ -14,7 +14,7 @@ use super::propose::Running;
 use super::rpc::{Request, Response};
 use super::types::PeerNode;
 use crate::actors::messages::{RequestError, Write, name_of};
-use crate::metrics::Metrics;
+use crate::metrics::Held;
 use crate::plants::{Plant, planted};
 use crate::types::{Command, Condition, NodeId, Operation, Outcome};
 
@@ -116,7 +116,7 @@ pub async fn propose(
         },
     };
     let proposed = Instant::now();
-    let _pending = Pending::enter(&context.metrics);
+    let _pending = Held::new(&context.metrics.proposals_pending);
     let attempt = raft.propose(command, deadline).await;
     if let Attempt::Done(_) = attempt {
         context.metrics.commit.observe(proposed.elapsed());
@@ -124,22 +124,6 @@ pub async fn propose(
         context.metrics.proposals_failed.inc();
     }
     attempt
-}
-
-/// Counts a proposal that has no outcome yet, also when nobody waits for it any more.
-struct Pending<'a>(&'a Metrics);
-
-impl Pending<'_> {
-    fn enter(metrics: &Metrics) -> Pending<'_> {
-        metrics.proposals_pending.inc();
-        Pending(metrics)
-    }
-}
-
-impl Drop for Pending<'_> {
-    fn drop(&mut self) {
-        self.0.proposals_pending.dec();
-    }
 }
 
 /// A planted bug: what holds of the key when the write is proposed is taken for what will hold when it is applied.
