@@ -42,10 +42,14 @@ pub enum Plant {
     WatchMissesBatchBoundary,
     /// A node hides records whose deadline has passed by its own clock.
     ExpiryByLocalClock,
+    /// A lease that is kept alive is told so, and ends when it would have.
+    LeaseKeptAliveInVain,
+    /// The keys of a lease whose time is up stay.
+    LeaseKeysStay,
 }
 
 impl Plant {
-    pub const ALL: [Plant; 17] = [
+    pub const ALL: [Plant; 19] = [
         Plant::VoteNotPersisted,
         Plant::FsyncSkipped,
         Plant::AckBeforeFlush,
@@ -63,6 +67,8 @@ impl Plant {
         Plant::TxnAppliesHalf,
         Plant::WatchMissesBatchBoundary,
         Plant::ExpiryByLocalClock,
+        Plant::LeaseKeptAliveInVain,
+        Plant::LeaseKeysStay,
     ];
 
     /// What people call it.
@@ -85,6 +91,8 @@ impl Plant {
             Plant::TxnAppliesHalf => "txn-applies-half",
             Plant::WatchMissesBatchBoundary => "watch-misses-batch-boundary",
             Plant::ExpiryByLocalClock => "expiry-by-local-clock",
+            Plant::LeaseKeptAliveInVain => "lease-kept-alive-in-vain",
+            Plant::LeaseKeysStay => "lease-keys-stay",
         }
     }
 }

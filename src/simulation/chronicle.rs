@@ -4,14 +4,17 @@
 //! them together have to make the records that are there. Then it is what everybody's sightings are held against: a
 //! read of any kind at revision `r` shows what the chronicle has at `r`, a watcher was told of all changes of its
 //! range and no other, a write that was acknowledged is there under its revision and does what it was asked for.
+//!
+//! Where nodes keep little of the past its beginning is what a [`Scribe`](super::scribe::Scribe) wrote down while it was
+//! there; what both have has to be the same.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::history::{Seen, ValueId};
 use super::values;
 use crate::storage::error::StorageError;
 use crate::storage::kv::{Change, ChangeKind, KvSnapshot, PastError};
-use crate::types::{Key, KeyRange, Record, Revision};
+use crate::types::{End, Key, KeyRange, Lease, LeaseId, Record, Revision};
 
 /// A record without its bytes, which its value stands for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -20,7 +23,7 @@ pub struct Written {
     pub version: u64,
     pub create_revision: Revision,
     pub revision: Revision,
-    pub expires_at_ms: Option<u64>,
+    pub end: End,
 }
 
 /// What a revision did to a key, as a watcher or the change index tells it.
@@ -46,8 +49,24 @@ impl Written {
             version: record.version,
             create_revision: record.create_revision,
             revision: record.mod_revision,
-            expires_at_ms: record.expires_at_ms(),
+            end: record.end,
         })
+    }
+
+    /// When it may end, if that is said of itself and not of a lease.
+    pub fn expires_at_ms(&self) -> Option<u64> {
+        match self.end {
+            End::At { ms } => Some(ms),
+            End::Never | End::WithLease(_) => None,
+        }
+    }
+
+    /// The lease that it ends with.
+    pub fn lease(&self) -> Option<LeaseId> {
+        match self.end {
+            End::WithLease(id) => Some(id),
+            End::Never | End::At { .. } => None,
+        }
     }
 
     pub fn seen(&self) -> Seen {
@@ -88,6 +107,16 @@ impl ReadError {
     }
 }
 
+/// The changes that a state has from a revision on.
+pub fn deeds_from(state: &KvSnapshot, from: Revision) -> Result<Vec<Deed>, ReadError> {
+    let deeds = state.changes(from, true)?.map(|change| {
+        let Change { revision, key, kind, record, previous } = change?;
+        let deed = Deed::new(revision, &key, kind, record.as_ref(), previous.as_ref());
+        deed.map_err(ReadError::Wrong)
+    });
+    deeds.collect()
+}
+
 /// See the module.
 pub struct Chronicle {
     /// In order of revision.
@@ -98,18 +127,29 @@ pub struct Chronicle {
     revision: Revision,
     /// The records that are there.
     records: BTreeMap<Key, Written>,
+    /// The leases that are there, each with its keys.
+    leases: BTreeMap<LeaseId, (Lease, Vec<Key>)>,
 }
 
 impl Chronicle {
-    /// Reads all changes of a state, and its records.
-    pub fn read(state: &KvSnapshot) -> Result<Chronicle, ReadError> {
-        let mut deeds = Vec::new();
+    /// Reads the changes of a state, its records and its leases. `written_down` is what was known of its changes before,
+    /// from the first on.
+    pub fn read(state: &KvSnapshot, written_down: &[Deed]) -> Result<Chronicle, ReadError> {
+        let kept = deeds_from(state, state.oldest_revision() + 1)?;
+        let first = kept.first().map_or(Revision::MAX, |deed| deed.revision);
+        let overlap = written_down.partition_point(|deed| deed.revision < first);
+        let (gone, both) = written_down.split_at(overlap);
+        if both.len() > kept.len() {
+            let last = &both[both.len() - 1];
+            return Err(ReadError::Wrong(format!("there was {last:?}, and it is not there now")));
+        }
+        if let Some((then, now)) = both.iter().zip(&kept).find(|(then, now)| then != now) {
+            return Err(ReadError::Wrong(format!("it was {then:?} and is {now:?} now")));
+        }
+        let deeds = [gone, &kept].concat();
         let mut of_key: BTreeMap<Key, Vec<usize>> = BTreeMap::new();
-        for change in state.changes(1, true)? {
-            let Change { revision, key, kind, record, previous } = change?;
-            of_key.entry(key.clone()).or_default().push(deeds.len());
-            let deed = Deed::new(revision, &key, kind, record.as_ref(), previous.as_ref());
-            deeds.push(deed.map_err(ReadError::Wrong)?);
+        for (at, deed) in deeds.iter().enumerate() {
+            of_key.entry(deed.key.clone()).or_default().push(at);
         }
         let mut records = BTreeMap::new();
         for record in state.records(&KeyRange::default(), false, false) {
@@ -117,7 +157,13 @@ impl Chronicle {
             let written = Written::of(&key, &record).map_err(ReadError::Wrong)?;
             records.insert(key, written);
         }
-        Ok(Chronicle { deeds, of_key, revision: state.revision(), records })
+        let mut leases = BTreeMap::new();
+        for lease in state.leases(None) {
+            let lease = lease?;
+            let keys = state.lease_keys(lease.id, None).collect::<Result<Vec<Key>, _>>()?;
+            leases.insert(lease.id, (lease, keys));
+        }
+        Ok(Chronicle { deeds, of_key, revision: state.revision(), records, leases })
     }
 
     /// Whether each change follows from those before it, and the records from all of them.
@@ -153,7 +199,7 @@ impl Chronicle {
                     let Some(before) = present.remove(&deed.key) else {
                         return wrong("there was nothing to remove");
                     };
-                    if deed.kind == ChangeKind::Expire && before.expires_at_ms.is_none() {
+                    if deed.kind == ChangeKind::Expire && before.end == End::Never {
                         return wrong("the record had no deadline");
                     }
                 }
@@ -164,10 +210,53 @@ impl Chronicle {
         if last != self.revision {
             return Err(format!("the history ends with {last}, the store at {}", self.revision));
         }
-        match present.into_iter().eq(self.records.iter().map(|(key, it)| (key, *it))) {
-            true => Ok(()),
-            false => Err("the history does not make the records that are there".into()),
+        if !present.into_iter().eq(self.records.iter().map(|(key, it)| (key, *it))) {
+            return Err("the history does not make the records that are there".into());
         }
+        self.check_leases()
+    }
+
+    /// Whether each lease that ended took all of its keys with it at once and got no other, and whether those that
+    /// are there have the keys that name them.
+    fn check_leases(&self) -> Result<(), String> {
+        let mut present: BTreeMap<LeaseId, BTreeSet<&Key>> = BTreeMap::new();
+        let mut over: BTreeMap<LeaseId, Revision> = BTreeMap::new();
+        for deeds in self.deeds.chunk_by(|one, other| one.revision == other.revision) {
+            for deed in deeds {
+                if let Some(id) = deed.previous.and_then(|previous| previous.lease()) {
+                    present.entry(id).or_default().remove(&deed.key);
+                    if deed.kind == ChangeKind::Expire {
+                        over.insert(id, deed.revision);
+                    }
+                }
+                if let Some(id) = deed.record.and_then(|record| record.lease()) {
+                    present.entry(id).or_default().insert(&deed.key);
+                }
+            }
+            let revision = deeds[0].revision;
+            let ended =
+                over.iter().find(|(id, _)| present.get(id).is_some_and(|it| !it.is_empty()));
+            if let Some((id, at)) = ended {
+                let keys = &present[id];
+                return Err(format!("lease {id} ended at {at}, and has {keys:?} at {revision}"));
+            }
+        }
+        present.retain(|_, keys| !keys.is_empty());
+        let named = present.into_iter().map(|(id, keys)| (id, keys.into_iter().collect()));
+        let held = self.leases.iter().filter(|(_, (_, keys))| !keys.is_empty());
+        let held = held.map(|(id, (_, keys))| (*id, keys.iter().collect::<Vec<&Key>>()));
+        if !named.eq(held) {
+            return Err(format!("the records name other leases than these: {:?}", self.leases));
+        }
+        match self.leases.values().find(|(lease, keys)| lease.keys != keys.len() as u64) {
+            Some((lease, keys)) => Err(format!("{lease:?} has the keys {keys:?}")),
+            None => Ok(()),
+        }
+    }
+
+    /// A lease that is there at the end.
+    pub fn lease(&self, id: LeaseId) -> Option<&Lease> {
+        self.leases.get(&id).map(|(lease, _)| lease)
     }
 
     pub fn deeds(&self) -> &[Deed] {

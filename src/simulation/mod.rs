@@ -16,6 +16,7 @@
 //! watchers      clients that are told of changes, from connection to connection
 //! history       what was called and answered             linearizable   whether one order explains it
 //! chronicle     the store's own history, which everything that was seen is held against
+//! scribe        writes it down while it is kept
 //! sentinel      what must hold at every moment           bounds         and what must never grow
 //! faults        what goes wrong, drawn by the seed       operator       who restarts and replaces machines
 //! scenario      a seed from the founding to the verdict  report         its figures, and their sums
@@ -40,6 +41,7 @@ pub mod net;
 mod operator;
 pub mod report;
 pub mod scenario;
+mod scribe;
 mod sentinel;
 pub mod surroundings;
 pub mod values;

@@ -16,6 +16,8 @@ use tokio::time::Instant;
 use super::report::Findings;
 use super::surroundings::options;
 use super::world::World;
+use crate::actors::node::NodeOptions;
+use crate::types::Retention;
 
 /// How long a node that gave up stays down.
 const RESTART_AFTER: Duration = Duration::from_millis(300);
@@ -26,6 +28,8 @@ const STARTS: u32 = 20;
 /// What the operator knows of a machine.
 #[derive(Default)]
 struct Post {
+    /// How much of the past its node is set to keep.
+    retention: Retention,
     /// When the node is to be started, while it does not run.
     due: Option<Instant>,
     /// What its disk holds was damaged: it is right to refuse it.
@@ -77,14 +81,20 @@ impl Operator {
     }
 
     /// Sets a machine up and starts its node.
-    pub async fn set_up(&self, name: &str) {
-        self.posts.borrow_mut().insert(name.to_string(), Post::default());
+    pub async fn set_up(&self, name: &str, retention: Retention) {
+        let post = Post { retention, ..Post::default() };
+        self.posts.borrow_mut().insert(name.to_string(), post);
         self.start(name).await;
         self.names.borrow_mut().push(name.to_string());
     }
 
     fn with<T>(&self, name: &str, change: impl FnOnce(&mut Post) -> T) -> T {
         change(self.posts.borrow_mut().get_mut(name).expect("a machine that was set up"))
+    }
+
+    /// How much of the past the node on a machine is set to keep.
+    pub fn retention(&self, name: &str) -> Retention {
+        self.with(name, |post| post.retention)
     }
 
     pub fn note_hurt(&self, name: &str) {
@@ -120,7 +130,7 @@ impl Operator {
         self.world.lose_disk(name);
         self.findings.fault("machine_replaced");
         *self.replaced_at.borrow_mut() = Some(Instant::now());
-        self.with(name, |post| *post = Post::default());
+        self.with(name, |post| *post = Post { retention: post.retention, ..Post::default() });
         Box::pin(self.start(name)).await;
     }
 
@@ -176,14 +186,16 @@ impl Operator {
         let names = self.names();
         let seeds: Vec<&str> =
             names.iter().map(String::as_str).filter(|other| *other != name).collect();
-        let cut_after = self.with(name, |post| post.cut_after.take());
+        let (cut_after, retention) =
+            self.with(name, |post| (post.cut_after.take(), post.retention));
         if let Some(calls) = cut_after
             && let Some(disk) = self.world.disk(name)
         {
             disk.cut_power_after(calls);
             self.note_faulty(name);
         }
-        let Err(error) = self.world.try_start(name, options(name, &seeds)).await else {
+        let options = NodeOptions { retention, ..options(name, &seeds) };
+        let Err(error) = self.world.try_start(name, options).await else {
             self.with(name, |post| *post = Post { due: None, failed_starts: 0, ..*post });
             return;
         };

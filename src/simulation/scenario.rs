@@ -17,6 +17,7 @@ use super::client::{are_well, join, status, view};
 use super::faults::{Faults, Plan};
 use super::operator::Operator;
 use super::report::{Findings, SeedReport};
+use super::scribe::Scribe;
 use super::sentinel::Sentinel;
 use super::watchers::Watchers;
 use super::workload::{Load, Workload};
@@ -24,6 +25,7 @@ use super::world::{Listener, World};
 use crate::actors::messages::Consistency;
 use crate::env::{Chance, Clock};
 use crate::storage::backup::Export;
+use crate::types::Retention;
 
 /// Within this time after the last fault a cluster is well again.
 const CONVERGENCE_LIMIT: Duration = Duration::from_secs(10);
@@ -61,15 +63,17 @@ async fn scenario(world: &World, findings: &Findings) {
     world.note(format_args!("{machines} machines, {load:?}, faults: {}", plan.describe()));
     let operator = Operator::new(world, findings);
     for number in 1..=machines {
-        operator.set_up(&format!("n{number}")).await;
+        let retention = draw_retention(&*world.chance, load.forgets);
+        operator.set_up(&format!("n{number}"), retention).await;
     }
     if !converge(&operator, FOUNDING_LIMIT).await {
         return findings.violation(world, "no cluster was founded");
     }
     let workload = Workload::new(world, findings, load, operator.names.clone());
     let names = operator.names.clone();
-    let watchers = Watchers::new(world, findings, load.watchers, load.groups, names);
-    let sentinel = Sentinel::new(&operator, load.watchers);
+    let watchers = Watchers::new(world, findings, load, names);
+    let scribe = Scribe::default();
+    let sentinel = Sentinel::new(&operator, &scribe, load.watchers);
     let faults = async {
         Faults::new(&operator, plan).run().await;
         sleep(LOAD_AFTER).await;
@@ -83,13 +87,13 @@ async fn scenario(world: &World, findings: &Findings) {
         let what = format!("not well within {CONVERGENCE_LIMIT:?} of the last fault");
         return findings.violation(world, format!("{what}: {}", tell(&operator).await));
     }
-    if !expire_what_is_due(&operator).await {
-        findings.violation(world, "records outlive their deadlines");
+    if !end_what_is_due(&operator).await {
+        findings.violation(world, "records outlive their deadlines, or the past its retention");
     }
     if let Some(revision) = newest_revision(&operator).await {
         watchers.catch_up(revision, CONVERGENCE_LIMIT).await;
     }
-    if let Some(chronicle) = verify(&operator, &workload).await {
+    if let Some(chronicle) = verify(&operator, &workload, &scribe).await {
         bounds::look_at_rest(&operator);
         workload.judge(&chronicle);
         watchers.judge(&chronicle);
@@ -102,6 +106,20 @@ fn draw_load(chance: &dyn Chance) -> Load {
         groups: 2 + chance.below(4) as usize,
         pause: Duration::from_millis(10 + chance.below(120)),
         watchers: 1 + chance.below(4) as usize,
+        forgets: chance.below(3) == 0,
+    }
+}
+
+/// How much of the past a node is set to keep: so little that some of it goes, and differently from node to node, so that
+/// each leader sets another retention. More than happens between two looks of the [`Scribe`].
+fn draw_retention(chance: &dyn Chance, forgets: bool) -> Retention {
+    match forgets {
+        false => Retention::default(),
+        true => Retention {
+            changes: 250 + chance.below(500),
+            bytes: (300 << 10) + chance.below(1 << 20),
+            age_ms: None,
+        },
     }
 }
 
@@ -172,11 +190,14 @@ async fn tell(operator: &Operator) -> String {
     lines.join("; ")
 }
 
-/// Waits until no record has outlived its deadline, by the leader's clock, for long.
-async fn expire_what_is_due(operator: &Operator) -> bool {
+/// Waits until no record and no lease has outlived its deadline, by the leader's clock, for long, and the past is kept as
+/// the leader is set to.
+async fn end_what_is_due(operator: &Operator) -> bool {
     let deadline = Instant::now() + CONVERGENCE_LIMIT;
     while Instant::now() < deadline {
-        if overdue_ms(operator).await.is_some_and(|overdue_ms| overdue_ms <= MOST_OVERDUE_MS) {
+        let overdue_ms = overdue_ms(operator).await;
+        let has_ended = overdue_ms.is_some_and(|overdue_ms| overdue_ms <= MOST_OVERDUE_MS);
+        if has_ended && keeps_what_it_should(operator).await == Some(true) {
             return true;
         }
         operator.tend().await;
@@ -195,6 +216,16 @@ async fn overdue_ms(operator: &Operator) -> Option<u64> {
     Some(deadline_ms.map_or(0, |deadline_ms| now_ms.saturating_sub(deadline_ms)))
 }
 
+/// Whether the leader's settings of the past are in force, and no more is kept than they allow.
+async fn keeps_what_it_should(operator: &Operator) -> Option<bool> {
+    let world = &operator.world;
+    let leader = status(world, &operator.names()[0]).await?.leader?.name;
+    let state = world.state(&leader)?;
+    let in_force = state.retention().ok()?;
+    let keeps_too_much = state.keeps_too_much(state.clock_ms()).ok()?;
+    Some(in_force == operator.retention(&leader) && !keeps_too_much)
+}
+
 /// The revision that the cluster has come to.
 async fn newest_revision(operator: &Operator) -> Option<u64> {
     for name in operator.names() {
@@ -207,7 +238,7 @@ async fn newest_revision(operator: &Operator) -> Option<u64> {
 
 /// Reads everything from every node, compares their states, and reads the history that they share. A disk that was
 /// damaged may show it only now; then the machine is replaced and all is read again.
-async fn verify(operator: &Operator, workload: &Workload) -> Option<Chronicle> {
+async fn verify(operator: &Operator, workload: &Workload, scribe: &Scribe) -> Option<Chronicle> {
     let findings = &operator.findings;
     let world = &operator.world;
     for _ in 0..VERIFY_ATTEMPTS {
@@ -221,7 +252,8 @@ async fn verify(operator: &Operator, workload: &Workload) -> Option<Chronicle> {
                 findings.violation(world, format!("nodes differ in state: {hashes:?}"));
             }
             let name = &hashes[0].0;
-            match Chronicle::read(&world.state(name)?) {
+            scribe.look(operator);
+            match Chronicle::read(&world.state(name)?, &scribe.deeds()) {
                 Ok(chronicle) => return Some(chronicle),
                 Err(error) if error.is_about_storage() => {
                     world.note(format_args!("the history of {name}: {error}"));
@@ -233,6 +265,7 @@ async fn verify(operator: &Operator, workload: &Workload) -> Option<Chronicle> {
                 }
             }
         }
+        scribe.look(operator);
         operator.tend().await;
         if !converge(operator, CONVERGENCE_LIMIT).await {
             findings.violation(world, format!("not well again: {}", tell(operator).await));

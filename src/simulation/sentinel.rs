@@ -2,17 +2,19 @@
 //!
 //! A node counts as a voter only when it has nearly all of the log: else a cluster that loses one node while
 //! another joins has no quorum that knows what was acknowledged. And nothing grows beyond its bound ([`bounds`]).
+//! By the way the store's history is written down ([`Scribe`]).
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use futures_util::future::{Either, select};
+use futures_util::future::{Either, join, select};
 use tokio::time::sleep;
 
 use super::bounds;
 use super::client::{members, status};
 use super::operator::Operator;
+use super::scribe::Scribe;
 use crate::types::NodeId;
 
 const LOOK_EVERY: Duration = Duration::from_millis(40);
@@ -23,6 +25,7 @@ const MOST_LAG: u64 = 160;
 /// See the module.
 pub struct Sentinel<'a> {
     operator: &'a Operator,
+    scribe: &'a Scribe,
     /// How many watchers there are.
     watchers: usize,
     voters: RefCell<BTreeSet<NodeId>>,
@@ -30,8 +33,8 @@ pub struct Sentinel<'a> {
 }
 
 impl<'a> Sentinel<'a> {
-    pub fn new(operator: &'a Operator, watchers: usize) -> Sentinel<'a> {
-        Sentinel { operator, watchers, voters: RefCell::default(), turn: Cell::new(0) }
+    pub fn new(operator: &'a Operator, scribe: &'a Scribe, watchers: usize) -> Sentinel<'a> {
+        Sentinel { operator, scribe, watchers, voters: RefCell::default(), turn: Cell::new(0) }
     }
 
     /// Looks again and again until `work` is done.
@@ -43,10 +46,18 @@ impl<'a> Sentinel<'a> {
                 self.look(true).await;
             }
         };
-        let (work, watching) = (std::pin::pin!(work), std::pin::pin!(watching));
-        match select(work, watching).await {
+        // By itself, since nobody who asks a node that stands still may hold it up.
+        let writing = async {
+            loop {
+                self.scribe.look(self.operator);
+                sleep(LOOK_EVERY).await;
+            }
+        };
+        let looking = join(watching, writing);
+        let (work, looking) = (std::pin::pin!(work), std::pin::pin!(looking));
+        match select(work, looking).await {
             Either::Left((done, _)) => done,
-            Either::Right(((), _)) => unreachable!("the watch does not end"),
+            Either::Right((((), ()), _)) => unreachable!("the watch does not end"),
         }
     }
 

@@ -5,6 +5,9 @@
 //! all, as a client does that resumes behind the last whole one. So what it keeps has to be the history of its
 //! range, without a gap, a repetition or disorder, over all of its connections together; at the end it
 //! is held against that ([`Watchers::judge`]). The order within a connection is checked as the events come.
+//!
+//! Where nodes forget, a watcher may come back for something that is gone. It is told so, and begins anew; what it was told
+//! before and after are two histories, each whole.
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -16,6 +19,7 @@ use tokio::time::{Instant, sleep, timeout};
 use super::chronicle::{Chronicle, Deed};
 use super::client;
 use super::report::Findings;
+use super::workload::Load;
 use super::world::World;
 use crate::actors::messages::{Batch, RequestError, Watch};
 use crate::types::{KeyRange, Revision};
@@ -44,6 +48,8 @@ pub struct Watchers {
     nodes: Rc<RefCell<Vec<String>>>,
     watchers: Rc<RefCell<Vec<Watcher>>>,
     is_stopped: Rc<RefCell<bool>>,
+    /// Whether nodes keep so little of the past that some is gone when a watcher asks for it.
+    forgets: bool,
 }
 
 /// One of them.
@@ -51,11 +57,19 @@ struct Watcher {
     name: String,
     range: KeyRange,
     wants_previous: bool,
+    /// What it was told before it had to begin anew.
+    former: Vec<Told>,
+    present: Told,
+}
+
+/// What was told without a gap.
+#[derive(Default)]
+struct Told {
     /// The first revision it was to be told of, once it has had a connection.
     first: Option<Revision>,
     /// All of this revision, and of those before it, was told.
     through: Revision,
-    told: Vec<Deed>,
+    deeds: Vec<Deed>,
 }
 
 /// When a connection is given up.
@@ -72,28 +86,26 @@ impl Watchers {
     pub fn new(
         world: &World,
         findings: &Findings,
-        count: usize,
-        groups: usize,
+        load: Load,
         nodes: Rc<RefCell<Vec<String>>>,
     ) -> Watchers {
         let watcher = |number| {
             let prefix = match world.chance.below(3) {
                 0 => String::new(),
                 1 => "once/".to_string(),
-                _ => format!("g{}/", world.chance.below(groups as u64)),
+                _ => format!("g{}/", world.chance.below(load.groups as u64)),
             };
             Watcher {
                 name: format!("w{number} of {prefix:?}"),
                 range: KeyRange::prefix(prefix),
                 wants_previous: world.chance.below(2) == 0,
-                first: None,
-                through: 0,
-                told: Vec::new(),
+                former: Vec::new(),
+                present: Told::default(),
             }
         };
-        let watchers = Rc::new(RefCell::new((0..count).map(watcher).collect()));
-        let (world, findings) = (world.clone(), findings.clone());
-        Watchers { world, findings, nodes, watchers, is_stopped: Rc::default() }
+        let watchers = Rc::new(RefCell::new((0..load.watchers).map(watcher).collect()));
+        let (world, findings, forgets) = (world.clone(), findings.clone(), load.forgets);
+        Watchers { world, findings, nodes, watchers, is_stopped: Rc::default(), forgets }
     }
 
     pub fn stop(&self) {
@@ -115,11 +127,11 @@ impl Watchers {
     pub async fn catch_up(&self, revision: Revision, limit: Duration) {
         let deadline = Instant::now() + limit;
         self.each(async |watcher| {
-            while watcher.through < revision && Instant::now() < deadline {
+            while watcher.present.through < revision && Instant::now() < deadline {
                 self.connect(watcher, Until::Told(revision, deadline)).await;
             }
-            if watcher.through < revision {
-                let (name, through) = (&watcher.name, watcher.through);
+            if watcher.present.through < revision {
+                let (name, through) = (&watcher.name, watcher.present.through);
                 let what = format!("{name} came to revision {through} of {revision} in {limit:?}");
                 self.findings.violation(&self.world, what);
             }
@@ -148,7 +160,7 @@ impl Watchers {
         let start = self.world.starts(&node);
         let question = Watch {
             range: watcher.range.clone(),
-            from: watcher.first.map(|_| watcher.through + 1),
+            from: watcher.present.first.map(|_| watcher.present.through + 1),
             previous: watcher.wants_previous,
             progress_every: PROGRESS_EVERY,
         };
@@ -160,13 +172,14 @@ impl Watchers {
                 return;
             }
         };
-        match watcher.first {
-            Some(_) if watching.next != watcher.through + 1 => {
+        match watcher.present.first {
+            Some(_) if watching.next != watcher.present.through + 1 => {
                 self.violation(watcher, &node, format!("it begins with {}", watching.next));
             }
             Some(_) => {}
             None => {
-                (watcher.first, watcher.through) = (Some(watching.next), watching.next - 1);
+                let (first, through) = (Some(watching.next), watching.next - 1);
+                watcher.present = Told { first, through, deeds: Vec::new() };
             }
         }
         let (name, next) = (&watcher.name, watching.next);
@@ -192,22 +205,30 @@ impl Watchers {
                 sleep(Duration::from_millis(self.world.chance.below(DAWDLE_MS))).await;
             }
         }
-        let through = watcher.through;
-        watcher.told.truncate(watcher.told.partition_point(|deed| deed.revision <= through));
+        let through = watcher.forget_what_is_not_whole();
         self.world.note(format_args!("{} leaves {node} after {through}", watcher.name));
     }
 
     fn is_over(&self, watcher: &Watcher, until: Until) -> bool {
         match until {
             Until::Cut(at) => Instant::now() >= at || *self.is_stopped.borrow(),
-            Until::Told(revision, at) => watcher.through >= revision || Instant::now() >= at,
+            Until::Told(revision, at) => {
+                watcher.present.through >= revision || Instant::now() >= at
+            }
         }
     }
 
-    fn note_end(&self, watcher: &Watcher, node: &str, start: u64, error: &RequestError) {
+    fn note_end(&self, watcher: &mut Watcher, node: &str, start: u64, error: &RequestError) {
         self.world.note(format_args!("{} at {node}: {error}", watcher.name));
         match error {
             RequestError::Storage { .. } => self.findings.complain(node, start),
+            RequestError::RevisionTrimmed { oldest, .. }
+                if self.forgets && *oldest > watcher.present.through + 1 =>
+            {
+                watcher.forget_what_is_not_whole();
+                let former = std::mem::take(&mut watcher.present);
+                watcher.former.push(former);
+            }
             RequestError::RevisionTrimmed { .. } | RequestError::SlowWatcher => {
                 self.violation(watcher, node, error);
             }
@@ -217,12 +238,12 @@ impl Watchers {
 
     /// Takes a batch: it goes on where the one before ended, and its events are in order.
     fn take(&self, watcher: &mut Watcher, node: &str, batch: &Batch) {
-        if batch.through < watcher.through {
+        if batch.through < watcher.present.through {
             self.violation(watcher, node, format!("it goes back to {}", batch.through));
         }
         for event in &batch.events {
-            let last = watcher.told.last().map_or(0, |deed| deed.revision);
-            if event.revision <= watcher.through || event.revision < last {
+            let last = watcher.present.deeds.last().map_or(0, |deed| deed.revision);
+            if event.revision <= watcher.present.through || event.revision < last {
                 let (revision, key) = (event.revision, &event.key);
                 let what = format!("revision {revision} of {key} after {last} was told");
                 self.violation(watcher, node, what);
@@ -230,36 +251,52 @@ impl Watchers {
             let (record, previous) = (event.record.as_ref(), event.previous.as_ref());
             let previous = previous.filter(|_| watcher.wants_previous);
             match Deed::new(event.revision, &event.key, event.kind, record, previous) {
-                Ok(deed) => watcher.told.push(deed),
+                Ok(deed) => watcher.present.deeds.push(deed),
                 Err(what) => self.violation(watcher, node, what),
             }
         }
-        watcher.through = watcher.through.max(batch.through);
+        watcher.present.through = watcher.present.through.max(batch.through);
     }
 
     /// Whether each watcher was told what the history has of its range, and nothing else.
     pub fn judge(&self, chronicle: &Chronicle) {
         for watcher in self.watchers.borrow().iter() {
-            self.findings.checked(watcher.told.len() as u64);
-            let Some(first) = watcher.first else { continue };
-            let history = chronicle.deeds().iter().filter(|deed| {
-                let is_due = (first..=watcher.through).contains(&deed.revision);
-                is_due && watcher.range.contains(deed.key.as_bytes())
-            });
-            let expected = history.cloned().map(|deed| match watcher.wants_previous {
-                true => deed,
-                false => Deed { previous: None, ..deed },
-            });
-            let mut told = watcher.told.iter();
-            let wrong = expected.map(|deed| (told.next(), deed));
-            let wrong = wrong.into_iter().find(|(told, deed)| *told != Some(deed));
-            if let Some((told, deed)) = wrong {
-                let what = format!("{} was told {told:?} for {deed:?}", watcher.name);
-                self.findings.violation(&self.world, what);
-            } else if let Some(deed) = told.next() {
-                let what = format!("{} was told {deed:?}, which is not so", watcher.name);
-                self.findings.violation(&self.world, what);
+            for told in watcher.former.iter().chain([&watcher.present]) {
+                self.findings.checked(told.deeds.len() as u64);
+                if let Err(what) = watcher.judge(told, chronicle) {
+                    self.findings.violation(&self.world, what);
+                }
             }
+        }
+    }
+}
+
+impl Watcher {
+    /// Forgets what it was told of a revision that was not whole; says which is the last one that was.
+    fn forget_what_is_not_whole(&mut self) -> Revision {
+        let Told { through, deeds, .. } = &mut self.present;
+        deeds.truncate(deeds.partition_point(|deed| deed.revision <= *through));
+        *through
+    }
+
+    fn judge(&self, told: &Told, chronicle: &Chronicle) -> Result<(), String> {
+        let Some(first) = told.first else { return Ok(()) };
+        let history = chronicle.deeds().iter().filter(|deed| {
+            let is_due = (first..=told.through).contains(&deed.revision);
+            is_due && self.range.contains(deed.key.as_bytes())
+        });
+        let expected = history.cloned().map(|deed| match self.wants_previous {
+            true => deed,
+            false => Deed { previous: None, ..deed },
+        });
+        let mut deeds = told.deeds.iter();
+        let mut pairs = expected.map(|deed| (deeds.next(), deed));
+        if let Some((told, deed)) = pairs.find(|(told, deed)| *told != Some(deed)) {
+            return Err(format!("{} was told {told:?} for {deed:?}", self.name));
+        }
+        match deeds.next() {
+            Some(deed) => Err(format!("{} was told {deed:?}, which is not so", self.name)),
+            None => Ok(()),
         }
     }
 }

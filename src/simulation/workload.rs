@@ -2,7 +2,7 @@
 //!
 //! Up to eight clients, each with one request under way, ask any node for anything: puts, with a time to live or
 //! without, deletes, conditional writes, transactions, reads and scans of a few groups of contended keys; stale reads
-//! and reads of the past; and puts of keys that are written once. A write with an idempotency key whose outcome is
+//! and reads of the past; puts of keys that are written once; and leases, each held by one of them. A write with an idempotency key whose outcome is
 //! unknown is sent again, to any node; without one it stays open. Some are sent again though they were answered.
 //! Watchers look on ([`super::watchers`]).
 //!
@@ -15,8 +15,10 @@
 //!
 //! Checked at the end, in [`verdict`]: an order that explains each group ([`super::linearizable`]); every sighting
 //! and every answer against the history of the store ([`super::chronicle`]); that records end at their time and not
-//! before; and every acknowledged write of a key that is written once, from every node, in its first version.
+//! before; every acknowledged write of a key that is written once, from every node, in its first version; and what
+//! became of each lease ([`leases`]).
 
+mod leases;
 mod plans;
 mod reads;
 mod verdict;
@@ -29,6 +31,7 @@ use std::time::Duration;
 
 use tokio::time::sleep;
 
+use self::leases::Held;
 use super::chronicle::Written;
 use super::client::key_of;
 use super::history::{Call, MAX_SLOTS, Revisions, Seen, Slot, ValueId};
@@ -36,7 +39,7 @@ use super::linearizable::MAX_CALLS;
 use super::report::Findings;
 use super::world::World;
 use crate::actors::messages::ChangeKind;
-use crate::types::{Key, NodeId, RequestId, Revision};
+use crate::types::{Key, LeaseId, NodeId, RequestId, Revision};
 
 /// Calls on a group under load, and records that may expire; the rest is for the reads at the end.
 const MOST_CALLS: usize = MAX_CALLS - 64;
@@ -49,6 +52,8 @@ pub struct Load {
     /// Longest pause of a client between two requests.
     pub pause: Duration,
     pub watchers: usize,
+    /// Whether nodes keep so little of the past that some of it goes in a run.
+    pub forgets: bool,
 }
 
 /// What a client does next.
@@ -63,9 +68,10 @@ enum Turn {
     ReadPast,
     ReadHistory,
     PutOnce,
+    Lease,
 }
 
-const TURNS: [(u64, Turn); 10] = [
+const TURNS: [(u64, Turn); 11] = [
     (18, Turn::Put),
     (5, Turn::Create),
     (10, Turn::Replace),
@@ -76,6 +82,7 @@ const TURNS: [(u64, Turn); 10] = [
     (5, Turn::ReadPast),
     (2, Turn::ReadHistory),
     (16, Turn::PutOnce),
+    (14, Turn::Lease),
 ];
 
 /// Contended keys that transactions write together.
@@ -120,6 +127,8 @@ struct Account {
     by: String,
     key: Key,
     revision: Revision,
+    /// What came after this revision was kept.
+    kept_after: Revision,
     versions: Vec<(Revision, ChangeKind, Option<Written>)>,
 }
 
@@ -133,6 +142,11 @@ struct Facts {
     brief: BTreeMap<ValueId, Brief>,
     /// Keys that are written once and were acknowledged.
     once: BTreeMap<String, ValueId>,
+    /// All leases that were granted, and which of them each client holds.
+    leases: Vec<Held>,
+    held: BTreeMap<usize, usize>,
+    /// The lease that a value was put with.
+    leased: BTreeMap<ValueId, LeaseId>,
     sequences: BTreeMap<usize, u64>,
     /// The newest revision that anybody has seen acknowledged.
     newest: Revision,
@@ -191,6 +205,7 @@ impl Workload {
             let node = self.any_node();
             match self.draw() {
                 Turn::PutOnce => self.put_once(client, &node).await,
+                Turn::Lease => self.take_lease_turn(client, &node).await,
                 Turn::ReadStale => self.read_stale(client, &node).await,
                 Turn::ReadPast => self.read_past(client, &node).await,
                 Turn::ReadHistory => self.read_history(client, &node).await,

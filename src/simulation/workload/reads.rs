@@ -178,6 +178,11 @@ impl Workload {
         let told = match view.at(revision) {
             Ok(past) if past.revision() == revision => self.look(&*past, group, step),
             Err(NotKept::Future { revision: its }) if its < revision => return,
+            Err(NotKept::Trimmed { oldest })
+                if self.load.forgets && oldest > revision && oldest == view.oldest_revision() =>
+            {
+                return;
+            }
             Ok(other) => {
                 let what = format!("{node} shows {} for revision {revision}", other.revision());
                 return self.findings.violation(&self.world, what);
@@ -221,7 +226,8 @@ impl Workload {
         }
         let (by, revision) = (format!("c{client} at {node}"), view.revision());
         self.world.note(format_args!("{by} read {} versions of {key}", versions.len()));
-        let account = Account { by, key, revision, versions };
+        let kept_after = view.oldest_revision();
+        let account = Account { by, key, revision, kept_after, versions };
         self.facts.borrow_mut().accounts.push(account);
     }
 

@@ -7,7 +7,7 @@ use super::super::client::{key_of, view};
 use super::super::history::{Action, Answer, Call, Step, Told, ValueId};
 use super::super::linearizable::{Verdict, check};
 use super::super::values::body;
-use super::Workload;
+use super::{Facts, Workload};
 use crate::actors::messages::{ChangeKind, Consistency};
 use crate::types::{Key, Revision};
 
@@ -57,13 +57,14 @@ impl Workload {
         self.judge_values(chronicle);
         self.judge_sightings(chronicle);
         self.judge_deadlines(chronicle);
+        self.judge_leases(chronicle);
         for group in 0..self.load.groups {
             self.judge_answers(chronicle, group);
             self.judge_order(chronicle, group);
         }
     }
 
-    fn violation(&self, what: impl std::fmt::Display) {
+    pub(super) fn violation(&self, what: impl std::fmt::Display) {
         self.findings.violation(&self.world, what);
     }
 
@@ -81,8 +82,9 @@ impl Workload {
                 self.findings.duplicated(&self.world, what);
             }
             let is_brief = facts.brief.contains_key(&record.value);
-            if record.expires_at_ms.is_some() != is_brief {
-                self.violation(format!("a deadline that nobody set, or none: {deed:?}"));
+            let lease = facts.leased.get(&record.value).copied();
+            if record.expires_at_ms().is_some() != is_brief || record.lease() != lease {
+                self.violation(format!("an end that nobody set, or none: {deed:?}"));
             }
         }
     }
@@ -100,7 +102,12 @@ impl Workload {
             }
         }
         for account in &facts.accounts {
-            let deeds = chronicle.of_key(&account.key, account.revision).rev();
+            // The newest that is not kept is told, too, where it is a record, which the change behind it holds.
+            let mut is_kept = true;
+            let deeds = chronicle.of_key(&account.key, account.revision).rev().take_while(|deed| {
+                let was_kept = std::mem::replace(&mut is_kept, deed.revision > account.kept_after);
+                was_kept && (is_kept || deed.record.is_some())
+            });
             if !deeds.map(|it| (it.revision, it.kind, it.record)).eq(account.versions.clone()) {
                 self.violation(format!(
                     "{} was told another history of {} up to revision {}",
@@ -116,10 +123,9 @@ impl Workload {
         let facts = self.facts.borrow();
         for deed in chronicle.deeds() {
             let ended = deed.previous.filter(|_| deed.kind == ChangeKind::Expire);
-            if let Some(deadline_ms) = ended.and_then(|it| it.expires_at_ms) {
+            if let Some(deadline_ms) = ended.and_then(|it| it.expires_at_ms()) {
                 self.findings.checked(1);
-                let known = facts.clocks.range(deed.revision..).next();
-                let latest_ms = known.map_or(self.world.latest_clock_ms(), |(_, ms)| *ms);
+                let latest_ms = self.latest_clock_ms(&facts, deed.revision);
                 if latest_ms < deadline_ms {
                     self.violation(format!("no clock had shown more than {latest_ms}: {deed:?}"));
                 }
@@ -128,13 +134,19 @@ impl Workload {
             let brief = facts.brief.get(&record.value);
             if let Some(brief) = brief
                 && let Some((called_ms, answered_ms)) = brief.put_ms
-                && let Some(deadline_ms) = record.expires_at_ms
+                && let Some(deadline_ms) = record.expires_at_ms()
                 && !(called_ms..=answered_ms).contains(&deadline_ms.saturating_sub(brief.ttl_ms))
             {
                 let (ttl, from, to) = (brief.ttl_ms, called_ms, answered_ms);
                 self.violation(format!("put between {from} and {to} for {ttl} ms: {deed:?}"));
             }
         }
+    }
+
+    /// The latest that any clock had shown when a revision was known.
+    pub(super) fn latest_clock_ms(&self, facts: &Facts, revision: Revision) -> u64 {
+        let known = facts.clocks.range(revision..).next();
+        known.map_or_else(|| self.world.latest_clock_ms(), |(_, ms)| *ms)
     }
 
     /// Every acknowledged write is in the history under its revision, whole and alone; and of an unanswered one all

@@ -24,6 +24,7 @@ use super::change::ChangeKind;
 use super::layout::{self, BadBytes, Due};
 use super::view::KvSnapshot;
 use super::{DEADLINES, LEASE_KEYS, LEASES, bad};
+use crate::plants::{Plant, planted};
 use crate::storage::cursor::Bounds;
 use crate::storage::error::StorageError;
 use crate::types::{
@@ -124,7 +125,7 @@ impl Batch<'_> {
     pub(super) fn keep_lease_alive(&mut self, id: LeaseId) -> Result<Outcome, StorageError> {
         let Some(before) = self.lease(id)? else { return Ok(Outcome::NoLease(id)) };
         let lease = Lease { expires_at_ms: self.after(before.ttl_ms), ..before };
-        if lease != before {
+        if lease != before && !planted(Plant::LeaseKeptAliveInVain) {
             let due = Due::Lease(id);
             self.txn.delete(DEADLINES, &layout::deadline_key(before.expires_at_ms, due))?;
             self.txn.put(DEADLINES, &layout::deadline_key(lease.expires_at_ms, due), &[])?;
@@ -157,6 +158,10 @@ impl Batch<'_> {
             }
             for entry in &entries {
                 let key = layout::key_of_lease(entry).map_err(bad)?;
+                if planted(Plant::LeaseKeysStay) && why == ChangeKind::Expire {
+                    self.txn.delete(LEASE_KEYS, entry)?;
+                    continue;
+                }
                 let present = self.present(key)?;
                 let present = present.ok_or(bad(BadBytes("a lease has a key that is not")))?;
                 self.bury(why, key, &present)?;
