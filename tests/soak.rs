@@ -23,15 +23,15 @@ fn last_line(output: &Output) -> Value {
 #[test]
 fn a_cluster_of_real_processes_keeps_its_promises_through_faults() {
     let kinds = "kill_leader,kill_all,pause,terminate,one_way_cut,member_removed_and_joined,wiped_disk,\
-                 misrouted_clusters";
-    let output = soak(&["--faults=8", "--ops=1500", "--json", "--kinds", kinds]);
+                 misrouted_clusters,old_backup";
+    let output = soak(&["--faults=9", "--ops=1500", "--json", "--kinds", kinds]);
     let said = text(&output.stdout);
     assert!(output.status.success(), "{said}\n{}", text(&output.stderr));
     let totals = last_line(&output);
     for zero in ["undecided", "violations", "lost", "duplicated"] {
         assert_eq!(totals[zero], 0, "{zero} in {said}");
     }
-    assert_eq!(totals["faults"], 8);
+    assert_eq!(totals["faults"], 9);
     let met: BTreeSet<&str> =
         totals["faults_by_kind"].as_object().expect("kinds").keys().map(String::as_str).collect();
     assert_eq!(met, kinds.split(',').collect());

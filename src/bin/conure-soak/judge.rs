@@ -13,6 +13,7 @@ use reqwest::Method;
 use crate::Failure;
 use crate::findings::Findings;
 use crate::fleet::Fleet;
+use crate::watchers::Watchers;
 use crate::workload::Workload;
 
 /// All records of a round, as a node has them, and at which revision.
@@ -22,7 +23,12 @@ struct Scan {
 }
 
 /// Holds the cluster against what the clients of a round remember. Nobody writes any more.
-pub async fn judge(fleet: &Fleet, load: &Workload, findings: &Findings) -> Result<(), Failure> {
+pub async fn judge(
+    fleet: &Fleet,
+    load: &Workload,
+    watchers: &Watchers,
+    findings: &Findings,
+) -> Result<(), Failure> {
     for node in 0..fleet.count() {
         load.read_all(&fleet.http, node).await?;
     }
@@ -31,6 +37,7 @@ pub async fn judge(fleet: &Fleet, load: &Workload, findings: &Findings) -> Resul
         differ(fleet, node, scan, &scans[0], findings);
         hold_once(fleet.name(node), scan, load, findings);
     }
+    watchers.judge(load, findings).await;
     for register in &load.facts().registers {
         match check(&register.calls, &register.revisions) {
             Verdict::Linearizable => {}

@@ -11,7 +11,8 @@
 //! foreign   another cluster, misrouted           rollback  an old copy of a data directory
 //! http      requests that are sent once          findings  what was found, and counted
 //! workload  the clients, and what they remember  judge     what it has to look like in the end
-//! soak      rounds of all that                   failover  how long writes wait when the leader goes
+//! watchers  clients that are told of all of it   soak      rounds of all that
+//! failover  how long writes wait when the leader goes
 //! ```
 //!
 //! Exit status: 0 when nothing was found, 1 when a promise was broken or the cluster did not run, 2 when
@@ -33,6 +34,7 @@ mod network;
 mod rollback;
 mod soak;
 mod tools;
+mod watchers;
 mod workload;
 
 use std::process::ExitCode;

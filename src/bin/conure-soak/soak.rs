@@ -18,6 +18,7 @@ use crate::judge::judge;
 use crate::kinds::{Deck, Kind};
 use crate::network::Network;
 use crate::tools::Tools;
+use crate::watchers::Watchers;
 use crate::workload::Workload;
 
 /// Faults of a round.
@@ -96,12 +97,19 @@ pub async fn run(common: &CommonArgs, args: &SoakArgs) -> Result<bool, Failure> 
     let mut round = 0;
     while round < goal.rounds() && !goal.is_over() {
         let load = Arc::new(Workload::new(&fleet, &findings, round));
+        let watchers = match Watchers::start(&fleet, &load.prefix).await {
+            Ok(watchers) => watchers,
+            Err(error) => {
+                findings.violation(error);
+                break;
+            }
+        };
         let clients = load.start(usize::from(args.clients), chance.random())?;
         let done =
             faults_of(&mut fleet, &findings, &load, &mut deck, &mut chance, (&goal, round)).await;
         load.stop(clients).await;
         let judged = match done {
-            Ok(()) => judge(&fleet, &load, &findings).await,
+            Ok(()) => judge(&fleet, &load, &watchers, &findings).await,
             failed => failed,
         };
         // A cluster that does not become well is what this program looks for.

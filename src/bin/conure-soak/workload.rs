@@ -97,6 +97,8 @@ pub struct Facts {
     pub in_doubt: BTreeMap<String, ValueId>,
     /// Values of writes that surely had no effect.
     pub refused: BTreeSet<ValueId>,
+    /// The key that each acknowledged write wrote or deleted.
+    pub acknowledged: BTreeMap<Revision, String>,
     /// The newest revision that anybody has seen.
     newest: Revision,
     /// By client and node: which of its lives, and the revision that the last stale read showed.

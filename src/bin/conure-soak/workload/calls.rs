@@ -123,6 +123,7 @@ impl Workload {
         }
         let mut facts = self.facts();
         facts.newest = facts.newest.max(revision);
+        facts.acknowledged.insert(revision, name.to_owned());
     }
 
     async fn send(&self, client: &mut Client, name: &str, action: Action) -> Sent {
