@@ -141,6 +141,9 @@ pub struct RaftSettings {
     pub keep_log_entries: u64,
     /// How fast a snapshot is sent to a follower; 0 for as fast as it goes.
     pub snapshot_bytes_per_second: u64,
+    /// By how much the clocks of two nodes may differ after `election_timeout_min`, for reads by the leader's lease; 0
+    /// where they are off.
+    pub lease_clock_drift: Duration,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -216,6 +219,7 @@ impl Default for Config {
                 checkpoint_log_bytes: 64 * 1024 * 1024,
                 keep_log_entries: 10_000,
                 snapshot_bytes_per_second: 64 * 1024 * 1024,
+                lease_clock_drift: Duration::ZERO,
             },
             storage: StorageSettings {
                 cache_bytes: 256 * 1024 * 1024,

@@ -128,6 +128,9 @@ pub struct Write {
 pub enum Consistency {
     /// Sees every write acknowledged before the read began (a read index, Raft dissertation 6.4).
     Linearizable,
+    /// The same without asking anybody, where this node leads and its lease holds, by its clock (`raft::read`); else as
+    /// [`Consistency::Linearizable`].
+    Lease,
     /// This node's own state, at most `max_stale` after it last heard from a leader, if given.
     Stale { max_stale: Option<Duration> },
 }

@@ -123,6 +123,13 @@ pub fn check(config: &Config, errors: &mut Vec<ConfigError>) {
             "set the most to twice the least",
         );
     }
+    if raft.lease_clock_drift >= raft.election_timeout_min {
+        conflict(
+            &["raft.lease_clock_drift", "raft.election_timeout_min"],
+            "nothing would be left of a lease".to_owned(),
+            "set the drift well below the timeout, such as 50ms of 300ms, or to 0s for no reads by lease",
+        );
+    }
     if raft.heartbeat_interval * 2 > raft.election_timeout_min {
         conflict(
             &["raft.heartbeat_interval", "raft.election_timeout_min"],

@@ -251,6 +251,12 @@ pub static SETTINGS: &[Setting] = &[
         "a size, such as 64MiB, or 0 for no bound"
     ),
     setting!(
+        "raft.lease_clock_drift",
+        raft.lease_clock_drift,
+        |raw| value::duration(raw, Duration::ZERO..=MINUTE),
+        "a duration, such as 50ms, or 0s for no reads by lease"
+    ),
+    setting!(
         "storage.cache_bytes",
         storage.cache_bytes,
         |raw| value::size(raw, MIB..=1024 * GIB),

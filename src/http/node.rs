@@ -77,17 +77,30 @@ pub async fn write(
     ask(&state.gateway.write, message, timeout, held, lost_change).await.map(|(outcome, _)| outcome)
 }
 
-/// What `stale`, `max_stale` and `redirect` ask for.
+/// What `consistency`, `stale`, `max_stale` and `redirect` ask for.
 pub fn question(params: &Params, state: &State) -> Result<Read, Problem> {
-    let consistency = match (params.flag("stale")?, params.duration("max_stale")?) {
-        (true, max_stale) => Consistency::Stale { max_stale },
-        (false, None) => Consistency::Linearizable,
-        (false, Some(_)) => {
-            return Err(Problem::parameter("max_stale", "bounds a stale read; add stale=true"));
-        }
-    };
+    let consistency = consistency(params, state.options.lease_reads)?;
     let forward = state.forwards(params.flag("redirect")?);
     Ok(Read { consistency, timeout: state.options.barrier_timeout, forward })
+}
+
+fn consistency(params: &Params, lease_reads: bool) -> Result<Consistency, Problem> {
+    let (stale, max_stale) = (params.flag("stale")?, params.duration("max_stale")?);
+    let refuse = |why| Err(Problem::parameter("consistency", why));
+    match params.bytes("consistency").as_deref() {
+        Some(_) if stale => refuse("says how reads are that are not stale; leave it or stale out"),
+        Some(b"lease") if !lease_reads => refuse(
+            "lease is off on this node: it needs a bound of what clocks differ by, raft.lease_clock_drift",
+        ),
+        Some(b"lease" | b"linearizable") | None if !stale && max_stale.is_some() => {
+            Err(Problem::parameter("max_stale", "bounds a stale read; add stale=true"))
+        }
+        Some(b"lease") => Ok(Consistency::Lease),
+        Some(b"linearizable") => Ok(Consistency::Linearizable),
+        Some(_) => refuse("takes linearizable or lease"),
+        None if stale => Ok(Consistency::Stale { max_stale }),
+        None => Ok(Consistency::Linearizable),
+    }
 }
 
 /// Gets a state to read from. The permit is kept until the reply is built.
@@ -133,5 +146,35 @@ where
         Ok(Ok(answer)) => Ok(answer),
         Ok(Err(_)) => Err(lost_read("the node is closing".to_owned())),
         Err(_) => Err(lost_read("the node gave no answer".to_owned())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::contract::parameters::BACKUP;
+    use super::*;
+
+    #[test]
+    fn how_fresh_a_read_is_is_said_once_and_by_lease_only_where_that_is_on() {
+        let asked = |query, lease_reads| {
+            let params = Params::parse(Some(query), &[BACKUP]);
+            consistency(&params.expect("known names"), lease_reads).ok()
+        };
+        assert_eq!(asked("", true), Some(Consistency::Linearizable));
+        assert_eq!(asked("consistency=linearizable", false), Some(Consistency::Linearizable));
+        assert_eq!(asked("consistency=lease", true), Some(Consistency::Lease));
+        assert_eq!(asked("consistency=lease", false), None);
+        assert_eq!(asked("stale", true), Some(Consistency::Stale { max_stale: None }));
+        let refused = [
+            "consistency",
+            "consistency=Lease",
+            "consistency=stale",
+            "consistency=lease&stale",
+            "consistency=lease&max_stale=1s",
+            "max_stale=1s",
+        ];
+        for query in refused {
+            assert_eq!(asked(query, true), None, "{query}");
+        }
     }
 }

@@ -31,6 +31,8 @@ pub struct HttpOptions {
     pub slow_request: Duration,
     /// What the ids of this process's requests begin with: drawn at random.
     pub request_id_base: u64,
+    /// Whether `consistency=lease` may be asked for.
+    pub lease_reads: bool,
 
     /// Longest value of a PUT; one byte more is a 413.
     pub max_value_bytes: usize,
@@ -82,6 +84,7 @@ impl Default for HttpOptions {
             log: LogSwitch::new("info", LogFormat::Text).expect("a level is a filter"),
             slow_request: Duration::from_secs(1),
             request_id_base: 0,
+            lease_reads: false,
             max_value_bytes: DEFAULT_MAX_VALUE_BYTES,
             max_header_bytes: 64 * 1024,
             max_inflight_writes: 4_096,

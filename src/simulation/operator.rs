@@ -14,7 +14,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::report::Findings;
-use super::surroundings::options;
+use super::surroundings::{CLOCK_RATES, by_clock, options};
 use super::world::World;
 use crate::actors::node::NodeOptions;
 use crate::types::Retention;
@@ -194,7 +194,11 @@ impl Operator {
             disk.cut_power_after(calls);
             self.note_faulty(name);
         }
-        let options = NodeOptions { retention, ..options(name, &seeds) };
+        let (slowest, fastest) = CLOCK_RATES.into_inner();
+        let rate = slowest + self.world.chance.below(u64::from(fastest - slowest) + 1) as u32;
+        let options = options(name, &seeds);
+        let timing = by_clock(options.timing, rate);
+        let options = NodeOptions { retention, timing, ..options };
         let Err(error) = self.world.try_start(name, options).await else {
             self.with(name, |post| *post = Post { due: None, failed_starts: 0, ..*post });
             return;

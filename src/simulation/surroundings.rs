@@ -141,6 +141,7 @@ pub fn options(machine: &str, seeds: &[&str]) -> NodeOptions {
             checkpoint_bytes: 1 << 20,
             keep_entries: 10,
             snapshot_bytes_per_second: 0,
+            lease_clock_drift: Some(Duration::from_millis(50)),
         },
         retention: Retention::default(),
         store: StoreOptions { cache_bytes: 1 << 20 },
@@ -155,6 +156,23 @@ pub fn options(machine: &str, seeds: &[&str]) -> NodeOptions {
         threads: Threads::Here,
     }
 }
+
+/// Timing by a clock that runs at so many thousandths of the right speed: simulated time is one, so that what a node
+/// measures with a fast clock is shorter.
+pub fn by_clock(timing: RaftTiming, per_mille: u32) -> RaftTiming {
+    let real = |measured: Duration| measured * 1_000 / per_mille;
+    RaftTiming {
+        heartbeat_interval: real(timing.heartbeat_interval),
+        election_timeout_min: real(timing.election_timeout_min),
+        election_timeout_max: real(timing.election_timeout_max),
+        lease_clock_drift: timing.lease_clock_drift.map(real),
+        ..timing
+    }
+}
+
+/// How fast the clocks of nodes may be, in thousandths: the drift that reads by lease count on, 50 of 300 ms, is between the
+/// slowest and the fastest.
+pub const CLOCK_RATES: std::ops::RangeInclusive<u32> = 920..=1_080;
 
 /// Where the node on a machine answers its peers.
 pub fn raft_addr(machine: &str) -> String {

@@ -6,6 +6,7 @@ mod batches;
 mod damage;
 mod fence;
 mod full_disk;
+mod lease_reads;
 mod membership;
 mod rollback;
 

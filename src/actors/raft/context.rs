@@ -45,6 +45,9 @@ pub struct RaftTiming {
     pub keep_entries: u64,
     /// How fast a snapshot is sent to a follower; 0 for as fast as it goes.
     pub snapshot_bytes_per_second: u64,
+    /// By how much the clocks of two nodes may differ after the shortest election timeout; `None` where nobody has said, and
+    /// no read goes by the lease.
+    pub lease_clock_drift: Option<Duration>,
 }
 
 impl RaftTiming {
@@ -52,6 +55,11 @@ impl RaftTiming {
     /// lease. Followers vote for another only after it.
     pub fn leader_lease(&self) -> Duration {
         self.election_timeout_max
+    }
+
+    /// For how long after it was sent what a quorum acknowledged a leader answers reads without asking.
+    pub fn lease_of_reads(&self) -> Option<Duration> {
+        Some(self.election_timeout_min.saturating_sub(self.lease_clock_drift?))
     }
 
     /// How long a request that nobody took goes on looking for a leader: several elections, of which the

@@ -94,9 +94,11 @@ impl Desk {
                 Ok(Response::Append(response))
             }
             Request::Vote(rpc) => {
+                self.keep_promises(rpc.leadership_transfer)?;
                 Ok(Response::Vote(self.context.raft()?.vote(rpc).await.map_err(fatal)?))
             }
             Request::PreVote(rpc) => {
+                self.keep_promises(rpc.leadership_transfer)?;
                 Ok(Response::Vote(self.context.raft()?.pre_vote(rpc).await.map_err(fatal)?))
             }
             Request::TransferLeader(request) => {
@@ -158,6 +160,18 @@ impl Desk {
                 self.way_back.send(note).await.map_err(closing)?;
                 Ok(Response::Done)
             }
+        }
+    }
+
+    /// A node that started just now does not know whom it followed a moment ago. A leader that reads by its lease counts on
+    /// its not voting for another for a while, unless that leader itself wants it.
+    fn keep_promises(&self, leadership_transfer: bool) -> Result<(), RequestError> {
+        let is_young = self.context.started.elapsed() < self.context.timing.election_timeout_min;
+        let may_have_promised =
+            || self.context.log.load_full().is_some_and(|log| log.state().vote.is_some());
+        match is_young && !leadership_transfer && may_have_promised() {
+            true => Err(RequestError::NotReady { reason: "this node has just started".into() }),
+            false => Ok(()),
         }
     }
 

@@ -240,6 +240,7 @@ fn node_options(config: &Config, consensus: ArbiterHandle) -> NodeOptions {
             checkpoint_bytes: config.raft.checkpoint_log_bytes,
             keep_entries: config.raft.keep_log_entries,
             snapshot_bytes_per_second: config.raft.snapshot_bytes_per_second,
+            lease_clock_drift: Some(config.raft.lease_clock_drift).filter(|drift| !drift.is_zero()),
         },
         retention: Retention {
             changes: config.storage.history_max_changes,
@@ -273,6 +274,7 @@ fn http_options(config: &Config, log: LogSwitch) -> http::HttpOptions {
         log,
         slow_request: config.log_slow_request,
         request_id_base: OsChance.next_u64(),
+        lease_reads: !config.raft.lease_clock_drift.is_zero(),
         max_value_bytes: config.limits.max_value_bytes,
         max_header_bytes: config.limits.max_header_bytes,
         max_inflight_writes: config.limits.max_inflight_writes,

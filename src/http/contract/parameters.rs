@@ -31,6 +31,8 @@ pub enum Kind {
     Duration,
     /// The id of a lease.
     Lease,
+    /// How a read is ordered after writes.
+    Consistency,
 }
 
 impl Kind {
@@ -44,6 +46,7 @@ impl Kind {
             Kind::Duration => {
                 json!({ "type": "string", "examples": ["500ms", "30s", "1h 30m"], "minLength": 2 })
             }
+            Kind::Consistency => json!({ "type": "string", "enum": ["linearizable", "lease"] }),
             Kind::Lease => json!({ "type": "string", "pattern": "^[0-9A-Fa-f]{1,16}$" }),
         }
     }
@@ -64,6 +67,11 @@ const CURSOR: Parameter =
     parameter("cursor", Kind::Bytes, "The next page: `next` of the page before, unchanged.");
 const REVISION: Parameter =
     parameter("revision", Kind::Revision, "The state right after this revision.");
+const CONSISTENCY: Parameter = parameter(
+    "consistency",
+    Kind::Consistency,
+    "With lease: without a question to the other nodes while the leader's lease holds, where the node is set to that.",
+);
 const STALE: Parameter =
     parameter("stale", Kind::Flag, "Answer from this node's own state, without asking the leader.");
 const MAX_STALE: Parameter =
@@ -86,6 +94,7 @@ pub const LEASE_IN_PATH: Parameter =
 pub const ONE_KEY: &[Parameter] = &[KEY];
 
 pub const READ_KEY: &[Parameter] = &[
+    CONSISTENCY,
     STALE,
     MAX_STALE,
     REDIRECT,
@@ -121,7 +130,7 @@ pub const RANGE: &[Parameter] = &[
 ];
 
 /// How a range is read.
-pub const READ_RANGE: &[Parameter] = &[REVISION, STALE, MAX_STALE, REDIRECT];
+pub const READ_RANGE: &[Parameter] = &[REVISION, CONSISTENCY, STALE, MAX_STALE, REDIRECT];
 
 pub const DELETE_RANGE: &[Parameter] = &[PREFIX, START, END, REDIRECT];
 
@@ -147,9 +156,9 @@ pub const GRANT: &[Parameter] = &[
 
 pub const CHANGE_LEASE: &[Parameter] = &[REDIRECT];
 
-pub const READ_LEASES: &[Parameter] = &[LIMIT, CURSOR, STALE, MAX_STALE, REDIRECT];
+pub const READ_LEASES: &[Parameter] = &[LIMIT, CURSOR, CONSISTENCY, STALE, MAX_STALE, REDIRECT];
 
-pub const BACKUP: &[Parameter] = &[STALE, MAX_STALE, REDIRECT];
+pub const BACKUP: &[Parameter] = &[CONSISTENCY, STALE, MAX_STALE, REDIRECT];
 
 pub const READYZ: &[Parameter] = &[parameter("verbose", Kind::Flag, "Say more.")];
 

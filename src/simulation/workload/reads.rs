@@ -8,7 +8,7 @@ use crate::actors::messages::{Consistency, NotKept, RequestError, View};
 use crate::types::{Key, Record, Revision};
 
 impl Workload {
-    /// A linearizable read. False when no answer came.
+    /// A linearizable read, by the lease or not. False when no answer came.
     pub(super) async fn read_group(
         &self,
         by: &str,
@@ -17,9 +17,13 @@ impl Workload {
         group: usize,
         step: Step,
     ) -> bool {
+        let consistency = match self.world.chance.below(2) {
+            0 => Consistency::Lease,
+            _ => Consistency::Linearizable,
+        };
         let (invoked, newest) = (self.event(), self.facts.borrow().newest);
         let start = self.world.starts(node);
-        let result = view(&self.world, node, Consistency::Linearizable).await;
+        let result = view(&self.world, node, consistency).await;
         let result =
             result.and_then(|it| Ok((it.view.revision(), self.look(&*it.view, group, step)?)));
         let (revision, told) = match result {
@@ -36,8 +40,9 @@ impl Workload {
         }
         self.learn(revision);
         let by = format!("{by} at {node}");
-        self.world
-            .note(format_args!("{by} read {step:?} of group {group}: {told:?} of {revision}"));
+        self.world.note(format_args!(
+            "{by} read {step:?} of group {group} ({consistency:?}): {told:?} of {revision}"
+        ));
         self.note_told(&by, client, group, step, told, Some(revision));
         let answer = Answer::Done { succeeded: true, revision: None, told: vec![told] };
         let (action, returned) = (Action::just(step), Some((returned, answer)));

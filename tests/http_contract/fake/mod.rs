@@ -216,7 +216,7 @@ impl Handler<Read> for Node {
                 leases: store.leases.clone(),
             };
             let stale_for = match read.consistency {
-                Consistency::Linearizable => None,
+                Consistency::Linearizable | Consistency::Lease => None,
                 Consistency::Stale { .. } => Some(Duration::from_millis(120)),
             };
             Ok(ReadView { view: Arc::new(view), stale_for, now_ms: NOW_MS + READ_AFTER_MS })
