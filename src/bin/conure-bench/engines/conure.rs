@@ -112,7 +112,7 @@ impl Tree for ConureTree {
     fn load(&mut self, pairs: &mut dyn Iterator<Item = Pair>, order: Order) -> Result<(), Failure> {
         let mut txn = self.store.begin();
         loop {
-            let window: Vec<Pair> = pairs.take(PREFETCH_KEYS).collect();
+            let window: Vec<Pair> = (&mut *pairs).take(PREFETCH_KEYS).collect();
             if window.is_empty() {
                 break;
             }
