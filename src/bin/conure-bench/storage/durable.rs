@@ -21,8 +21,8 @@ const P50_COMMITS: usize = 300;
 
 /// Commits of `write_amp`, of the keys there are. At a million keys and more they make exactly the entries
 /// after which a node takes a checkpoint, so that one is counted, and one only.
-const KEYS_PER_COMMIT: usize = 1_000;
-const MOST_COMMITS: usize = 1_000;
+const KEYS_PER_COMMIT: usize = 500;
+const MOST_COMMITS: usize = 2_000;
 
 pub fn run(round: &mut Round<'_>, databases: Vec<Database>) -> Result<Vec<Database>, BenchError> {
     let data = round.data;

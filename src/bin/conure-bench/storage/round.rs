@@ -13,7 +13,7 @@ use crate::error::{BenchError, Failure};
 use crate::results::Results;
 
 /// Entries between two checkpoints of the project's engine: as many as in `conure-db`.
-const CHECKPOINT_ENTRIES: u64 = 100_000;
+const CHECKPOINT_ENTRIES: u64 = 200_000;
 
 pub struct Round<'a> {
     pub number: u32,
