@@ -99,7 +99,7 @@ impl Params {
 
     /// The value of a parameter that is there; empty if it was written without one.
     pub fn bytes(&self, name: &str) -> Option<Bytes> {
-        let value = self.given(name, &[Kind::Key, Kind::Bytes, Kind::Lease])?;
+        let value = self.given(name, &[Kind::Key, Kind::Bytes, Kind::Lease, Kind::Consistency])?;
         Some(value.clone().unwrap_or_default())
     }
 
