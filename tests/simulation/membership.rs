@@ -309,3 +309,36 @@ fn a_restarted_node_with_data_refuses_to_join_another_cluster_from_its_first_mom
         assert_eq!(kept.as_deref(), Some(&b"data"[..]));
     });
 }
+
+/// Found by `conure-soak`: a newcomer that had a snapshot from before it joined took the voter that it had been for
+/// itself, and said that it was ready. Who believed it and took another node down took the quorum.
+#[test]
+fn a_newcomer_is_not_ready_before_it_knows_itself_for_a_member() {
+    World::run(11, |world| async move {
+        super::found(&world).await;
+        let leads = leader(&world, &["n1", "n2", "n3"]).await;
+        let lost = ["n1", "n2", "n3"].into_iter().find(|name| *name != leads).unwrap();
+        world.crash(lost);
+        // A checkpoint, and with it the snapshot to come, has the former life of the lost node for a voter.
+        for number in 0..60u32 {
+            put(&world, &leads, &format!("k{number}"), b"v", None).await.expect("a write");
+        }
+        world.lose_disk(lost);
+        world.start(lost, &[&leads]).await;
+        let mut has_seen_former = false;
+        loop {
+            let status = status(&world, lost).await.expect("a status");
+            let members = members(&world, lost).await;
+            let is_member = members.iter().any(|member| member.node_id == status.node_id);
+            has_seen_former |= !is_member && !members.is_empty();
+            let is_ready = status.not_ready.is_empty();
+            assert!(is_member || !is_ready, "it is ready, and its members are {members:?}");
+            if is_ready && are_well(&world, &["n1", "n2", "n3"], 3).await {
+                break;
+            }
+            sleep(Duration::from_micros(100)).await;
+            assert!(world.elapsed() < Duration::from_secs(60), "{:?}", status.not_ready);
+        }
+        assert!(has_seen_former, "it was a member in the first state that it had");
+    });
+}

@@ -297,6 +297,12 @@ impl Context {
         if leader.is_none() {
             reasons.push("no leader is known".to_string());
         }
+        // Of a newcomer that got a snapshot from before it joined, its membership is not what is: whoever takes it for
+        // ready, and the cluster for whole, might take the next node down.
+        let takes_part = identity.standing.takes_part() && self.raft.load().is_some();
+        if takes_part && metrics.membership_config.get_node(&identity.node_id).is_none() {
+            reasons.push("this node does not know yet that it is a member".to_string());
+        }
         reasons.extend(behind(metrics, applied));
         let last_contact = self.last_contact(metrics);
         let limit = self.timing.election_timeout_max * 2;
