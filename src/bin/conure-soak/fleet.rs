@@ -188,17 +188,25 @@ impl Fleet {
     }
 
     /// Waits until all nodes are voters, ready, and know their leader; an error says what is still amiss.
+    ///
+    /// Asked one after the other, nodes may tell of different moments: the first, before another one joined, of the former
+    /// voter that has its name. So all of them have to be well twice without a pause: who takes a cluster for whole that
+    /// is not takes its quorum next.
     pub async fn become_well(&self) -> Result<(), Failure> {
         let deadline = Instant::now() + WELL_LIMIT;
-        let mut number = 0;
-        while number < self.count() {
+        let mut looks = 0;
+        while looks < 2 * self.count() {
+            let number = looks % self.count();
             match self.is_well(number).await {
-                Ok(()) => number += 1,
+                Ok(()) => looks += 1,
                 Err(reason) if Instant::now() > deadline => {
                     let name = self.name(number);
                     return Err(format!("{name} is not well after {WELL_LIMIT:?}: {reason}").into());
                 }
-                Err(_) => tokio::time::sleep(LOOK_EVERY).await,
+                Err(_) => {
+                    looks = 0;
+                    tokio::time::sleep(LOOK_EVERY).await;
+                }
             }
         }
         Ok(())
