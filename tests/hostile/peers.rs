@@ -10,7 +10,7 @@ use conuredb::codec;
 use conuredb::types::ClusterId;
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 
 use crate::bystander::Bystander;
@@ -33,7 +33,7 @@ struct Hello {
 }
 
 /// What it is told; the variants stand in for those of the same place.
-#[derive(Deserialize)]
+#[derive(Serialize, Deserialize)]
 enum Answer {
     _Welcome { _version: u16, _card: Card, _nonce: u128, _proof: [u8; 32] },
     _Accepted,
@@ -120,6 +120,41 @@ async fn a_hello_of_another_version_is_refused_by_number() {
             1
         );
     }
+}
+
+/// Answers like a node of the next version: it says which it speaks to whoever begins with another.
+async fn of_the_next_version() -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+    let address = listener.local_addr().expect("an address").to_string();
+    tokio::spawn(async move {
+        loop {
+            let (mut stream, _) = listener.accept().await.expect("a caller");
+            let hello = frame::read(&mut stream, frame::MAX_HANDSHAKE_BYTES).await;
+            assert_eq!(hello.expect("a first word").kind, Kind::Handshake);
+            let ours = handshake::PROTOCOL_VERSION;
+            let answer = Answer::Reject(Reject::Version { theirs: ours + 1, ours });
+            let payload = Bytes::from(codec::encode(&answer).expect("it fits"));
+            let refusal = Frame { kind: Kind::Handshake, number: 0, payload };
+            frame::write(&mut stream, &refusal).await.expect("it is heard");
+        }
+    });
+    address
+}
+
+#[tokio::test]
+async fn whoever_has_a_node_of_the_next_version_join_is_told_what_to_do() {
+    let node = alone().await;
+    let address = of_the_next_version().await;
+    let join = serde_json::json!({ "ID": "next", "RaftAddr": address });
+    let http = reqwest::Client::builder().no_proxy().build().expect("an HTTP client");
+    let asked = http.post(format!("{}/join", node.url())).body(join.to_string());
+    let reply = asked.send().await.expect("an answer");
+    let (status, said) = (reply.status(), reply.text().await.expect("a reason"));
+    let (ours, theirs) = (handshake::PROTOCOL_VERSION, handshake::PROTOCOL_VERSION + 1);
+    let why = format!("it speaks protocol version {theirs}, we speak {ours}: run the same release");
+    assert!(!status.is_success() && said.contains(&why), "{status}: {said}");
+    let bystander = Bystander::of(&node);
+    bystander.ends_unharmed().await;
 }
 
 /// Introduces itself with the secret, and keeps what it said.
