@@ -83,7 +83,7 @@ pub struct Snapshot {
 
 impl Snapshot {
     /// The same state, for a walk over much of it: pages that are not in memory are read without a place
-    /// in the cache ([`super::passing`]).
+    /// in the cache.
     pub fn in_passing(&self) -> Snapshot {
         Snapshot { passing: Some(Arc::default()), ..self.clone() }
     }
