@@ -153,6 +153,9 @@ impl WatchActor {
                     self.position.store(state.revision(), Ordering::Release);
                     return spread.woken;
                 }
+                // What is trimmed is what this node had come to: a snapshot brought it far beyond. Which of it
+                // a watcher needs, its next question tells.
+                Err(PastError::Trimmed { .. }) => self.fanout.end_all(&overtaken()),
                 Err(error) => self.fanout.end_all(&past_error(error, state.revision())),
             }
         }
@@ -250,6 +253,11 @@ fn closing() -> RequestError {
 
 fn new_life() -> RequestError {
     let reason = "this node begins anew with an empty store; resume at another".into();
+    RequestError::NotReady { reason }
+}
+
+fn overtaken() -> RequestError {
+    let reason = "this node took over a newer state as a whole; resume, here or at another".into();
     RequestError::NotReady { reason }
 }
 

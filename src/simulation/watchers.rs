@@ -198,7 +198,7 @@ impl Watchers {
                     break;
                 }
             }
-            if !self.world.runs(&node) {
+            if !self.world.runs(&node) || self.world.gave_up(&node).is_some() {
                 break;
             }
             if self.world.chance.below(DAWDLES_ONE_IN) == 0 {

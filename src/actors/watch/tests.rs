@@ -352,6 +352,25 @@ fn what_is_trimmed_is_refused_and_ends_a_watch() {
 }
 
 #[test]
+fn who_waits_for_what_is_kept_resumes_at_a_node_that_was_far_behind() {
+    in_paused_time(async {
+        let mut world = World::new();
+        world.apply(vec![put("a", "1")]);
+        let mut ahead = world.watch(all(), Some(80_000)).await;
+        assert!(ahead.next().now_or_never().is_none());
+        sleep(Duration::from_millis(5)).await;
+        // All at once, as a snapshot does it: the hub sees the last state only.
+        for _ in 0..8 {
+            world.apply(vec![put("a", "1"); 10_000]);
+        }
+        assert!(world.kv.reader().snapshot().oldest_revision() > 1);
+        assert!(matches!(end_of(&mut ahead).await, RequestError::NotReady { .. }));
+        let mut resumed = world.watch(all(), Some(80_000)).await;
+        assert_eq!(told_through(&mut resumed, 80_001).await, world.history(&all(), 80_000));
+    });
+}
+
+#[test]
 fn a_watch_ends_with_the_life_of_the_store_and_with_the_node() {
     in_paused_time(async {
         let mut world = World::new();
