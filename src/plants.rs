@@ -20,8 +20,6 @@ pub enum Plant {
     ReadRoundReused,
     /// A leader answers reads without asking anybody.
     ReadWithoutQuorum,
-    /// A leader answers reads by its lease for as long as it takes itself for one.
-    LeaseWithoutEnd,
     /// A read does not wait until this node has applied its index.
     AppliedNotAwaited,
     /// A page is served whatever its checksum says.
@@ -51,14 +49,13 @@ pub enum Plant {
 }
 
 impl Plant {
-    pub const ALL: [Plant; 20] = [
+    pub const ALL: [Plant; 19] = [
         Plant::VoteNotPersisted,
         Plant::FsyncSkipped,
         Plant::AckBeforeFlush,
         Plant::AppliedIndexNotAtomic,
         Plant::ReadRoundReused,
         Plant::ReadWithoutQuorum,
-        Plant::LeaseWithoutEnd,
         Plant::AppliedNotAwaited,
         Plant::ChecksumIgnored,
         Plant::TornTailAccepted,
@@ -83,7 +80,6 @@ impl Plant {
             Plant::AppliedIndexNotAtomic => "applied-index-not-atomic",
             Plant::ReadRoundReused => "read-round-reused",
             Plant::ReadWithoutQuorum => "read-without-quorum",
-            Plant::LeaseWithoutEnd => "lease-without-end",
             Plant::AppliedNotAwaited => "applied-not-awaited",
             Plant::ChecksumIgnored => "checksum-ignored",
             Plant::TornTailAccepted => "torn-tail-accepted",
