@@ -366,18 +366,12 @@ pub struct Record {
 impl Record {
     /// When the record may end, if that is said of itself and not of a lease.
     pub fn expires_at_ms(&self) -> Option<u64> {
-        match self.end {
-            End::At { ms } => Some(ms),
-            End::Never | End::WithLease(_) => None,
-        }
+        self.end.at_ms()
     }
 
     /// The lease that the record ends with.
     pub fn lease(&self) -> Option<LeaseId> {
-        match self.end {
-            End::WithLease(id) => Some(id),
-            End::Never | End::At { .. } => None,
-        }
+        self.end.lease()
     }
 }
 

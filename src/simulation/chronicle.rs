@@ -53,22 +53,6 @@ impl Written {
         })
     }
 
-    /// When it may end, if that is said of itself and not of a lease.
-    pub fn expires_at_ms(&self) -> Option<u64> {
-        match self.end {
-            End::At { ms } => Some(ms),
-            End::Never | End::WithLease(_) => None,
-        }
-    }
-
-    /// The lease that it ends with.
-    pub fn lease(&self) -> Option<LeaseId> {
-        match self.end {
-            End::WithLease(id) => Some(id),
-            End::Never | End::At { .. } => None,
-        }
-    }
-
     pub fn seen(&self) -> Seen {
         Seen { value: self.value, version: self.version, revision: self.revision }
     }
@@ -223,13 +207,13 @@ impl Chronicle {
         let mut over: BTreeMap<LeaseId, Revision> = BTreeMap::new();
         for deeds in self.deeds.chunk_by(|one, other| one.revision == other.revision) {
             for deed in deeds {
-                if let Some(id) = deed.previous.and_then(|previous| previous.lease()) {
+                if let Some(id) = deed.previous.and_then(|previous| previous.end.lease()) {
                     present.entry(id).or_default().remove(&deed.key);
                     if deed.kind == ChangeKind::Expire {
                         over.insert(id, deed.revision);
                     }
                 }
-                if let Some(id) = deed.record.and_then(|record| record.lease()) {
+                if let Some(id) = deed.record.and_then(|record| record.end.lease()) {
                     present.entry(id).or_default().insert(&deed.key);
                 }
             }

@@ -119,6 +119,24 @@ pub enum End {
     WithLease(LeaseId),
 }
 
+impl End {
+    /// The deadline, if it is the record's own.
+    pub fn at_ms(self) -> Option<u64> {
+        match self {
+            End::At { ms } => Some(ms),
+            End::Never | End::WithLease(_) => None,
+        }
+    }
+
+    /// The lease, if it is one.
+    pub fn lease(self) -> Option<LeaseId> {
+        match self {
+            End::WithLease(id) => Some(id),
+            End::Never | End::At { .. } => None,
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

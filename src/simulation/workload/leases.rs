@@ -232,10 +232,9 @@ impl Workload {
                 }
             }
             let id = held.id;
-            let of_it = chronicle
-                .deeds()
-                .iter()
-                .filter(|deed| deed.previous.is_some_and(|previous| previous.lease() == Some(id)));
+            let of_it = chronicle.deeds().iter().filter(|deed| {
+                deed.previous.is_some_and(|previous| previous.end.lease() == Some(id))
+            });
             let (mut expired, mut deleted) = (None, 0);
             for deed in of_it {
                 match deed.kind {

@@ -83,7 +83,7 @@ impl Workload {
             }
             let is_brief = facts.brief.contains_key(&record.value);
             let lease = facts.leased.get(&record.value).copied();
-            if record.expires_at_ms().is_some() != is_brief || record.lease() != lease {
+            if record.end.at_ms().is_some() != is_brief || record.end.lease() != lease {
                 self.violation(format!("an end that nobody set, or none: {deed:?}"));
             }
         }
@@ -123,7 +123,7 @@ impl Workload {
         let facts = self.facts.borrow();
         for deed in chronicle.deeds() {
             let ended = deed.previous.filter(|_| deed.kind == ChangeKind::Expire);
-            if let Some(deadline_ms) = ended.and_then(|it| it.expires_at_ms()) {
+            if let Some(deadline_ms) = ended.and_then(|it| it.end.at_ms()) {
                 self.findings.checked(1);
                 let latest_ms = self.latest_clock_ms(&facts, deed.revision);
                 if latest_ms < deadline_ms {
@@ -134,7 +134,7 @@ impl Workload {
             let brief = facts.brief.get(&record.value);
             if let Some(brief) = brief
                 && let Some((called_ms, answered_ms)) = brief.put_ms
-                && let Some(deadline_ms) = record.expires_at_ms()
+                && let Some(deadline_ms) = record.end.at_ms()
                 && !(called_ms..=answered_ms).contains(&deadline_ms.saturating_sub(brief.ttl_ms))
             {
                 let (ttl, from, to) = (brief.ttl_ms, called_ms, answered_ms);
