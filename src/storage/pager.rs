@@ -209,7 +209,7 @@ impl Pager {
         self.refuse_impossible(at)?;
         if at.span > 1 {
             let page = Arc::new(self.read(at)?);
-            self.cache.install_large(&page);
+            self.keep(&page, guard);
             return Ok(PageView::Large(page));
         }
         let mut frame = self.cache.free_frame(guard);
@@ -220,6 +220,18 @@ impl Pager {
             // damaged reference leads to.
             None => Ok(PageView::Large(Arc::new(self.read(at)?))),
         }
+    }
+
+    /// Enters a page that was read past the cache.
+    pub fn keep(&self, page: &Arc<Page>, guard: &Guard) {
+        let at = page.reference();
+        if at.span > 1 {
+            return self.cache.install_large(page);
+        }
+        let mut frame = self.cache.free_frame(guard);
+        frame.copy_from_slice(page.bytes());
+        // Another reader may have been faster, with the same page.
+        self.cache.install(at, frame, guard);
     }
 
     /// A damaged reference may say anything.

@@ -5,12 +5,12 @@
 //! it is there, and else reads it, keeps the last few for itself and leaves the cache alone. Branches
 //! do enter the cache: they are one page in a hundred, and every walk comes back to them.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::storage::cache::{Guard, PageView};
 use crate::storage::error::StorageError;
 use crate::storage::page::{self, Page, PageKind, PageRef};
-use crate::storage::pager::{Pager, Pages};
+use crate::storage::pager::Pager;
 
 /// Pages that are kept: a walk through the past reads three trees at once, and comes back to each leaf for every
 /// entry.
@@ -37,12 +37,10 @@ impl Passing {
         if let Some(page) = self.kept().iter().find(|page| page.reference() == at) {
             return Ok(PageView::Large(Arc::clone(page)));
         }
-        let page = pager.read(at)?;
+        let page = Arc::new(pager.read(at)?);
         if page::kind(page.bytes()) == PageKind::Branch {
-            return pager.page(at, guard);
-        }
-        let page = Arc::new(page);
-        if at.span <= LONGEST_KEPT_PAGES {
+            pager.keep(&page, guard);
+        } else if at.span <= LONGEST_KEPT_PAGES {
             let mut kept = self.kept();
             if kept.len() == KEPT_PAGES {
                 kept.remove(0);
@@ -52,7 +50,7 @@ impl Passing {
         Ok(PageView::Large(page))
     }
 
-    fn kept(&self) -> std::sync::MutexGuard<'_, Vec<Arc<Page>>> {
+    fn kept(&self) -> MutexGuard<'_, Vec<Arc<Page>>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
