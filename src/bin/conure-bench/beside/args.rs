@@ -1,8 +1,8 @@
 //! The flags of `conure-bench beside`.
 
-use std::path::PathBuf;
-
 use clap::{Args, ValueEnum};
+
+use crate::cluster::args::RunArgs;
 
 #[derive(Args)]
 pub struct BesideArgs {
@@ -31,16 +31,8 @@ pub struct BesideArgs {
     /// Rounds of each work; medians are printed
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=1_000))]
     pub rounds: u32,
-    /// Where the nodes' files go, in a directory that is removed at the end; by default among the system's
-    /// temporary files
-    #[arg(long, value_name = "DIR")]
-    pub dir: Option<PathBuf>,
-    /// From which values and the order of keys follow
-    #[arg(long, default_value_t = 1)]
-    pub seed: u64,
-    /// Ends the output with one line of JSON
-    #[arg(long)]
-    pub json: bool,
+    #[command(flatten)]
+    pub run: RunArgs,
 }
 
 impl BesideArgs {

@@ -8,11 +8,9 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use crate::cluster::error::ClientError;
+use crate::cluster::http::Head;
 
 const READ_BYTES: usize = 64 * 1024;
-
-/// Header fields of an answer: a few more than a node sends.
-const MOST_FIELDS: usize = 32;
 
 /// A body on its way.
 pub struct Body {
@@ -34,12 +32,8 @@ impl Body {
         let sent = body.stream.write_all(request.as_bytes()).await;
         sent.map_err(|source| body.failed(source))?;
         loop {
-            let mut fields = [httparse::EMPTY_HEADER; MOST_FIELDS];
-            let mut response = httparse::Response::new(&mut fields);
-            let parsed = response.parse(&body.buffer).map_err(|source| body.not_http(source))?;
-            let status = response.code.unwrap_or(0);
-            if let httparse::Status::Complete(head_bytes) = parsed {
-                body.buffer.advance(head_bytes);
+            if let Some(Head { status, len_bytes, .. }) = Head::of(&body.buffer, address)? {
+                body.buffer.advance(len_bytes);
                 if status != 200 {
                     let said = String::from_utf8_lossy(&body.buffer).into_owned();
                     return Err(ClientError::Refused { address: body.address, status, said });
@@ -96,10 +90,6 @@ impl Body {
 
     fn failed(&self, source: io::Error) -> ClientError {
         io_error(&self.address, source)
-    }
-
-    fn not_http(&self, source: httparse::Error) -> ClientError {
-        ClientError::NotHttp { address: self.address.clone(), source }
     }
 }
 

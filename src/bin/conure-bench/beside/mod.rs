@@ -35,13 +35,13 @@ pub fn run(args: &BesideArgs) -> Result<(), ClusterError> {
 }
 
 async fn measure(args: &BesideArgs, load: &ClusterArgs) -> Result<(), ClusterError> {
-    let dir = cluster::directory(load)?;
+    let dir = cluster::directory(&load.run)?;
     eprintln!("starting {} nodes", load.nodes);
     let running = Running::start(System::Conure, load, dir.path()).await?;
-    let keys = Rc::new(Keys::new(load.keys, load.value_bytes, load.seed));
+    let keys = Rc::new(Keys::new(load.keys, load.value_bytes, load.run.seed));
     eprintln!("loading {} keys", load.keys);
     round::load(&running, &keys).await?;
-    let mut rng = Rng::new(load.seed, 0);
+    let mut rng = Rng::new(load.run.seed, 0);
     let mut report = Report::default();
     for number in 0..load.rounds {
         for &work in args.works() {
@@ -54,7 +54,7 @@ async fn measure(args: &BesideArgs, load: &ClusterArgs) -> Result<(), ClusterErr
         }
     }
     println!("{}", report.table());
-    if args.json {
+    if args.run.json {
         println!("{}", report.json());
     }
     Ok(())
@@ -71,9 +71,7 @@ impl BesideArgs {
             seconds: self.seconds,
             rounds: self.rounds,
             keys: self.keys,
-            dir: self.dir.clone(),
-            seed: self.seed,
-            json: self.json,
+            run: self.run.clone(),
             warmup: 1,
             ops: None,
             dist: Dist::Uniform,

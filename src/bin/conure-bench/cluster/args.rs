@@ -51,6 +51,13 @@ pub struct ClusterArgs {
     /// Running nodes to measure, as URLs, instead of starting some; repeatable
     #[arg(long, value_name = "URL", num_args = 1.., conflicts_with = "nodes")]
     pub target: Vec<String>,
+    #[command(flatten)]
+    pub run: RunArgs,
+}
+
+/// What every run on a cluster needs.
+#[derive(Args, Clone)]
+pub struct RunArgs {
     /// Where the nodes' files go, in a directory that is removed at the end; by default among the system's
     /// temporary files
     #[arg(long, value_name = "DIR")]

@@ -106,10 +106,11 @@ impl HttpClient {
         let sent = self.stream.write_all(&self.out).await;
         sent.map_err(|source| self.failed(source))?;
         loop {
-            if let Some((status, head_bytes, body_bytes)) = self.head()?
-                && self.buffer.len() >= head_bytes + body_bytes
+            if let Some(Head { status, len_bytes, body_bytes }) =
+                Head::of(&self.buffer, &self.address)?
+                && self.buffer.len() >= len_bytes + body_bytes
             {
-                self.buffer.advance(head_bytes);
+                self.buffer.advance(len_bytes);
                 return Ok(Answer { status, body: self.buffer.split_to(body_bytes).freeze() });
             }
             match self.stream.read_buf(&mut self.buffer).await {
@@ -119,20 +120,31 @@ impl HttpClient {
             }
         }
     }
+}
 
-    /// Status, length of the head and length of the body, once the whole head is there.
-    fn head(&self) -> Result<Option<(u16, usize, usize)>, ClientError> {
+/// The head of an answer.
+pub struct Head {
+    pub status: u16,
+    pub len_bytes: usize,
+    /// What it announces; 0 where it announces nothing.
+    pub body_bytes: usize,
+}
+
+impl Head {
+    /// That of the answer which `bytes` begin with, once it is there whole.
+    pub fn of(bytes: &[u8], address: &str) -> Result<Option<Head>, ClientError> {
         let mut fields = [httparse::EMPTY_HEADER; MOST_FIELDS];
         let mut response = httparse::Response::new(&mut fields);
-        let parsed = response.parse(&self.buffer);
+        let parsed = response.parse(bytes);
         let parsed = parsed
-            .map_err(|source| ClientError::NotHttp { address: self.address.clone(), source })?;
-        let httparse::Status::Complete(head_bytes) = parsed else { return Ok(None) };
-        let length = response
+            .map_err(|source| ClientError::NotHttp { address: address.to_owned(), source })?;
+        let httparse::Status::Complete(len_bytes) = parsed else { return Ok(None) };
+        let announced = response
             .headers
             .iter()
             .find(|field| field.name.eq_ignore_ascii_case("content-length"))
             .and_then(|field| std::str::from_utf8(field.value).ok()?.trim().parse().ok());
-        Ok(Some((response.code.unwrap_or(0), head_bytes, length.unwrap_or(0))))
+        let status = response.code.unwrap_or(0);
+        Ok(Some(Head { status, len_bytes, body_bytes: announced.unwrap_or(0) }))
     }
 }

@@ -32,7 +32,7 @@ use tempfile::TempDir;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::LocalSet;
 
-use self::args::{ClusterArgs, Op};
+use self::args::{ClusterArgs, Op, RunArgs};
 use self::client::Running;
 use self::error::ClusterError;
 use self::keys::Keys;
@@ -71,7 +71,7 @@ pub fn on_one_thread(
 }
 
 /// Where the nodes' files go; removed when it is dropped.
-pub fn directory(args: &ClusterArgs) -> Result<TempDir, ClusterError> {
+pub fn directory(args: &RunArgs) -> Result<TempDir, ClusterError> {
     let mut builder = tempfile::Builder::new();
     let dir = builder.prefix("conure-bench-");
     let dir = match &args.dir {
@@ -84,12 +84,12 @@ pub fn directory(args: &ClusterArgs) -> Result<TempDir, ClusterError> {
 async fn measure(args: &ClusterArgs) -> Result<(), ClusterError> {
     let systems = args.systems();
     // Declared before the nodes, so that it is removed after they are killed.
-    let dir = directory(args)?;
+    let dir = directory(&args.run)?;
     let mut all: Vec<(Running, Rc<Keys>)> = Vec::new();
     for &system in &systems {
         eprintln!("starting {system}");
         let running = Running::start(system, args, dir.path()).await?;
-        let keys = Rc::new(Keys::new(args.keys, args.value_bytes, args.seed));
+        let keys = Rc::new(Keys::new(args.keys, args.value_bytes, args.run.seed));
         if args.op.reads() {
             eprintln!("{system}: loading {} keys", args.keys);
             round::load(&running, &keys).await?;
@@ -97,7 +97,7 @@ async fn measure(args: &ClusterArgs) -> Result<(), ClusterError> {
         all.push((running, keys));
     }
     let mut report = Report::default();
-    let mut rng = Rng::new(args.seed, 0);
+    let mut rng = Rng::new(args.run.seed, 0);
     for number in 0..args.rounds {
         let first = number as usize % all.len();
         let (later, earlier) = all.split_at(first);
@@ -112,7 +112,7 @@ async fn measure(args: &ClusterArgs) -> Result<(), ClusterError> {
         }
     }
     println!("{}", report.table(&systems));
-    if args.json {
+    if args.run.json {
         println!("{}", report.json(args, &systems));
     }
     Ok(())

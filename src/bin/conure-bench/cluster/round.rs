@@ -81,7 +81,7 @@ pub async fn run(
     let mut tasks = JoinSet::new();
     let count = clients.len();
     for (index, client) in clients.into_iter().enumerate() {
-        let rng = Rng::new(args.seed + u64::from(number), index as u64 + 1);
+        let rng = Rng::new(args.run.seed + u64::from(number), index as u64 + 1);
         let draw = Draw::new(rng, args.dist, keys.len(), index, count);
         tasks.spawn_local(work(shared.clone(), client, draw));
     }
