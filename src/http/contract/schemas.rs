@@ -14,7 +14,7 @@ fn reference(name: &str) -> Value {
 }
 
 /// An object with these fields and no others; names that end in `?` may be missing.
-fn object<const N: usize>(fields: [(&str, Value); N]) -> Value {
+fn object<'n>(fields: impl IntoIterator<Item = (&'n str, Value)>) -> Value {
     let (mut properties, mut required) = (Map::new(), Vec::new());
     for (name, schema) in fields {
         match name.strip_suffix('?') {
@@ -84,10 +84,9 @@ fn spelt(mut schema: Value, name: &str) -> Value {
     schema
 }
 
-fn item() -> Value {
-    let fields = object([
-        ("key?", text()),
-        ("key_base64?", base64()),
+/// What is told of a record.
+fn record() -> [(&'static str, Value); 7] {
+    [
         ("value?", text()),
         ("value_base64?", base64()),
         ("mod_revision", number()),
@@ -95,8 +94,12 @@ fn item() -> Value {
         ("version", number()),
         ("expires_at_ms?", number()),
         ("lease?", lease_id()),
-    ]);
-    spelt(fields, "key")
+    ]
+}
+
+fn item() -> Value {
+    let key = [("key?", text()), ("key_base64?", base64())];
+    spelt(object(key.into_iter().chain(record())), "key")
 }
 
 fn version() -> Value {
@@ -113,18 +116,7 @@ fn version() -> Value {
 }
 
 fn event_data() -> Value {
-    let previous = spelt(
-        object([
-            ("value?", text()),
-            ("value_base64?", base64()),
-            ("mod_revision", number()),
-            ("create_revision", number()),
-            ("version", number()),
-            ("expires_at_ms?", number()),
-            ("lease?", lease_id()),
-        ]),
-        "value",
-    );
+    let previous = spelt(object(record()), "value");
     let change = object([
         ("key?", text()),
         ("key_base64?", base64()),

@@ -18,6 +18,18 @@ fn key() -> Value {
     json!({ "type": "string", "minLength": 1, "maxLength": MAX_KEY_BYTES })
 }
 
+/// What names a range.
+fn bounds() -> [(&'static str, Value); 6] {
+    [
+        ("prefix?", text()),
+        ("prefix_base64?", base64()),
+        ("start?", text()),
+        ("start_base64?", base64()),
+        ("end?", text()),
+        ("end_base64?", base64()),
+    ]
+}
+
 fn request() -> Value {
     let compare = object([
         ("key?", key()),
@@ -42,29 +54,16 @@ fn request() -> Value {
                 ("lease?", Kind::Lease.schema()),
             ]),
             object([("op", one_of(&["get"])), ("key?", key()), ("key_base64?", base64())]),
-            object([
-                ("op", one_of(&["range"])),
-                ("prefix?", text()),
-                ("prefix_base64?", base64()),
-                ("start?", text()),
-                ("start_base64?", base64()),
-                ("end?", text()),
-                ("end_base64?", base64()),
+            object([("op", one_of(&["range"]))].into_iter().chain(bounds()).chain([
                 ("limit?", json!({ "type": "integer", "minimum": 1, "maximum": MAX_TXN_RANGE_ITEMS })),
                 ("reverse?", flag()),
                 ("keys_only?", flag()),
-            ]),
+            ])),
             object([
                 ("op", one_of(&["delete"])),
                 ("key?", key()),
                 ("key_base64?", base64()),
-                ("prefix?", text()),
-                ("prefix_base64?", base64()),
-                ("start?", text()),
-                ("start_base64?", base64()),
-                ("end?", text()),
-                ("end_base64?", base64()),
-            ]),
+            ].into_iter().chain(bounds())),
         ]
     }));
     object([
