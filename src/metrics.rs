@@ -30,7 +30,7 @@ use prometheus_client::registry::Registry;
 
 use self::http::Http;
 pub use self::kinds::{Count, Held, Level, Timing};
-use self::kinds::{count, count_bytes, gauge, gauge_bytes, level, level_bytes, timing};
+use self::kinds::{count, count_bytes, gauge_bytes, level, level_bytes, timing};
 pub use self::peers::Peers;
 use self::process::Process;
 pub use self::process::Sample;
@@ -51,10 +51,10 @@ pub struct Metrics {
 
     http: Http,
     /// Requests whose handler runs now.
-    pub http_in_flight: Gauge,
+    pub http_in_flight: Level,
     /// Bytes of request and reply bodies held in memory now.
     pub http_body_bytes: Gauge,
-    pub http_connections: Gauge,
+    pub http_connections: Level,
     /// Requests that took longer than the setting `log_slow_request`.
     pub http_slow_requests: Count,
     /// Read states that scans keep pinned between two pages.
@@ -176,9 +176,9 @@ impl Metrics {
         add.register("build", "What is running, by version", Info::new([("version", version)]));
         Metrics {
             http: Http::new(add),
-            http_in_flight: gauge(add, "http_in_flight", "Requests whose handler runs now"),
+            http_in_flight: level(add, "http_in_flight", "Requests whose handler runs now"),
             http_body_bytes: gauge_bytes(add, "http_body", "Bytes of bodies held in memory now"),
-            http_connections: gauge(add, "http_connections", "Open connections of clients"),
+            http_connections: level(add, "http_connections", "Open connections of clients"),
             http_slow_requests: count(
                 add,
                 "http_slow_requests",

@@ -75,7 +75,7 @@ use actix_web::{App, HttpServer, web};
 use bytes::Bytes;
 
 use crate::actors::messages::Gateway;
-use crate::metrics::Metrics;
+use crate::metrics::{Held, Metrics};
 use access::SlowLines;
 use admission::Admission;
 use pins::Pins;
@@ -140,22 +140,6 @@ pub fn configure(state: web::Data<State>) -> impl Fn(&mut web::ServiceConfig) {
     }
 }
 
-/// An open connection, counted for as long as it is.
-struct Connection(Arc<Metrics>);
-
-impl Connection {
-    fn open(metrics: Arc<Metrics>) -> Connection {
-        metrics.http_connections.inc();
-        Connection(metrics)
-    }
-}
-
-impl Drop for Connection {
-    fn drop(&mut self) {
-        self.0.http_connections.dec();
-    }
-}
-
 /// A server on sockets that are bound already.
 ///
 /// It runs while the returned future is polled, in an actix system; it listens to no signals. Stop it by
@@ -169,7 +153,7 @@ pub fn server(state: State, listeners: Vec<TcpListener>, workers: usize) -> io::
     let metrics = state.metrics.clone();
     let mut server = HttpServer::new(move || App::new().configure(configure(state.clone())))
         // Dropped with the connection.
-        .on_connect(move |_, kept| drop(kept.insert(Connection::open(metrics.clone()))))
+        .on_connect(move |_, kept| drop(kept.insert(Held::new(&metrics.http_connections))))
         .workers(workers)
         .max_connections((options.max_connections / workers).max(1))
         .client_request_timeout(options.request_timeout)

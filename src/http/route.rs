@@ -20,7 +20,7 @@ use super::headers::{REQUEST_ID, SERVED_BY};
 use super::target::Params;
 use super::trace::Current;
 use super::{State, backup, cluster, compact, health, kv, leases, log_level, scan, txn, watch};
-use crate::metrics::Metrics;
+use crate::metrics::Held;
 
 /// Answers a request: the only service of the server.
 pub async fn serve(
@@ -29,7 +29,7 @@ pub async fn serve(
     state: web::Data<State>,
 ) -> HttpResponse {
     let started = Instant::now();
-    let _in_flight = InFlight::enter(&state.metrics);
+    let _in_flight = Held::new(&state.metrics.http_in_flight);
     let current = Current::of(&request, &state.ids);
     let found = contract::find(request.uri().path());
     let mut body = RequestBody::new(&request, payload);
@@ -132,21 +132,5 @@ pub fn method_label(method: &Method) -> &'static str {
         Method::DELETE => "DELETE",
         Method::POST => "POST",
         _ => "other",
-    }
-}
-
-/// Counts a running handler, also when it is dropped in the middle.
-struct InFlight<'a>(&'a Metrics);
-
-impl InFlight<'_> {
-    fn enter(metrics: &Metrics) -> InFlight<'_> {
-        metrics.http_in_flight.inc();
-        InFlight(metrics)
-    }
-}
-
-impl Drop for InFlight<'_> {
-    fn drop(&mut self) {
-        self.0.http_in_flight.dec();
     }
 }

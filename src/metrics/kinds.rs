@@ -63,12 +63,6 @@ pub fn level_bytes(registry: &mut Registry, name: &str, help: &str) -> Level {
     level
 }
 
-pub fn gauge(registry: &mut Registry, name: &str, help: &str) -> Gauge {
-    let gauge = Gauge::default();
-    registry.register(name, help, gauge.clone());
-    gauge
-}
-
 /// The name gets `_bytes` behind it.
 pub fn gauge_bytes(registry: &mut Registry, name: &str, help: &str) -> Gauge {
     let gauge = Gauge::default();
