@@ -279,6 +279,14 @@ pub mod tests {
         prop::collection::vec(byte, 1..6).prop_map(Bytes::from)
     }
 
+    /// How an entry spells its key, and in which form: the text `////` is the base64 of `ff ff ff`.
+    fn name(entry: &Value, field: &str) -> String {
+        match entry.get(field) {
+            Some(text) => format!("text {text}"),
+            None => format!("base64 {}", entry[format!("{field}_base64")]),
+        }
+    }
+
     /// All entries of a scan, page by page: keys as they are, shared prefixes with a mark before.
     async fn walk(view: &Keys, mut plan: Plan, limit: usize) -> Vec<String> {
         let metrics = Arc::new(Metrics::new("test"));
@@ -290,10 +298,6 @@ pub mod tests {
             let page = build(view, plan, limit, deadline, &mut hold).await.ok().expect("a page");
             let page_json = String::from_utf8(page.json).expect("text") + "}";
             let json: Value = serde_json::from_str(&page_json).expect("JSON");
-            let name = |entry: &Value, field: &str| {
-                let text = entry.get(field).or(entry.get(format!("{field}_base64")));
-                text.expect("a name").to_string()
-            };
             let items = json["items"].as_array().expect("a list");
             let empty = Vec::new();
             let prefixes = json["common_prefixes"].as_array().unwrap_or(&empty);
@@ -349,7 +353,7 @@ pub mod tests {
             let spell = |bytes: &Bytes| {
                 let key = Key::new(bytes.clone()).expect("a key");
                 let item = serde_json::to_value(Item::of(&key, &record, true)).expect("JSON");
-                item.get("key").or(item.get("key_base64")).expect("a name").to_string()
+                name(&item, "key")
             };
             let expected: BTreeSet<String> = items
                 .iter()

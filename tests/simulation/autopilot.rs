@@ -95,10 +95,7 @@ fn a_leader_that_is_cut_off_removes_nobody_and_is_removed_itself() {
         wait_for_voters(&world, &NODES, 4).await;
         let old = leader(&world, &NODES).await;
         let left = others(&NODES, &[&old]);
-        for peer in &left {
-            world.network.cut(&old, peer);
-            world.network.cut(peer, &old);
-        }
+        super::cut_off(&world, &old, &left);
         wait_for_voters(&world, &left, 3).await;
         world.network.heal();
         wait_for(&world, "the former leader to know", async |world| {

@@ -7,21 +7,13 @@ use conuredb::simulation::client as clients;
 use conuredb::simulation::world::World;
 use tokio::time::{Instant, sleep};
 
-use super::{NAMES, found};
+use super::{NAMES, cut_off, found};
 
 /// The lease of a simulated leader: its longest election timeout.
 const LEASE: Duration = Duration::from_millis(600);
 
 /// A simulated client gives a request 3 s. One that nobody took has its answer well before.
 const ANSWER_LIMIT: Duration = Duration::from_millis(2_600);
-
-fn isolate(world: &World, name: &str) {
-    world.note(format_args!("isolate {name}"));
-    for peer in NAMES.into_iter().filter(|peer| *peer != name) {
-        world.network.cut(name, peer);
-        world.network.cut(peer, name);
-    }
-}
 
 #[test]
 fn a_leader_cut_off_from_its_quorum_refuses_before_another_can_acknowledge_a_write() {
@@ -31,7 +23,7 @@ fn a_leader_cut_off_from_its_quorum_refuses_before_another_can_acknowledge_a_wri
             let old = clients::leader(&world, &NAMES).await;
             clients::put(&world, &old, "k", b"before", None).await.expect("a write");
 
-            isolate(&world, &old);
+            cut_off(&world, &old, &NAMES);
             // What was heard of the quorum last may be a heartbeat old.
             sleep(LEASE + Duration::from_millis(10)).await;
             let status = clients::status(&world, &old).await.expect("a status");

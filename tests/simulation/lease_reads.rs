@@ -9,7 +9,7 @@ use conuredb::simulation::world::World;
 use conuredb::types::Key;
 use tokio::time::{Instant, sleep};
 
-use super::{NAMES, found};
+use super::{NAMES, cut_off, found};
 
 /// The shortest election timeout of a simulated node.
 const TIMEOUT: Duration = Duration::from_millis(300);
@@ -18,13 +18,6 @@ async fn read(world: &World, node: &str) -> Result<Vec<u8>, RequestError> {
     let view = clients::view(world, node, Consistency::Lease).await?.view;
     let record = view.get(&Key::new(&b"k"[..]).expect("a short key"))?;
     Ok(record.expect("the key is there").value.to_vec())
-}
-
-fn cut_off(world: &World, name: &str, from: &[&str]) {
-    for peer in from.iter().filter(|peer| **peer != name) {
-        world.network.cut(name, peer);
-        world.network.cut(peer, name);
-    }
 }
 
 #[test]

@@ -25,6 +25,15 @@ async fn found(world: &World) {
     world.note("three voters");
 }
 
+/// Lets nothing pass between a machine and others, of which it may be one, in either direction.
+fn cut_off(world: &World, name: &str, from: &[&str]) {
+    world.note(format_args!("cut {name} off from {from:?}"));
+    for peer in from.iter().filter(|peer| **peer != name) {
+        world.network.cut(name, peer);
+        world.network.cut(peer, name);
+    }
+}
+
 #[test]
 fn a_cluster_forms_and_serves_and_moves_its_leader() {
     World::run(1, |world| async move {
