@@ -28,9 +28,10 @@
 //!
 //! # Bounds
 //!
-//! The pool takes frames up to its size, then evicts clean ones. Dirty and private pages may exceed
-//! it, as a commit must not fail for want of memory: whoever commits is told how much is
-//! dirty and begins a checkpoint in time. Large pages share the same limit.
+//! The pool takes frames up to its size, then evicts clean ones, a little ahead of need. Dirty and private pages may
+//! exceed it, as a commit must not fail for want of memory: whoever commits is told how much is dirty and begins a
+//! checkpoint in time. With three quarters of it dirty the pool stays within a tenth of its size. Large pages share the
+//! same limit.
 
 mod array;
 mod frames;
@@ -59,12 +60,17 @@ const PRIVATE: u32 = 1 << 31;
 /// Frames evicted at once: enough that the lock and the epoch are not taken for each.
 const EVICTION: usize = 64;
 
+/// This part of a full pool is kept free or on its way back, up to the number after it: the hand may have to go
+/// round once, taking marks away and no page, before it finds what to evict.
+const RESERVED_PART: usize = 32;
+const RESERVED_MOST: usize = 1_024;
+
 /// What a search reads first: the header, and the slots of a leaf of ordinary entries.
 const SEARCHED_BYTES: usize = 256;
 
-/// Entries that the hand looks at for one eviction, at most two rounds: the first takes the flags
-/// away, the second the pages. Where more than that are dirty in a row the pool grows instead.
-const EVICTION_STEPS: u32 = 64 * EVICTION as u32;
+/// Entries of clean pages that the hand looks at in one call, so that no commit waits long for its frames. Those of
+/// dirty pages cost next to nothing and do not count: tens of thousands of them may be in a row.
+const EVICTION_STEPS: usize = 64 * EVICTION;
 
 /// A page, for as long as the reader stays pinned.
 pub enum PageView<'g> {
@@ -232,6 +238,9 @@ impl Cache {
         if at.span > 1 {
             self.large.mark_clean(at.number, at.birth, self.large_limit());
         } else if let Some(slot) = self.table.get(at.number as usize) {
+            if let Some(id) = (slot.load(Ordering::Relaxed) & ID_MASK).checked_sub(1) {
+                self.memory.frames.set_page(id, at.number);
+            }
             slot.fetch_and(!DIRTY, Ordering::AcqRel);
         }
     }
@@ -250,16 +259,14 @@ impl Cache {
     /// Appends `count` unused frames to `out`, evicting when the pool has its size.
     fn take_frames(&self, count: usize, out: &mut Vec<FrameId>, guard: &Guard) {
         let capacity = self.pool_bytes.saturating_sub(self.large.clean_bytes()) / PAGE_BYTES;
-        let mut has_evicted = false;
+        let reserved = (capacity / RESERVED_PART).clamp(EVICTION, RESERVED_MOST);
         let mut pool = self.memory.pool();
-        // Ahead of need, since evicted frames come back late; and not while enough are on their way,
-        // or more would be driven out than is needed.
-        if pool.free.len() < count + EVICTION
+        // Ahead of need, since evicted frames come back late; those on their way count, or more would be driven
+        // out than is needed.
+        if pool.free.len() + pool.returning < count + reserved
             && pool.made as usize + count > capacity
-            && pool.returning < EVICTION
         {
-            let evicted = self.evict(&mut pool);
-            has_evicted = !evicted.is_empty();
+            let evicted = self.evict(&mut pool, count + EVICTION);
             self.memory.release_later(&mut pool, evicted, guard);
         }
         for _ in 0..count {
@@ -271,24 +278,28 @@ impl Cache {
                 id
             }));
         }
+        let is_short = pool.returning > 0 && pool.free.len() < reserved;
         drop(pool); // which frames that come back need
-        if has_evicted {
+        if is_short {
             guard.flush();
         }
     }
 
-    /// Takes clean pages that were not read lately out of the table; returns their frames.
-    fn evict(&self, pool: &mut Pool) -> Vec<FrameId> {
-        let mut evicted = Vec::with_capacity(EVICTION);
-        for _ in 0..EVICTION_STEPS.min(2 * pool.made) {
-            if evicted.len() == EVICTION {
+    /// Takes up to `count` clean pages that were not read lately out of the table; returns their frames.
+    fn evict(&self, pool: &mut Pool, count: usize) -> Vec<FrameId> {
+        let mut evicted = Vec::with_capacity(count);
+        let mut looked_at = 0;
+        // Two rounds: the first takes marks away, the second pages.
+        for _ in 0..2 * pool.made {
+            if evicted.len() == count || looked_at == EVICTION_STEPS {
                 break;
             }
             let id = pool.hand;
             pool.hand = (pool.hand + 1) % pool.made;
             // The frame may have another page by now, or none: the entry decides.
-            let number = self.memory.frames.page(id);
+            let Some(number) = self.memory.frames.page(id) else { continue };
             let Some(slot) = self.table.get(number as usize) else { continue };
+            looked_at += 1;
             let entry = slot.load(Ordering::Relaxed);
             if entry & ID_MASK != id + 1 || entry & (PRIVATE | DIRTY) != 0 {
                 continue;

@@ -131,7 +131,8 @@ impl Default for LogOptions {
             // Large enough that a new segment, with its two syncs, is rare; small enough that one
             // fits into memory while it is recovered.
             segment_bytes: 16 << 20,
-            cache_bytes: 64 << 20,
+            // What followers are sent and the state machine takes is of the last milliseconds.
+            cache_bytes: 16 << 20,
             // A value of 8 MiB with its key and frame.
             max_payload_bytes: 9 << 20,
             max_staged_bytes: 256 << 20,

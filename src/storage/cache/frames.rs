@@ -37,7 +37,8 @@ const LINE_BYTES: usize = 64;
 /// All frames of a pool.
 pub struct Frames {
     mappings: [OnceLock<Mapping>; MAPPINGS],
-    /// Which page a frame was last used for: where eviction looks whether it still is.
+    /// Which clean page a frame was last used for, where eviction looks whether it still is. 0, which is a meta page and
+    /// never here, from when the writer takes the frame until its page is on the disk.
     pages: Array,
 }
 
@@ -59,14 +60,20 @@ impl Frames {
         Frames { mappings: [const { OnceLock::new() }; MAPPINGS], pages: Array::new() }
     }
 
-    /// Notes which page the frame is used for.
+    /// Notes which page the frame is used for, which may be evicted.
     pub fn set_page(&self, id: FrameId, number: u64) {
         self.pages.at(id as usize).store(number as u32, Ordering::Relaxed);
     }
 
-    /// The number of the page that the frame was last used for.
-    pub fn page(&self, id: FrameId) -> u64 {
-        self.pages.get(id as usize).map_or(0, |page| page.load(Ordering::Relaxed)).into()
+    /// Notes that the frame's page must not be evicted.
+    pub fn keep(&self, id: FrameId) {
+        self.pages.at(id as usize).store(0, Ordering::Relaxed);
+    }
+
+    /// The number of the page that the frame was last used for, unless it is to be kept.
+    pub fn page(&self, id: FrameId) -> Option<u64> {
+        let number = self.pages.get(id as usize)?.load(Ordering::Relaxed);
+        (number != 0).then_some(number.into())
     }
 
     /// Makes sure that the frame exists.

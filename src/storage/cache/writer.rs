@@ -159,7 +159,7 @@ impl CacheWriter {
             self.cache.take_frames(SPARES, &mut self.spare, guard);
         }
         let id = self.spare.pop().expect("fetched above");
-        self.cache.memory.frames.set_page(id, at.number);
+        self.cache.memory.frames.keep(id);
         let entry = self.slot(at).swap((id + 1) | PRIVATE, Ordering::AcqRel);
         assert_eq!(entry & (PRIVATE | DIRTY), 0, "page {} is in use", at.number);
         // A reader that followed a damaged reference may have read the free page from the disk.

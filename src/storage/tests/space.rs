@@ -253,3 +253,41 @@ fn pins_hold_while_pages_are_reused_as_fast_as_can_be() {
     let pages = store.stats().file_bytes / PAGE_BYTES as u64;
     assert!(pages < 100, "{pages} pages: they were used again");
 }
+
+/// Pages are written, read and evicted for many times the pool's size, with half of the pool dirty when a checkpoint
+/// begins and more while it is written.
+#[test]
+fn memory_stays_within_the_pool_and_a_tenth() {
+    const POOL_BYTES: u64 = 4 << 20;
+    let disk: Arc<dyn Disk> = Arc::new(MemDisk::new());
+    let options = StoreOptions { cache_bytes: POOL_BYTES as usize };
+    let mut store = Store::open(&disk, FILE, options).unwrap();
+    for keys in (0..60_000).map(key).collect::<Vec<_>>().chunks(2_000) {
+        put_all(&mut store, keys.iter().map(|key| (&key[..], &[0; 150][..])));
+        checkpoint(&mut store).unwrap();
+    }
+    let mut rng = rng(15);
+    let (mut peak, mut peak_dirty) = (0, 0);
+    let mut put_until = |store: &mut Store, dirty_bytes: u64, peak: &mut u64| {
+        while store.stats().dirty_bytes < dirty_bytes {
+            let keys: Vec<_> = (0..100).map(|_| key(rng.random_range(0..60_000))).collect();
+            put_all(store, keys.iter().map(|key| (&key[..], &[1; 150][..])));
+            let snapshot = store.snapshot();
+            for _ in 0..100 {
+                snapshot.get(T, &key(rng.random_range(0..60_000))).unwrap();
+            }
+            *peak = store.stats().cached_bytes.max(*peak);
+        }
+    };
+    for _ in 0..12 {
+        put_until(&mut store, POOL_BYTES / 2, &mut peak);
+        let checkpoint = store.begin_checkpoint().unwrap().expect("half the pool is dirty");
+        put_until(&mut store, POOL_BYTES / 4 * 3, &mut peak);
+        peak_dirty = store.stats().dirty_bytes.max(peak_dirty);
+        store.finish_checkpoint(checkpoint.write()).unwrap();
+    }
+    let live_bytes = store.stats().live_bytes;
+    assert!(live_bytes > POOL_BYTES / 2 * 3, "{live_bytes} bytes: more than the pool holds");
+    assert!(peak_dirty > POOL_BYTES / 10 * 7);
+    assert!(peak <= POOL_BYTES / 10 * 11, "{peak} bytes in memory, of {POOL_BYTES} at most");
+}
