@@ -140,10 +140,15 @@ pub fn status(status: &Status) -> String {
         ("commit index", status.commit_index.to_string()),
         ("applied index", status.applied_index.to_string()),
         ("revision", status.revision.to_string()),
+        ("oldest kept", status.oldest_revision.to_string()),
     ];
     rows.extend(status.cluster_id.clone().map(|id| ("cluster", id)));
     rows.push(("version", status.version.clone()));
-    let compacting = if status.compacting { ", being compacted" } else { "" };
+    let compacting = match (status.compacting, status.compactions) {
+        (true, _) => ", being compacted".to_owned(),
+        (false, 0) => String::new(),
+        (false, times) => format!(", compacted {times} times since the node started"),
+    };
     rows.push((
         "database",
         format!("{} bytes, {} of them in use{compacting}", status.db_bytes, status.db_bytes_live),
