@@ -33,4 +33,9 @@ async fn nothing_is_promised_without_a_leader(at: &Place) {
     assert_eq!(at.get("/backup?stale=true").await.status, 200);
     assert_eq!(at.get("/livez").await.status, 200);
     assert_eq!(at.get_json("/status").await["leader"], "");
+    until("the metrics to say so", async || {
+        let metrics = at.get("/metrics").await;
+        metrics.text().contains("\nconuredb_raft_has_leader 0\n").then_some(())
+    })
+    .await;
 }
