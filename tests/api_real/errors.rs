@@ -80,7 +80,7 @@ async fn the_future_is_not_known(at: &Place) {
     let now = at.stored("future", "v").await;
     let target = format!("/kv/future?revision={}", now + 1_000_000);
     let problem = at.get(&target).await.is_problem(400, "revision_in_future");
-    assert_eq!(problem["revision"], now);
+    assert!(problem["revision"].as_u64() >= Some(now), "{problem}");
 }
 
 async fn what_is_not_there_is_not_found(at: &Place) {
@@ -131,7 +131,7 @@ async fn a_lease_has_so_many_keys(at: &Place) {
     let put =
         |n: usize| json!({ "op": "put", "key": format!("full/{n}"), "value": "", "lease": id });
     let numbers: Vec<usize> = (0..MAX_LEASE_KEYS).collect();
-    for some in numbers.chunks(MAX_TXN_OPS) {
+    for some in numbers.chunks(MAX_TXN_OPS / 4) {
         let puts: Vec<Value> = some.iter().copied().map(put).collect();
         let reply = at.post("/txn", &json!({ "success": puts }).to_string()).await;
         assert_eq!(reply.status, 200, "{reply:?}");
