@@ -256,6 +256,21 @@ mod tests {
     }
 
     #[test]
+    fn status_tells_what_is_kept_and_how_often_the_file_was_compacted() {
+        let now = Status { db_bytes: 8192, db_bytes_live: 4096, ..Status::default() };
+        let last = |now: &Status| status(now).lines().last().map(str::to_owned);
+        assert_eq!(last(&now).as_deref(), Some("database       8192 bytes, 4096 of them in use"));
+        let now = Status { compactions: 2, oldest_revision: 7, ..now };
+        assert!(
+            last(&now)
+                .is_some_and(|line| line.ends_with("compacted 2 times since the node started"))
+        );
+        assert!(status(&now).contains("\noldest kept    7\n"));
+        let now = Status { compacting: true, ..now };
+        assert!(last(&now).is_some_and(|line| line.ends_with("in use, being compacted")));
+    }
+
+    #[test]
     fn a_scan_has_one_line_for_each_key_whatever_is_in_it() {
         let of = |value: &[u8]| Item {
             key: "a\tb".into(),
