@@ -147,6 +147,7 @@ pub fn status(status: &Status) -> String {
     let compacting = match (status.compacting, status.compactions) {
         (true, _) => ", being compacted".to_owned(),
         (false, 0) => String::new(),
+        (false, 1) => ", compacted once since the node started".to_owned(),
         (false, times) => format!(", compacted {times} times since the node started"),
     };
     rows.push((
