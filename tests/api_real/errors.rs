@@ -180,8 +180,11 @@ async fn a_condition_holds(at: &Place) {
 
 async fn a_value_is_not_too_large(at: &Place) {
     at.stored("largest", &"v".repeat(MAX_VALUE_BYTES)).await;
-    let problem = at.put("/kv/larger", &"v".repeat(MAX_VALUE_BYTES + 1)).await;
-    assert_eq!(problem.is_problem(413, "value_too_large")["max_bytes"], MAX_VALUE_BYTES);
+    let reply = at.put("/kv/larger", &"v".repeat(MAX_VALUE_BYTES + 1)).await;
+    let problem = reply.is_problem(413, "value_too_large");
+    assert_eq!(problem["max_bytes"], MAX_VALUE_BYTES);
+    let detail = problem["detail"].as_str().expect("a text");
+    assert!(detail.contains("limits.max_value_bytes"), "{detail} names the setting");
     at.get("/kv/larger").await.is_problem(404, "key_not_found");
 }
 

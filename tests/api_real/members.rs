@@ -92,10 +92,19 @@ async fn a_node_joins_and_leaves(at: &Place) {
     let joined = until("the guest to be listed", async || member(at, &stranger).await).await;
     assert_eq!(joined["suffrage"], "nonvoter");
     refused_while_it_is_a_copy(at, &stranger).await;
+    nobody_is_there(at).await;
     let remove = json!({ "ID": "guest" }).to_string();
     assert_eq!(at.post("/remove", &remove).await.text(), "OK\n");
     until("the guest to be gone", async || member(at, &stranger).await.is_none().then_some(()))
         .await;
+}
+
+/// An address at which no node listens.
+async fn nobody_is_there(at: &Place) {
+    let join = json!({ "ID": "nobody", "RaftAddr": "127.0.0.1:1" }).to_string();
+    let problem = at.post("/join", &join).await.is_problem(503, "not_ready");
+    let detail = problem["detail"].as_str().expect("a text");
+    assert!(detail.starts_with("no node can be reached at 127.0.0.1:1"), "{detail}");
 }
 
 /// Of the node that was let in a case before this one.

@@ -60,7 +60,9 @@ async fn what_is_watched_is_named_as_in_reads(at: &Place) {
         }
     }
     for (query, code) in [("", "missing_key"), ("key=a&prefix=b", "bad_parameter")] {
-        at.get(&format!("/watch?{query}")).await.is_problem(400, code);
+        let problem = at.get(&format!("/watch?{query}")).await.is_problem(400, code);
+        let detail = problem["detail"].as_str().expect("a text");
+        assert!(detail.contains("key") && detail.contains("prefix"), "{detail} names both ways");
     }
 }
 
