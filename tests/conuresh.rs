@@ -264,6 +264,10 @@ fn every_answer_can_be_json_with_names_that_stay() {
         (&status["node_id"], &status["term"], &status["db_bytes"]),
         (&json!("node1"), &json!(3), &json!(8192))
     );
+    assert_eq!(
+        (&status["compacting"], &status["compactions"], &status["oldest_revision"]),
+        (&json!(false), &json!(2), &json!(0))
+    );
     assert_eq!(one(&["members"])["servers"][0]["is_leader"], true);
     assert_eq!(one(&["join", "n", "h:1"]), json!({ "message": "OK" }));
     let help = one(&["help"]);

@@ -6,6 +6,9 @@
     reason = "a test is its own outermost layer: it opens sockets"
 )]
 
+#[path = "http_contract/client.rs"]
+#[allow(dead_code, reason = "this test needs the server, not the client")]
+mod client;
 #[path = "http_contract/document.rs"]
 #[allow(dead_code, reason = "this test needs the server, not the client")]
 mod document;

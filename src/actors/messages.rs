@@ -44,7 +44,7 @@ pub enum RequestError {
     #[error("no leader is known: {reason}")]
     NoLeader { reason: String },
     /// This node may not serve yet, or no more (starting, removed, closing); nothing was applied.
-    #[error("this node cannot serve: {reason}")]
+    #[error("{reason}")]
     NotReady { reason: String },
     /// Another node leads, and the request asked not to be forwarded; nothing was applied.
     #[error("node {leader_name} leads, at {leader_http}")]

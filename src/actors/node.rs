@@ -111,7 +111,9 @@ pub enum NodeError {
     Storage(#[from] StorageError),
     #[error("cannot hold room in reserve for a full disk: {0}")]
     Reserve(std::io::Error),
-    #[error("raft_addr: cannot listen on {address}: {source}")]
+    #[error(
+        "raft_addr: cannot listen on {address}: {source}; name an address of this machine that is free"
+    )]
     Listen { address: String, source: std::io::Error },
     #[error(
         "the store ends at log index {applied:?}, but the log begins after {purged}: one of the two was damaged or \

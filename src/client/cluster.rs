@@ -15,8 +15,8 @@ use super::Client;
 use super::call::{Call, Reply, Retry};
 use super::error::ClientError;
 
-/// One node's view of the cluster.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+/// One node's view of the cluster, with the names of `GET /status`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(default)]
 pub struct Status {
     pub node_id: String,

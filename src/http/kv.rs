@@ -84,8 +84,12 @@ pub async fn put(
     let mut hold = state.admission.hold();
     let options = &state.options;
     let max_bytes = options.max_value_bytes;
-    let sent = body.read(max_bytes, options.request_timeout, &mut hold).await?;
-    let value = value_of(body, sent, params.bytes("value"), max_bytes)?;
+    let sent = body.read(max_bytes, options.request_timeout, &mut hold).await;
+    let value = sent.and_then(|sent| value_of(body, sent, params.bytes("value"), max_bytes));
+    let value = value.map_err(|problem| match problem.code() {
+        Code::ValueTooLarge => problem.hint("limits.max_value_bytes is the limit of a value"),
+        _ => problem,
+    })?;
     let permit = state.admission.write()?;
     let operation = Operation::Put { key, value, condition, lifetime };
     let idempotent = request_id.is_some();

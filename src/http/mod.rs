@@ -158,6 +158,9 @@ pub fn server(state: State, listeners: Vec<TcpListener>, workers: usize) -> io::
         .max_connections((options.max_connections / workers).max(1))
         .client_request_timeout(options.request_timeout)
         .client_disconnect_timeout(LINGER)
+        // A client that closes its side has left. Told from one that listens on only by writing to it, it would keep
+        // its place among the watches until the second heartbeat.
+        .h1_allow_half_closed(false)
         .keep_alive(options.keep_alive)
         .shutdown_timeout(options.shutdown_timeout.as_secs().max(1))
         .tcp_nodelay(true)

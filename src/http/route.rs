@@ -60,7 +60,10 @@ async fn answer(
 ) -> Answer {
     check_head(request, state.options.max_header_bytes)?;
     let Some((resource, rest)) = found else {
-        return Err(Problem::new(Code::NotFound, "no resource has this path"));
+        return Err(Problem::new(
+            Code::NotFound,
+            "no resource has this path; GET /openapi.json names those that there are",
+        ));
     };
     let Some(operation) = resource.operation(request.method()) else {
         return Err(method_not_allowed(resource));

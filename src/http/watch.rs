@@ -81,6 +81,10 @@ fn range_of(params: &Params) -> Result<KeyRange, Problem> {
             let end = key.iter().copied().chain([0]).collect::<Vec<u8>>();
             KeyRange { start: key, end: Some(end.into()) }
         }
+        None if ["prefix", "start", "end"].iter().all(|name| !params.has(name)) => {
+            let what = "name a key with key=, or a range with prefix= (empty for all keys), start= or end=";
+            return Err(Problem::new(Code::MissingKey, what));
+        }
         None => scan::range_of(params)?,
     };
     match range.is_empty() {

@@ -155,6 +155,9 @@ impl Prompt for Question<'_> {
     }
 }
 
+const TXN_HINT: &str =
+    "if KEY value = VALUE, then put …, else get …; commit does it, Ctrl-C gives it up";
+
 /// Hints behind the cursor: how a line like this went on before, else which arguments are still to come.
 struct Hints {
     before: DefaultHinter,
@@ -173,8 +176,13 @@ impl Hints {
         let is_between =
             line.ends_with(' ') && words.last().is_some_and(|span| span.end < line.len());
         let spec = self.vocabulary.find(&line[words.first()?.clone()])?;
+        if spec.name == "txn" {
+            // Enter leads to the next line of it, where nothing else says how it ends.
+            let is_new_line = line.rsplit('\n').next().is_some_and(|last| last.trim().is_empty());
+            return is_new_line.then(|| TXN_HINT.to_owned());
+        }
         let options = words.iter().any(|span| line[span.clone()].starts_with('-'));
-        if !is_between || options || spec.name == "txn" {
+        if !is_between || options {
             return None;
         }
         let usage = spec.usage.split(" | ").next()?;
@@ -260,7 +268,11 @@ mod tests {
         assert_eq!(hint("put "), "KEY VALUE");
         assert_eq!(hint("put k "), "VALUE");
         assert_eq!(hint("scan "), "[PREFIX]");
-        for line in ["put", "put k", "put k v ", "get --stale ", "nothing ", ""] {
+        assert_eq!(hint("txn\n"), TXN_HINT);
+        assert_eq!(hint("txn\nif a exists\n"), TXN_HINT);
+        for line in
+            ["txn", "txn\nif a ", "put", "put k", "put k v ", "get --stale ", "nothing ", ""]
+        {
             assert_eq!(hint(line), "", "{line}");
         }
     }

@@ -104,6 +104,7 @@ fn after_refusal(code: &str) -> Option<&'static str> {
         "storage_full" => "`delete` keys, or give the disk room; it clears by itself",
         "overloaded" => "try again in a moment; limits.* of the node say how much it takes at once",
         "value_too_large" => "limits.max_value_bytes of the nodes says how long a value may be",
+        "revision_in_future" => "`status` tells the present revision",
         "revision_trimmed" => "ask for a later revision; `status` tells the present one",
         "too_stale" => "leave --stale away, or ask another server",
         _ => return None,
@@ -194,6 +195,9 @@ impl Failure {
             }
             Failure::File { .. } => {
                 "check the path and its permissions; `put KEY VALUE` takes no file"
+            }
+            Failure::BadLine { .. } => {
+                "what stands before that line is stored: mend it, and go on with --from-line"
             }
             Failure::TooLong { .. } => "store it in several keys",
             Failure::Unsure => {

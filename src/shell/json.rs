@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::exit::Failure;
 use super::table::Spec;
-use crate::client::{Event, Item, LogLevel, Members, Status, TxnAnswer, TxnDone, Version};
+use crate::client::{Event, Item, LogLevel, Members, TxnAnswer, TxnDone, Version};
 
 /// Adds bytes under a name of their own kind.
 pub fn put_bytes(object: &mut Value, name: &str, bytes: &[u8]) {
@@ -27,6 +27,12 @@ pub fn item(item: &Item) -> Value {
     put_bytes(&mut object, "key", &item.key);
     if let Some(value) = &item.value {
         put_bytes(&mut object, "value", value);
+    }
+    if let Some(at) = item.expires_at_ms {
+        object["expires_at_ms"] = json!(at);
+    }
+    if let Some(id) = item.lease {
+        object["lease"] = json!(id.to_string());
     }
     object
 }
@@ -53,25 +59,6 @@ pub fn change(key: &[u8], before: Option<&Item>, after: Option<&Item>) -> Value 
     let mut object = json!({ "before": before.map(item), "after": after.map(item) });
     put_bytes(&mut object, "key", key);
     object
-}
-
-pub fn status(status: &Status) -> Value {
-    json!({
-        "node_id": status.node_id,
-        "role": status.role,
-        "is_leader": status.is_leader,
-        "leader": status.leader,
-        "leader_id": status.leader_id,
-        "leader_http": status.leader_http,
-        "term": status.term,
-        "commit_index": status.commit_index,
-        "applied_index": status.applied_index,
-        "revision": status.revision,
-        "cluster_id": status.cluster_id,
-        "version": status.version,
-        "db_bytes": status.db_bytes,
-        "db_bytes_live": status.db_bytes_live,
-    })
 }
 
 pub fn log_level(now: &LogLevel) -> Value {

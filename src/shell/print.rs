@@ -140,10 +140,16 @@ pub fn status(status: &Status) -> String {
         ("commit index", status.commit_index.to_string()),
         ("applied index", status.applied_index.to_string()),
         ("revision", status.revision.to_string()),
+        ("oldest kept", status.oldest_revision.to_string()),
     ];
     rows.extend(status.cluster_id.clone().map(|id| ("cluster", id)));
     rows.push(("version", status.version.clone()));
-    let compacting = if status.compacting { ", being compacted" } else { "" };
+    let compacting = match (status.compacting, status.compactions) {
+        (true, _) => ", being compacted".to_owned(),
+        (false, 0) => String::new(),
+        (false, 1) => ", compacted once since the node started".to_owned(),
+        (false, times) => format!(", compacted {times} times since the node started"),
+    };
     rows.push((
         "database",
         format!("{} bytes, {} of them in use{compacting}", status.db_bytes, status.db_bytes_live),
@@ -248,6 +254,21 @@ mod tests {
         assert_eq!(cut("aé".as_bytes(), 3), "aé".as_bytes());
         let text = format!("{}é", "a".repeat(9));
         assert_eq!(cut(text.as_bytes(), 10), b"aaaaaaaaa");
+    }
+
+    #[test]
+    fn status_tells_what_is_kept_and_how_often_the_file_was_compacted() {
+        let now = Status { db_bytes: 8192, db_bytes_live: 4096, ..Status::default() };
+        let last = |now: &Status| status(now).lines().last().map(str::to_owned);
+        assert_eq!(last(&now).as_deref(), Some("database       8192 bytes, 4096 of them in use"));
+        let now = Status { compactions: 2, oldest_revision: 7, ..now };
+        assert!(
+            last(&now)
+                .is_some_and(|line| line.ends_with("compacted 2 times since the node started"))
+        );
+        assert!(status(&now).contains("\noldest kept    7\n"));
+        let now = Status { compacting: true, ..now };
+        assert!(last(&now).is_some_and(|line| line.ends_with("in use, being compacted")));
     }
 
     #[test]

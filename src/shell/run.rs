@@ -200,7 +200,7 @@ impl Session {
             Command::Observe { name } => self.observe(&name).await,
             Command::Status => {
                 let status = self.client.status().await?;
-                self.answer(|| print::status(&status), || json::status(&status))
+                self.answer(|| print::status(&status), || json!(status))
             }
             Command::Members => {
                 let members = self.client.members().await?;

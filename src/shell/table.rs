@@ -214,7 +214,7 @@ pub static COMMANDS: &[Spec] = &[
         name: "lock",
         aliases: &[],
         usage: "lock [--ttl DURATION] NAME COMMAND [ARGUMENT]…",
-        about: "wait for a lock and run a program while it is held; its exit code is the program's",
+        about: "wait for a lock and run a program while it is held, with CONURE_FENCING_TOKEN and CONURE_LOCK_KEY in its environment; its exit code is the program's",
         options: &[TTL],
         arguments: 2..=usize::MAX,
         examples: &[

@@ -30,12 +30,16 @@ pub struct Stored {
 impl Cluster {
     /// The first node founds the cluster, the others join by its address.
     pub async fn start(count: usize, flags: &[&str]) -> Cluster {
-        let flags = [CALM, flags].concat();
-        let first = Node::start("node1", &flags).await;
+        Cluster::start_with(count, &[CALM, flags].concat()).await
+    }
+
+    /// The same with elections as these flags say.
+    pub async fn start_with(count: usize, flags: &[&str]) -> Cluster {
+        let first = Node::start("node1", flags).await;
         let seeds = format!("--seeds={}", first.url());
         let mut nodes = vec![first];
         for number in 2..=count {
-            let flags = [&flags[..], &["--bootstrap=false", &seeds]].concat();
+            let flags = [flags, &["--bootstrap=false", &seeds]].concat();
             nodes.push(Node::start(&format!("node{number}"), &flags).await);
         }
         let cluster = Cluster { nodes };

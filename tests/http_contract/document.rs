@@ -8,7 +8,7 @@ use std::sync::{Arc, LazyLock, Mutex};
 use jsonschema::Validator;
 use serde_json::{Value, json};
 
-use crate::wire::Reply;
+use crate::client::Reply;
 
 /// Headers that belong to the protocol and not to the contract.
 const PROTOCOL_HEADERS: [&str; 6] =

@@ -13,6 +13,7 @@
 )]
 
 mod backup;
+mod client;
 mod cluster;
 mod document;
 mod errors;

@@ -8,6 +8,7 @@ use conuredb::actors::messages::{Batch, ChangeKind, Event, RequestError, Watch};
 use conuredb::http::HttpOptions;
 use conuredb::types::{End, Key, KeyRange, Record, Revision};
 use serde_json::{Value, json};
+use tokio::io::AsyncWriteExt;
 use tokio::time::{sleep, timeout};
 
 use crate::fake::Feeder;
@@ -96,6 +97,16 @@ async fn events_are_streamed_with_ids_where_a_watch_can_be_resumed() {
     assert_eq!(client.block().await.unwrap().len(), 2);
     feeder.send(Ok(batch(vec![event(10, b"b", Some(b""), None)], 10, false))).unwrap();
     assert_eq!(client.block().await.unwrap()[2], "id: 10");
+}
+
+#[actix_web::test]
+async fn a_client_that_closes_its_side_has_left() {
+    let server = Server::start();
+    let (mut client, _) = server.watch("/watch?prefix=a", &[]).await;
+    let (_, feeder) = server.last_watch();
+    client.stream.shutdown().await.unwrap();
+    timeout(PATIENCE, feeder.closed()).await.expect("its place is free before anything is sent");
+    assert!(client.is_closed().await);
 }
 
 #[actix_web::test]

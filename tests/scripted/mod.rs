@@ -221,7 +221,8 @@ pub fn store(page_items: usize) -> impl FnMut(&Request) -> Answer + Send + 'stat
                 "node_id": "node1", "role": "leader", "is_leader": true, "leader": "127.0.0.1:7001",
                 "leader_id": "node1", "leader_http": null, "term": 3, "commit_index": 9,
                 "applied_index": 9, "revision": revision, "cluster_id": "c0", "version": "0.1.0",
-                "db_bytes": 8192, "db_bytes_live": 4096, "of_a_later_version": true
+                "db_bytes": 8192, "db_bytes_live": 4096, "compacting": false, "compactions": 2,
+                "oldest_revision": 0, "of_a_later_version": true
             })),
             ("GET", "/raft/config", _) => Answer::json(json!({
                 "leader": "127.0.0.1:7001",

@@ -206,7 +206,9 @@ impl Admin {
     pub async fn introduce(&self, address: &str) -> Result<Card, RequestError> {
         let dialer = self.context.peers.dialer();
         let unreachable = |reason: String| RequestError::NotReady {
-            reason: format!("no node can be reached at {address}: {reason}"),
+            reason: format!(
+                "no node can be reached at {address}: {reason}; is one running there, and is that its Raft address?"
+            ),
         };
         let meeting = async {
             let mut stream = dialer

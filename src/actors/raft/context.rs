@@ -62,6 +62,12 @@ impl RaftTiming {
         Some(self.election_timeout_min.saturating_sub(self.lease_clock_drift?))
     }
 
+    /// After how long a silence a follower takes its leader for lost. Others may have stood for election by then, and more
+    /// than once; that none was won says that no quorum is within reach.
+    pub fn leader_silence(&self) -> Duration {
+        self.election_timeout_max * 2
+    }
+
     /// How long a request that nobody took goes on looking for a leader: several elections, of which the
     /// first usually succeeds.
     pub fn patience(&self) -> Duration {
@@ -128,8 +134,8 @@ impl Context {
         self.identity.borrow().node_id
     }
 
-    /// The leader as this node knows it: its id and where it is. `None` while there is an election, and on a
-    /// leader that is cut off from its quorum.
+    /// The leader as this node knows it: its id and where it is. `None` while there is an election, on a leader that is
+    /// cut off from its quorum, and on a follower that has heard nothing for long.
     pub fn leader(&self, raft: &Raft) -> Option<(NodeId, PeerNode)> {
         let metrics = raft.metrics();
         let metrics = WatchReceiver::borrow_watched(&metrics);
@@ -145,10 +151,15 @@ impl Context {
     }
 
     /// The leader by these metrics. This node itself only within its lease: after that the others may follow
-    /// another, and what is proposed or asked here would wait in vain.
+    /// another, and what is proposed or asked here would wait in vain. Another one only while it is heard: openraft
+    /// names the leader of the last vote for as long as no election is won, which without a quorum is for ever.
     pub fn leader_by(&self, metrics: &Metrics) -> Option<NodeId> {
         let leader = metrics.current_leader?;
-        (leader != metrics.id || self.holds_lease(metrics)).then_some(leader)
+        let leads = match leader == metrics.id {
+            true => self.holds_lease(metrics),
+            false => self.heard_ago().is_some_and(|age| age <= self.timing.leader_silence()),
+        };
+        leads.then_some(leader)
     }
 
     fn holds_lease(&self, metrics: &Metrics) -> bool {
@@ -305,9 +316,8 @@ impl Context {
         }
         reasons.extend(behind(metrics, applied));
         let last_contact = self.last_contact(metrics);
-        let limit = self.timing.election_timeout_max * 2;
         match last_contact {
-            Some(age) if age > limit => {
+            Some(age) if age > self.timing.leader_silence() => {
                 reasons.push(format!("no leader was heard for {} ms", age.as_millis()));
             }
             Some(_) => {}

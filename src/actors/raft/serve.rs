@@ -7,7 +7,6 @@ use actix::{MailboxError, Message, Recipient};
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use openraft::async_runtime::WatchReceiver;
-use openraft::raft::AppendEntriesResponse;
 use tokio::time::timeout;
 
 use super::context::Context;
@@ -87,11 +86,11 @@ impl Desk {
         match request {
             Request::Append(rpc) => {
                 let raft = self.context.raft()?;
-                let response = raft.append_entries(rpc).await.map_err(fatal)?;
-                if !matches!(response, AppendEntriesResponse::HigherVote(_)) {
+                // Heard when it speaks: the answer waits for the disk, and a slow one makes no leader disappear.
+                if rpc.vote >= raft.metrics().borrow_watched().vote {
                     self.context.hear_leader();
                 }
-                Ok(Response::Append(response))
+                Ok(Response::Append(raft.append_entries(rpc).await.map_err(fatal)?))
             }
             Request::Vote(rpc) => {
                 self.keep_promises(rpc.leadership_transfer)?;

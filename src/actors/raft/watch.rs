@@ -9,13 +9,14 @@ use std::time::Duration;
 
 use openraft::ServerState;
 use openraft::async_runtime::WatchReceiver;
+use tokio::time::timeout;
 
 use super::context::{Context, peer_progress};
 use super::propose::Running;
 use super::types::{Metrics, members};
 use crate::types::NodeId;
 
-/// How often the size of the log is looked at.
+/// How often the size of the log is looked at, and whether the leader was heard.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
 
 /// A log of so many times `checkpoint_bytes` is cut to the last checkpoint.
@@ -51,8 +52,9 @@ pub async fn follow(context: Arc<Context>, raft: Arc<Running>) {
                     .peers
                     .remember(nodes.map(|(id, node)| (*id, node.raft_addr.clone())).collect());
             }
-            if now.current_leader != leader {
-                leader = now.current_leader;
+            let leads = context.leader_by(&now);
+            if leads != leader {
+                leader = leads;
                 metrics.leader_changes.inc();
                 let known = leader.and_then(|id| now.membership_config.get_node(&id));
                 match known {
@@ -61,7 +63,8 @@ pub async fn follow(context: Arc<Context>, raft: Arc<Running>) {
                 }
             }
         }
-        if changes.changed().await.is_err() {
+        // A leader that falls silent changes nothing here.
+        if let Ok(Err(_)) = timeout(LOOK_EVERY, changes.changed()).await {
             break;
         }
     }

@@ -212,7 +212,11 @@ fn listen(config: &Config) -> Result<TcpListener, String> {
     for address in config.http_addr.listen_on() {
         match TcpListener::bind(&address) {
             Ok(listener) => return Ok(listener),
-            Err(error) => last = Some(format!("http_addr: cannot listen on {address}: {error}")),
+            Err(error) => {
+                last = Some(format!(
+                    "http_addr: cannot listen on {address}: {error}; name an address of this machine that is free"
+                ));
+            }
         }
     }
     Err(last.unwrap_or_else(|| "http_addr: no address".into()))
