@@ -71,7 +71,7 @@ pub use observe::{Observation, Peer, Samples, Stats};
 pub use past::{History, Version, VersionKind};
 pub use queue::RecipeError;
 pub use stream::Records;
-pub use txn::{TxnAnswer, TxnDone};
+pub use txn::{TxnAnswer, TxnDone, txn_document};
 pub use watch::{Event, EventKind, Keys, Watch, Watcher};
 
 /// Longest reply that is read, by default. It holds a value of the greatest length a server can be set

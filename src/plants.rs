@@ -22,6 +22,8 @@ pub enum Plant {
     ReadWithoutQuorum,
     /// A read does not wait until this node has applied its index.
     AppliedNotAwaited,
+    /// A leader reads by its lease for as long as it takes itself for one.
+    LeaseTooLong,
     /// A page is served whatever its checksum says.
     ChecksumIgnored,
     /// A record of the log is taken whatever its payload's checksum says.
@@ -49,7 +51,7 @@ pub enum Plant {
 }
 
 impl Plant {
-    pub const ALL: [Plant; 19] = [
+    pub const ALL: [Plant; 20] = [
         Plant::VoteNotPersisted,
         Plant::FsyncSkipped,
         Plant::AckBeforeFlush,
@@ -57,6 +59,7 @@ impl Plant {
         Plant::ReadRoundReused,
         Plant::ReadWithoutQuorum,
         Plant::AppliedNotAwaited,
+        Plant::LeaseTooLong,
         Plant::ChecksumIgnored,
         Plant::TornTailAccepted,
         Plant::SnapshotWithoutMembership,
@@ -81,6 +84,7 @@ impl Plant {
             Plant::ReadRoundReused => "read-round-reused",
             Plant::ReadWithoutQuorum => "read-without-quorum",
             Plant::AppliedNotAwaited => "applied-not-awaited",
+            Plant::LeaseTooLong => "lease-too-long",
             Plant::ChecksumIgnored => "checksum-ignored",
             Plant::TornTailAccepted => "torn-tail-accepted",
             Plant::SnapshotWithoutMembership => "snapshot-without-membership",

@@ -93,6 +93,6 @@ fn every_planted_bug_is_found_and_named_with_its_seed() {
     let output = sim(&["planted", "--json"]);
     let said = text(&output.stdout);
     assert!(output.status.success(), "{said}");
-    assert_eq!(last_line(&output), serde_json::json!({"planted": 19, "found": 19}));
-    assert_eq!(said.matches(" by seed ").count(), 19, "{said}");
+    assert_eq!(last_line(&output), serde_json::json!({"planted": 20, "found": 20}));
+    assert_eq!(said.matches(" by seed ").count(), 20, "{said}");
 }

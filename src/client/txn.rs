@@ -57,16 +57,20 @@ pub enum TxnAnswer {
 impl Client {
     /// Carries a transaction out. Sent again, it is applied once.
     pub async fn txn(&self, txn: &Txn) -> Result<TxnDone, ClientError> {
-        let branch = |taken| txn.branch(taken).iter().map(operation).collect::<Vec<_>>();
-        let body = json!({
-            "compare": txn.compare().iter().map(comparison).collect::<Vec<_>>(),
-            "success": branch(true),
-            "failure": branch(false),
-        });
-        let (method, body) = (Method::POST, body.to_string().into());
+        let (method, body) = (Method::POST, txn_document(txn).to_string().into());
         let call = Call { method, body, retry: Retry::Always, ..Call::get("/txn") };
         self.write(call.header(reqwest::header::CONTENT_TYPE, "application/json")).await?.json()
     }
+}
+
+/// What `POST /txn` takes for a transaction.
+pub fn txn_document(txn: &Txn) -> Value {
+    let branch = |taken| txn.branch(taken).iter().map(operation).collect::<Vec<_>>();
+    json!({
+        "compare": txn.compare().iter().map(comparison).collect::<Vec<_>>(),
+        "success": branch(true),
+        "failure": branch(false),
+    })
 }
 
 fn put_bytes(object: &mut Map<String, Value>, name: &str, bytes: &[u8]) {

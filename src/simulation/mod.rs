@@ -15,6 +15,7 @@
 //! workload      clients that write, read, retry, and note what they saw
 //! watchers      clients that are told of changes, from connection to connection
 //! history       what was called and answered             linearizable   whether one order explains it
+//! values        what is written                           transactions   several keys at once, drawn
 //! chronicle     the store's own history, which everything that was seen is held against
 //! scribe        writes it down while it is kept
 //! sentinel      what must hold at every moment           bounds         and what must never grow
@@ -44,6 +45,7 @@ pub mod scenario;
 mod scribe;
 mod sentinel;
 pub mod surroundings;
+pub mod transactions;
 pub mod values;
 mod watchers;
 mod workload;

@@ -38,20 +38,21 @@ pub async fn judge(
         hold_once(fleet.name(node), scan, load, findings);
     }
     watchers.judge(load, findings).await;
-    for register in &load.facts().registers {
-        match check(&register.calls, &register.revisions) {
+    for (number, group) in load.facts().groups.iter().enumerate() {
+        let name = load.prefix_of(number);
+        match check(&group.calls, &group.revisions) {
             Verdict::Linearizable => {}
             Verdict::Violation(how) => {
-                findings.violation(format_args!("{} is not linearizable: {how}", register.name));
+                findings.violation(format_args!("{name} is not linearizable: {how}"));
             }
-            Verdict::Undecided => findings.undecided(&register.name),
+            Verdict::Undecided => findings.undecided(&name),
         }
     }
     findings.checked(load.operations());
     findings.acknowledged(load.acknowledged());
     let said =
         format!("{} operations, {} writes acknowledged", load.operations(), load.acknowledged());
-    findings.say(format_args!("judged {} keys in {said}", load.facts().registers.len()));
+    findings.say(format_args!("judged {} groups of keys in {said}", load.facts().groups.len()));
     forget(fleet, &load.prefix).await
 }
 

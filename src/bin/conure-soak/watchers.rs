@@ -1,10 +1,10 @@
 //! Watchers of a round: each is told of all changes, over whichever node answers, whatever becomes of the nodes.
 //!
-//! They use the Rust client, which resumes by itself. Here each revision changes one key. So what a watcher was told is whole if
-//! revisions only grow, if the version of each key follows from the one before, if every acknowledged write is there,
-//! and if all watchers were told the same.
+//! They use the Rust client, which resumes by itself. A revision changes one key, or those of a transaction,
+//! each once. So what a watcher was told is whole if revisions only grow, if the version of each key follows from the one before, if
+//! every acknowledged write is there with all of its keys and no other, and if all watchers were told the same.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -92,11 +92,13 @@ impl Watchers {
     /// Holds what they were told against what was acknowledged. Nobody writes any more.
     pub async fn judge(&self, load: &Workload, findings: &Findings) {
         let acknowledged = load.facts().acknowledged.clone();
-        let Some(last) = acknowledged.keys().next_back().copied() else { return };
+        let Some((last, keys)) = acknowledged.last_key_value() else { return };
         let deadline = Instant::now() + PATIENCE;
         let is_behind = |told: &Mutex<Told>| {
             let told = lock(told);
-            told.end.is_none() && told.deeds.last().is_none_or(|deed| deed.revision < last)
+            let newest = told.deeds.iter().rev().skip_while(|deed| deed.revision > *last);
+            let told_of_last = newest.take_while(|deed| deed.revision == *last).count();
+            told.end.is_none() && told_of_last < keys.len()
         };
         while self.told.iter().any(|told| is_behind(told)) && Instant::now() < deadline {
             tokio::time::sleep(LOOK_EVERY).await;
@@ -109,7 +111,7 @@ impl Watchers {
                 wrong(&format!("the watch ended: {end}"));
                 continue;
             }
-            let until = told.deeds.partition_point(|deed| deed.revision <= last);
+            let until = told.deeds.partition_point(|deed| deed.revision <= *last);
             let deeds = &told.deeds[..until];
             findings.checked(deeds.len() as u64);
             if let Err(what) = follows(deeds, &acknowledged) {
@@ -127,17 +129,20 @@ impl Watchers {
     }
 }
 
-/// Whether changes follow from each other, and every acknowledged one is among them.
-fn follows(deeds: &[Deed], acknowledged: &BTreeMap<Revision, String>) -> Result<(), String> {
+/// Whether changes follow from each other, and every acknowledged write is among them, as a whole.
+fn follows(
+    deeds: &[Deed],
+    acknowledged: &BTreeMap<Revision, BTreeSet<String>>,
+) -> Result<(), String> {
     let mut versions: BTreeMap<&Bytes, u64> = BTreeMap::new();
-    let mut revisions: BTreeMap<Revision, &Bytes> = BTreeMap::new();
+    let mut revisions: BTreeMap<Revision, BTreeSet<&[u8]>> = BTreeMap::new();
     let mut last = 0;
     for deed in deeds {
-        if deed.revision <= last {
+        let is_new = revisions.entry(deed.revision).or_default().insert(&deed.key);
+        if deed.revision < last || !is_new {
             return Err(format!("{deed:?} after revision {last}"));
         }
         last = deed.revision;
-        revisions.insert(deed.revision, &deed.key);
         let version = versions.entry(&deed.key).or_default();
         let follows = match deed.kind {
             EventKind::Put => deed.version == *version + 1,
@@ -148,13 +153,13 @@ fn follows(deeds: &[Deed], acknowledged: &BTreeMap<Revision, String>) -> Result<
         }
         *version = if deed.kind == EventKind::Put { deed.version } else { 0 };
     }
-    let missing = acknowledged.iter().find(|(revision, key)| {
-        revisions.get(revision).is_none_or(|told| told[..] != *key.as_bytes())
-    });
-    match missing {
-        Some((revision, key)) => Err(format!("it was not told of revision {revision} of {key}")),
-        None => Ok(()),
+    for (revision, keys) in acknowledged {
+        let told = revisions.get(revision);
+        if told.is_none_or(|told| !told.iter().copied().eq(keys.iter().map(String::as_bytes))) {
+            return Err(format!("revision {revision} is {keys:?}, and it was told of {told:?}"));
+        }
     }
+    Ok(())
 }
 
 #[cfg(test)]
@@ -171,12 +176,19 @@ mod tests {
 
     #[test]
     fn gaps_repetitions_and_disorder_are_seen() {
-        let whole =
-            [put(1, "a", 1), put(2, "b", 1), delete(3, "a"), put(4, "a", 1), put(5, "b", 2)];
-        let acknowledged: BTreeMap<Revision, String> = whole
-            .iter()
-            .map(|it| (it.revision, String::from_utf8(it.key.to_vec()).unwrap()))
-            .collect();
+        let whole = [
+            put(1, "a", 1),
+            put(2, "b", 1),
+            delete(3, "a"),
+            put(3, "b", 2),
+            put(4, "a", 1),
+            put(5, "b", 3),
+        ];
+        let mut acknowledged: BTreeMap<Revision, BTreeSet<String>> = BTreeMap::new();
+        for deed in &whole {
+            let key = String::from_utf8(deed.key.to_vec()).unwrap();
+            acknowledged.entry(deed.revision).or_default().insert(key);
+        }
         assert_eq!(follows(&whole, &acknowledged), Ok(()));
         for gap in 0..whole.len() {
             let mut told = whole.to_vec();
@@ -188,9 +200,13 @@ mod tests {
             told.insert(again, whole[again].clone());
             assert!(follows(&told, &BTreeMap::new()).is_err(), "change {again} twice");
         }
-        let mut swapped = whole.to_vec();
-        swapped.swap(1, 2);
-        assert!(follows(&swapped, &acknowledged).is_err());
+        for one in [0, 1, 3, 4] {
+            let mut swapped = whole.to_vec();
+            swapped.swap(one, one + 1);
+            assert!(follows(&swapped, &BTreeMap::new()).is_err(), "change {one} late");
+        }
+        let with_more = [&whole[..], &[put(5, "c", 1)]].concat();
+        assert!(follows(&with_more, &acknowledged).is_err(), "a key that nobody wrote");
         assert!(
             follows(&[put(1, "a", 2)], &BTreeMap::new()).is_err(),
             "the first version is missing"

@@ -3,21 +3,28 @@
 //! The counterpart of `simulation::workload`, over HTTP and real time. Every second client is persistent: it uses the
 //! project's Rust client, which tries again until it knows. The others are plain: a request, an answer or none; two
 //! thirds of their writes carry an idempotency key and are sent again, to any node, when no answer came. They
-//! put, create, replace what they saw last, delete and read a few contended keys, read them stale, and put keys
-//! that are written once. A contended key makes room for another one when its history is as long as can be judged.
+//! put, create, replace what they saw last, delete, read and scan a few groups of contended keys, write several keys of a
+//! group in one transaction, read stale, and put keys that are written once. A group makes room for another one when its
+//! history is as long as can be judged.
 //!
-//! Checked as the answers come (`calls`, `reads`):
+//! ```text
+//! plans   what they write, drawn        send    how it is sent, and what becomes of it
+//! writes  what its answer tells         reads   what they read
+//! ```
+//!
+//! Checked as the answers come (`writes`, `reads`):
 //! * a linearizable read shows a revision no older than the newest that anybody had seen when it began, and a
-//!   write that is acknowledged gets a newer one;
+//!   write that is acknowledged gets a newer one, which no other write has;
 //! * a stale read of one client at one life of a node never shows an older revision than the one before;
 //! * a record that is seen is one that somebody wrote, byte for byte, that nobody was told was refused, and a
 //!   revision is one record.
 //!
 //! What has to hold in the end is in `judge`.
 
-mod acts;
-mod calls;
+mod plans;
 mod reads;
+mod send;
+mod writes;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -25,24 +32,25 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use conuredb::client::{Client as Persistent, ClientOptions};
-use conuredb::simulation::history::{Call, Revisions, Seen, ValueId};
+use conuredb::simulation::history::{
+    Action, Answer, Call, MAX_SLOTS, Revisions, Seen, Slot, ValueId,
+};
 use conuredb::simulation::linearizable::MAX_CALLS;
-use conuredb::types::{Condition, Revision};
+use conuredb::types::Revision;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use tokio::task::JoinSet;
 
-use self::acts::{Action, Answer, ONLY};
 use crate::Failure;
 use crate::findings::Findings;
 use crate::fleet::{Fleet, Station};
 use crate::http::Http;
 
-/// Calls on a contended key under load; the rest is for the reads at the end.
+/// Calls on a group under load; the rest is for the reads at the end.
 const MOST_CALLS: usize = MAX_CALLS - 32;
 
-/// Contended keys at a time.
-const KEYS: usize = 6;
+/// Groups of contended keys at a time.
+const GROUPS: usize = 4;
 
 /// Longest pause of a client between two requests: they are to be in the middle of something whenever something goes
 /// wrong, not to wear the machine out.
@@ -56,49 +64,50 @@ const PATIENCE: Duration = Duration::from_secs(20);
 
 /// What a client does next.
 #[derive(Clone, Copy)]
-enum Step {
+enum Turn {
     Put,
     Create,
     Replace,
     Delete,
+    Transact,
     Read,
-    StaleRead,
+    ReadStale,
     PutOnce,
 }
 
-const STEPS: [(u32, Step); 7] = [
-    (20, Step::Put),
-    (5, Step::Create),
-    (12, Step::Replace),
-    (8, Step::Delete),
-    (25, Step::Read),
-    (15, Step::StaleRead),
-    (15, Step::PutOnce),
+const TURNS: [(u32, Turn); 8] = [
+    (16, Turn::Put),
+    (4, Turn::Create),
+    (10, Turn::Replace),
+    (6, Turn::Delete),
+    (16, Turn::Transact),
+    (23, Turn::Read),
+    (12, Turn::ReadStale),
+    (13, Turn::PutOnce),
 ];
 
-/// A contended key.
+/// Contended keys that transactions write together.
 #[derive(Default)]
-pub struct Register {
-    pub name: String,
+pub struct Group {
     pub calls: Vec<Call>,
     under_way: usize,
     pub revisions: Revisions,
-    /// What clients know of it: the newest revision each has seen.
-    known: BTreeMap<usize, Revision>,
+    /// What clients know of it: what each has seen last of each key.
+    known: BTreeMap<(usize, Slot), Seen>,
 }
 
 #[derive(Default)]
 pub struct Facts {
-    pub registers: Vec<Register>,
-    /// The registers that are in use.
+    pub groups: Vec<Group>,
+    /// Those that are in use.
     active: Vec<usize>,
     /// Keys that are written once: acknowledged, and left open.
     pub once: BTreeMap<String, ValueId>,
     pub in_doubt: BTreeMap<String, ValueId>,
     /// Values of writes that surely had no effect.
     pub refused: BTreeSet<ValueId>,
-    /// The key that each acknowledged write wrote or deleted.
-    pub acknowledged: BTreeMap<Revision, String>,
+    /// The keys that each acknowledged write wrote or deleted.
+    pub acknowledged: BTreeMap<Revision, BTreeSet<String>>,
     /// The newest revision that anybody has seen.
     newest: Revision,
     /// By client and node: which of its lives, and the revision that the last stale read showed.
@@ -162,7 +171,7 @@ impl Workload {
             let load = self.clone();
             running.spawn(async move {
                 while !load.is_stopped.load(Ordering::SeqCst) {
-                    load.step(&mut client).await;
+                    load.take_turn(&mut client).await;
                     tokio::time::sleep(LONGEST_PAUSE.mul_f64(client.chance.random())).await;
                 }
             });
@@ -215,75 +224,76 @@ impl Workload {
         client.chance.random_range(0..self.stations.len())
     }
 
-    async fn step(&self, client: &mut Client) {
-        let mut left = client.chance.random_range(0..STEPS.iter().map(|(weight, _)| weight).sum());
-        let mut drawn = STEPS[0].1;
-        for (weight, step) in STEPS {
-            drawn = step;
+    async fn take_turn(&self, client: &mut Client) {
+        let mut left = client.chance.random_range(0..TURNS.iter().map(|(weight, _)| weight).sum());
+        let mut drawn = TURNS[0].1;
+        for (weight, turn) in TURNS {
+            drawn = turn;
             match left.checked_sub(weight) {
                 Some(rest) => left = rest,
                 None => break,
             }
         }
         match drawn {
-            Step::Put => self.put(client, Condition::None).await,
-            Step::Create => self.put(client, Condition::Absent).await,
-            Step::Replace => self.replace(client).await,
-            Step::Delete => self.delete(client).await,
-            Step::Read => self.read(client).await,
-            Step::StaleRead => self.read_stale(client).await,
-            Step::PutOnce => self.put_once(client).await,
+            Turn::Read => self.read(client).await,
+            Turn::ReadStale => self.read_stale(client).await,
+            Turn::PutOnce => self.put_once(client).await,
+            Turn::Put | Turn::Create | Turn::Replace | Turn::Delete | Turn::Transact => {
+                let plan = self.plan(client, drawn);
+                self.change(client, plan).await;
+            }
         }
     }
 
-    /// A contended key that has room for another call; a full one makes room for a new one.
-    fn any_register(&self, client: &mut Client) -> (usize, String) {
-        let slot = client.chance.random_range(0..KEYS);
+    /// What the keys of a group begin with.
+    pub fn prefix_of(&self, group: usize) -> String {
+        format!("{}group/{group}/", self.prefix)
+    }
+
+    fn name(&self, group: usize, slot: Slot) -> String {
+        format!("{}{slot}", self.prefix_of(group))
+    }
+
+    /// How many keys it has.
+    fn slots(&self, group: usize) -> usize {
+        MAX_SLOTS - group % MAX_SLOTS
+    }
+
+    /// A group that has room for another call, which is counted as under way; a full one makes room for a new one.
+    fn any_group(&self, client: &mut Client) -> usize {
+        let place = client.chance.random_range(0..GROUPS);
         let facts = &mut *self.facts();
-        let full = facts.active.get(slot).is_none_or(|number| {
-            let register = &facts.registers[*number];
-            register.calls.len() + register.under_way >= MOST_CALLS
+        let full = facts.active.get(place).is_none_or(|number| {
+            let group = &facts.groups[*number];
+            group.calls.len() + group.under_way >= MOST_CALLS
         });
         if full {
-            let number = facts.registers.len();
-            let name = format!("{}key/{number}", self.prefix);
-            facts.registers.push(Register { name, ..Register::default() });
-            match facts.active.get_mut(slot) {
+            let number = facts.groups.len();
+            facts.groups.push(Group::default());
+            match facts.active.get_mut(place) {
                 Some(active) => *active = number,
                 None => facts.active.push(number),
             }
         }
-        let number = facts.active[slot.min(facts.active.len() - 1)];
-        facts.registers[number].under_way += 1;
-        (number, facts.registers[number].name.clone())
+        let number = facts.active[place.min(facts.active.len() - 1)];
+        facts.groups[number].under_way += 1;
+        number
     }
 
-    /// Notes a record that was seen: one that contradicts another is a finding.
-    fn note_seen(&self, register: &mut Register, seen: Seen) {
-        if let Err(what) = register.revisions.note(ONLY, seen) {
-            self.findings.violation(format_args!("{}: {what}", register.name));
-        }
-    }
-
-    /// Takes note of a call on a contended key; one without an answer may take effect at any time.
+    /// Takes note of a call on a group; one without an answer may take effect at any time.
     fn note_call(
         &self,
-        register: usize,
+        group: usize,
         by: String,
         action: Action,
         invoked: u64,
         returned: Option<(u64, Answer)>,
     ) {
         self.operations.fetch_add(1, Ordering::SeqCst);
-        self.facts().registers[register].calls.push(Call {
-            by,
-            action: action.into(),
-            invoked,
-            returned: returned.map(|(at, answer)| (at, answer.into())),
-        });
+        self.facts().groups[group].calls.push(Call { by, action, invoked, returned });
     }
 
-    fn end_call(&self, register: usize) {
-        self.facts().registers[register].under_way -= 1;
+    fn end_call(&self, group: usize) {
+        self.facts().groups[group].under_way -= 1;
     }
 }

@@ -3,13 +3,11 @@
 use bytes::Bytes;
 
 use super::super::client::key_of;
-use super::super::history::{Action, Answer, Check, MAX_SLOTS, Slot, Step, Told, ValueId};
+use super::super::history::{Action, Answer, Check, MAX_SLOTS, Seen, Slot, Step, Told, ValueId};
+use super::super::transactions::{self, Drawer, Names};
 use super::super::values::body;
 use super::{Brief, Turn, Workload};
-use crate::types::{
-    Compare, Condition, Key, KeyRange, Lifetime, Operand, Operation, Outcome, Record, Relation,
-    Txn, TxnOp, TxnResult,
-};
+use crate::types::{Condition, Key, KeyRange, Lifetime, Operation, Outcome, Record, TxnResult};
 
 /// Times to live: some end while a request is under way, some outlive a crash.
 const TTL_MS: std::ops::Range<u64> = 20..2_500;
@@ -43,8 +41,10 @@ impl Workload {
                 }
             }
             Turn::Transact => {
-                let action = self.draw_transaction(client, group);
-                let operation = self.transaction(group, &action);
+                let mut hand = Hand { load: self, client, group };
+                let action = transactions::draw(self.slots(group), &mut hand);
+                let txn = transactions::operation(&action, &hand);
+                let operation = Operation::Txn(txn.expect("a branch writes each key once"));
                 return Some(Plan { action, operation });
             }
             _ => return None,
@@ -80,44 +80,6 @@ impl Workload {
         value
     }
 
-    /// Up to two checks; then writes of most keys when they hold, and reads or one write when not.
-    fn draw_transaction(&self, client: usize, group: usize) -> Action {
-        let slots = self.slots(group);
-        let checks = (0..self.below(3)).map(|_| self.draw_check(client, group)).collect();
-        let first = self.below(slots);
-        let mut success: Vec<Step> = (0..slots)
-            .map(|nth| (first + nth) % slots)
-            .map(|slot| match self.below(6) {
-                0 => Step::Get(slot),
-                1 => Step::Delete(slot),
-                _ => Step::Put(slot, self.value(group, slot)),
-            })
-            .collect();
-        if self.below(3) == 0 {
-            success.insert(self.below(success.len() + 1), Step::GetAll);
-        }
-        let failure = match self.below(4) {
-            0 => vec![],
-            1 => vec![Step::Put(first, self.value(group, first)), Step::GetAll],
-            2 => vec![Step::Delete(first)],
-            _ => vec![Step::GetAll],
-        };
-        Action { checks, success, failure }
-    }
-
-    fn draw_check(&self, client: usize, group: usize) -> (Slot, Check) {
-        let slot = self.below(self.slots(group));
-        let known = self.facts.borrow().groups[group].known.get(&(client, slot)).copied();
-        let check = match (self.below(5), known) {
-            (0, _) => Check::Condition(Condition::Present),
-            (1, _) | (2 | 3, None) => Check::Condition(Condition::Absent),
-            (2, Some(known)) => Check::Condition(Condition::ModRevision(known.revision)),
-            (3, Some(known)) => Check::Value(known.value),
-            _ => Check::VersionBelow(1 + self.world.chance.below(4)),
-        };
-        (slot, check)
-    }
-
     /// An action of one step as an operation of its own.
     fn single(&self, group: usize, action: &Action) -> Operation {
         let condition = match action.checks.first() {
@@ -141,44 +103,6 @@ impl Workload {
             Some(brief) => Lifetime::Ttl { ms: brief.ttl_ms },
             None => Lifetime::Unbounded,
         }
-    }
-
-    fn transaction(&self, group: usize, action: &Action) -> Operation {
-        let compare = |(slot, check): &(Slot, Check)| {
-            let (is, to) = match *check {
-                Check::Condition(Condition::Absent) => (Relation::Equal, Operand::Exists(false)),
-                Check::Condition(Condition::ModRevision(revision)) => {
-                    (Relation::Equal, Operand::ModRevision(revision))
-                }
-                Check::Condition(Condition::Present | Condition::None) => {
-                    (Relation::Equal, Operand::Exists(true))
-                }
-                Check::VersionBelow(bound) => (Relation::Less, Operand::Version(bound)),
-                Check::Value(value) => (Relation::Equal, Operand::Value(Bytes::from(body(value)))),
-            };
-            Compare { key: self.key(group, *slot), is, to }
-        };
-        let operate = |step: &Step| match *step {
-            Step::Get(slot) => TxnOp::Get { key: self.key(group, slot) },
-            Step::GetAll => TxnOp::Range {
-                range: self.range(group),
-                limit: MAX_SLOTS,
-                reverse: false,
-                keys_only: false,
-            },
-            Step::Put(slot, value) => TxnOp::Put {
-                key: self.key(group, slot),
-                value: Bytes::from(body(value)),
-                lifetime: self.lifetime(value),
-            },
-            Step::Delete(slot) => TxnOp::Delete { range: KeyRange::only(&self.key(group, slot)) },
-        };
-        let txn = Txn::new(
-            action.checks.iter().map(compare).collect(),
-            action.success.iter().map(operate).collect(),
-            action.failure.iter().map(operate).collect(),
-        );
-        Operation::Txn(txn.expect("a branch writes each key once"))
     }
 
     /// All keys of a group.
@@ -271,6 +195,42 @@ impl Workload {
             self.learn(revision);
             self.facts.borrow_mut().once.insert(name, value);
         }
+    }
+}
+
+/// A client that draws a transaction on a group.
+struct Hand<'a> {
+    load: &'a Workload,
+    client: usize,
+    group: usize,
+}
+
+impl Drawer for Hand<'_> {
+    fn below(&mut self, bound: usize) -> usize {
+        self.load.below(bound)
+    }
+
+    fn known(&self, slot: Slot) -> Option<Seen> {
+        let facts = self.load.facts.borrow();
+        facts.groups[self.group].known.get(&(self.client, slot)).copied()
+    }
+
+    fn value(&mut self, slot: Slot) -> ValueId {
+        self.load.value(self.group, slot)
+    }
+}
+
+impl Names for Hand<'_> {
+    fn key(&self, slot: Slot) -> Key {
+        self.load.key(self.group, slot)
+    }
+
+    fn range(&self) -> KeyRange {
+        self.load.range(self.group)
+    }
+
+    fn lifetime(&self, value: ValueId) -> Lifetime {
+        self.load.lifetime(value)
     }
 }
 

@@ -113,7 +113,7 @@ impl Batch<'_> {
     /// when it was made, since a store that was restored may count entries from the beginning again.
     fn new_lease_id(&self) -> Result<LeaseId, StorageError> {
         let index = self.facts.applied.map_or(0, |id| id.index);
-        let mut number = scatter(self.facts.clock_ms.rotate_left(32) ^ index);
+        let mut number = first_choice(self.facts.clock_ms, index);
         loop {
             match LeaseId::new(number) {
                 Some(id) if self.lease(id)?.is_none() => return Ok(id),
@@ -210,6 +210,11 @@ impl Batch<'_> {
             None => Ok(()),
         }
     }
+}
+
+/// The id of a lease that the entry at an index grants, if it is free.
+pub(super) fn first_choice(clock_ms: u64, index: u64) -> u64 {
+    scatter(clock_ms.rotate_left(32) ^ index)
 }
 
 /// Spreads numbers over all 64 bits, no two to the same (the finalizer of splitmix64).

@@ -3,94 +3,144 @@
 use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
-use conuredb::client::{Item, ReadOptions};
+use conuredb::client::{Item, Page, ReadOptions, Scan};
 use conuredb::processes::{PATIENCE, ProcessError, until};
-use conuredb::simulation::history::Seen;
+use conuredb::simulation::history::{Action, Answer, MAX_SLOTS, Seen, Slot, Step, Told};
 use conuredb::simulation::values;
 use conuredb::types::Revision;
+use rand::Rng;
 use reqwest::Method;
 
-use super::acts::{Action, Answer};
 use super::{Client, Workload};
 use crate::http::{Http, Reply};
 
+/// What a read shows, and the revision that it is of, where that is said.
+type Shown = (Option<Revision>, Told);
+
 impl Workload {
+    /// A linearizable read of a key, or of all of a group.
     pub(super) async fn read(&self, client: &mut Client) {
-        let (register, name) = self.any_register(client);
+        let group = self.any_group(client);
+        let step = match client.chance.random_range(0..3) {
+            0 => Step::GetAll,
+            _ => Step::Get(client.chance.random_range(0..self.slots(group))),
+        };
         let by = format!("c{}", client.number);
-        let seen = match client.persistent.clone() {
+        match client.persistent.clone() {
             Some(persistent) => {
-                let invoked = self.event();
-                let item = persistent.get_item(name.as_bytes(), ReadOptions::default()).await;
-                item.ok().map(|item| {
-                    let seen = item.and_then(|item| self.see(&name, &item));
-                    self.note_read(register, by, invoked, seen);
-                    seen
-                })
+                let (newest, invoked) = (self.facts().newest, self.event());
+                let shown = match step {
+                    Step::Get(slot) => {
+                        let name = self.name(group, slot);
+                        let item =
+                            persistent.get_item(name.as_bytes(), ReadOptions::default()).await;
+                        item.ok().map(|item| (None, self.told_of(&name, item.as_ref())))
+                    }
+                    _ => {
+                        let prefix = Bytes::from(self.prefix_of(group));
+                        let page = persistent.scan(&Scan { prefix, ..Scan::default() }).await;
+                        page.ok().map(|page| self.told_of_page(group, &page))
+                    }
+                };
+                if let Some(shown) = shown {
+                    self.note_read(Some(client.number), by, group, step, (invoked, newest), shown);
+                }
             }
             None => {
-                let node = self.any_node(client);
-                self.read_at(&client.http, node, register, &name, by).await
+                let (node, number) = (self.any_node(client), client.number);
+                self.read_at(&client.http, Some(number), node, group, step, by).await;
             }
-        };
-        let mut facts = self.facts();
-        let it = &mut facts.registers[register];
-        match seen {
-            Some(Some(seen)) => drop(it.known.insert(client.number, seen.revision)),
-            Some(None) => drop(it.known.remove(&client.number)),
-            None => {}
         }
-        it.under_way -= 1;
+        self.end_call(group);
     }
 
     /// A linearizable read at a node. `None` when it gave no answer.
     async fn read_at(
         &self,
         http: &Http,
+        client: Option<usize>,
         node: usize,
-        register: usize,
-        name: &str,
+        group: usize,
+        step: Step,
         by: String,
-    ) -> Option<Option<Seen>> {
-        let newest = self.facts().newest;
-        let invoked = self.event();
-        let reply = self.get(http, node, name, "").await?;
-        let (revision, seen) = self.shown(name, &reply)?;
-        if revision < newest {
-            let node = &self.stations[node].url;
-            self.findings.violation(format_args!(
-                "{node} showed revision {revision} after {newest} was seen"
-            ));
-        }
-        self.note_read(register, format!("{by} at node{}", node + 1), invoked, seen);
-        let mut facts = self.facts();
-        facts.newest = facts.newest.max(revision);
-        Some(seen)
+    ) -> Option<()> {
+        let (newest, invoked) = (self.facts().newest, self.event());
+        let shown = match step {
+            Step::Get(slot) => {
+                let name = self.name(group, slot);
+                let reply = self.get(http, node, &format!("/kv/{name}")).await?;
+                let (revision, item) = self.shown(&name, &reply)?;
+                (Some(revision), self.told_of(&name, item.as_ref()))
+            }
+            _ => {
+                let prefix = self.prefix_of(group);
+                let reply = self.get(http, node, &format!("/kv?prefix={prefix}")).await?;
+                if reply.status != 200 {
+                    return None;
+                }
+                match serde_json::from_slice(&reply.body) {
+                    Ok(page) => self.told_of_page(group, &page),
+                    Err(_) => {
+                        self.odd_answer(&prefix, &reply);
+                        return None;
+                    }
+                }
+            }
+        };
+        let by = format!("{by} at node{}", node + 1);
+        self.note_read(client, by, group, step, (invoked, newest), shown);
+        Some(())
     }
 
-    /// Takes note of a linearizable read that has just been answered.
-    fn note_read(&self, register: usize, by: String, invoked: u64, seen: Option<Seen>) {
-        let returned = (self.event(), Answer::Seen(seen));
-        if let Some(seen) = seen {
-            self.note_seen(&mut self.facts().registers[register], seen);
+    /// Takes note of a linearizable read that has just been answered. `before` is the moment when it began, and the
+    /// newest revision that had been seen then.
+    fn note_read(
+        &self,
+        client: Option<usize>,
+        by: String,
+        group: usize,
+        step: Step,
+        before: (u64, Revision),
+        (revision, told): Shown,
+    ) {
+        let (invoked, newest) = before;
+        let returned = self.event();
+        if let Some(revision) = revision {
+            if revision < newest {
+                self.findings.violation(format_args!(
+                    "{by} was shown revision {revision} after {newest} was seen"
+                ));
+            }
+            let mut facts = self.facts();
+            facts.newest = facts.newest.max(revision);
         }
-        self.note_call(register, by, Action::Read, invoked, Some(returned));
+        match (step, told) {
+            (Step::Get(slot), Told::Seen(seen)) => self.note_seen(client, group, slot, seen),
+            (_, Told::All(all)) => {
+                for (slot, seen) in all.into_iter().enumerate() {
+                    self.note_seen(client, group, slot, seen);
+                }
+            }
+            _ => {}
+        }
+        let answer = Answer::Done { succeeded: true, revision: None, told: vec![told] };
+        self.note_call(group, by, Action::just(step), invoked, Some((returned, answer)));
     }
 
     pub(super) async fn read_stale(&self, client: &mut Client) {
-        let (register, name) = self.any_register(client);
-        let node = self.any_node(client);
+        let group = self.any_group(client);
+        let slot = client.chance.random_range(0..self.slots(group));
+        let (name, node) = (self.name(group, slot), self.any_node(client));
         let life = self.stations[node].life();
-        let shown = match self.get(&client.http, node, &name, "?stale=true").await {
+        let shown = match self.get(&client.http, node, &format!("/kv/{name}?stale=true")).await {
             Some(reply) => self.shown(&name, &reply),
             None => None,
         };
         let life = life.filter(|life| self.stations[node].life() == Some(*life));
-        if let Some((revision, seen)) = shown {
+        if let Some((revision, item)) = shown {
             self.operations.fetch_add(1, Ordering::SeqCst);
-            let mut facts = self.facts();
             let place = (client.number, node);
-            let before = life.and_then(|life| facts.stale.insert(place, (life, revision)));
+            let before = life.and_then(|life| self.facts().stale.insert(place, (life, revision)));
             if let Some((_, before)) =
                 before.filter(|before| Some(before.0) == life && revision < before.1)
             {
@@ -99,27 +149,27 @@ impl Workload {
                     "{node} went back from {before} to {revision} for c{number}"
                 ));
             }
-            if let Some(seen) = seen {
+            if let Some(seen) = item.and_then(|item| self.see(&name, &item)) {
                 if seen.revision > revision {
                     let at = seen.revision;
                     self.findings.violation(format_args!(
                         "{name}: a record of {at} in a state of {revision}"
                     ));
                 }
-                self.note_seen(&mut facts.registers[register], seen);
+                self.note_seen(None, group, slot, Some(seen));
             }
         }
-        self.end_call(register);
+        self.end_call(group);
     }
 
-    async fn get(&self, http: &Http, node: usize, name: &str, query: &str) -> Option<Reply> {
-        let url = format!("{}/kv/{name}{query}", self.stations[node].url);
+    async fn get(&self, http: &Http, node: usize, target: &str) -> Option<Reply> {
+        let url = format!("{}{target}", self.stations[node].url);
         let json = [("accept", "application/json".to_owned())];
         http.send(Method::GET, url, &json, Bytes::new()).await.ok()
     }
 
     /// The revision and the record that a reply shows; `None` when it is a refusal.
-    fn shown(&self, name: &str, reply: &Reply) -> Option<(Revision, Option<Seen>)> {
+    fn shown(&self, name: &str, reply: &Reply) -> Option<(Revision, Option<Item>)> {
         if !matches!(reply.status, 200 | 404) {
             return None;
         }
@@ -127,17 +177,42 @@ impl Workload {
         let item = serde_json::from_slice::<Item>(&reply.body);
         match (revision, reply.status, item) {
             (Some(revision), 404, _) => Some((revision, None)),
-            (Some(revision), _, Ok(item)) => Some((revision, self.see(name, &item))),
+            (Some(revision), _, Ok(item)) => Some((revision, Some(item))),
             _ => {
-                self.findings
-                    .violation(format_args!("{name}: an answer that is none: {}", reply.text()));
+                self.odd_answer(name, reply);
                 None
             }
         }
     }
 
+    fn odd_answer(&self, what: &str, reply: &Reply) {
+        self.findings.violation(format_args!("{what}: an answer that is none: {}", reply.text()));
+    }
+
+    fn told_of(&self, name: &str, item: Option<&Item>) -> Told {
+        Told::Seen(item.and_then(|item| self.see(name, item)))
+    }
+
+    fn told_of_page(&self, group: usize, page: &Page) -> Shown {
+        (Some(page.revision), Told::All(self.see_all(group, &page.items)))
+    }
+
+    /// The records of a group by its slots.
+    pub(super) fn see_all(&self, group: usize, items: &[Item]) -> [Option<Seen>; MAX_SLOTS] {
+        let mut all = [None; MAX_SLOTS];
+        let names: Vec<String> =
+            (0..self.slots(group)).map(|slot| self.name(group, slot)).collect();
+        for item in items {
+            match names.iter().position(|name| name.as_bytes() == item.key) {
+                Some(slot) => all[slot] = self.see(&names[slot], item),
+                None => self.findings.violation(format_args!("{:?} is no one's key", item.key)),
+            }
+        }
+        all
+    }
+
     /// Which write a record is.
-    fn see(&self, name: &str, item: &Item) -> Option<Seen> {
+    pub(super) fn see(&self, name: &str, item: &Item) -> Option<Seen> {
         let bytes = item.value.as_deref().unwrap_or_default();
         let value =
             values::parse(bytes).filter(|value| *value < self.values.load(Ordering::SeqCst));
@@ -153,13 +228,36 @@ impl Workload {
         Some(Seen { value, version: item.version, revision: item.mod_revision })
     }
 
+    /// Takes note of a record that was seen, or that there is none: one that contradicts another is a finding.
+    pub(super) fn note_seen(
+        &self,
+        client: Option<usize>,
+        group: usize,
+        slot: Slot,
+        seen: Option<Seen>,
+    ) {
+        let mut facts = self.facts();
+        let it = &mut facts.groups[group];
+        let noted = seen.map_or(Ok(()), |seen| it.revisions.note(slot, seen));
+        match (client, seen) {
+            (Some(client), Some(seen)) => drop(it.known.insert((client, slot), seen)),
+            (Some(client), None) => drop(it.known.remove(&(client, slot))),
+            (None, _) => {}
+        }
+        drop(facts);
+        if let Err(what) = noted {
+            self.findings.violation(format_args!("{}: {what}", self.name(group, slot)));
+        }
+    }
+
     /// Reads all contended keys from a node that is well.
     pub async fn read_all(&self, http: &Http, node: usize) -> Result<(), ProcessError> {
-        let count = self.facts().registers.len();
-        for register in 0..count {
-            let name = self.facts().registers[register].name.clone();
-            until(&format!("node{} to give {name}", node + 1), PATIENCE, async || {
-                self.read_at(http, node, register, &name, "at the end".to_owned()).await
+        let count = self.facts().groups.len();
+        for group in 0..count {
+            let what = format!("node{} to give {}", node + 1, self.prefix_of(group));
+            until(&what, PATIENCE, async || {
+                let by = "at the end".to_owned();
+                self.read_at(http, None, node, group, Step::GetAll, by).await
             })
             .await?;
         }

@@ -5,12 +5,17 @@ use proptest::prelude::*;
 use crate::types::*;
 
 #[derive(Debug, Clone)]
-pub enum Step {
+pub enum Transition {
     /// At a leader's clock, which may go back.
     Do(Operation, u64),
     Checkpoint,
     Crash,
     Install,
+}
+
+/// One that the store has come to, or the next but one.
+fn revision(newest: Revision) -> impl Strategy<Value = Revision> {
+    0..newest + 3
 }
 
 fn lifetime() -> impl Strategy<Value = Lifetime> {
@@ -27,7 +32,7 @@ fn lease() -> impl Strategy<Value = LeaseId> {
 }
 
 /// Transactions over the same few keys. What would write a key twice is left out.
-fn transactions() -> impl Strategy<Value = Operation> {
+fn transactions(newest: Revision) -> impl Strategy<Value = Operation> {
     let key = || (0..24u8).prop_map(|n| Key::new(vec![n]).expect("one byte"));
     let range = || {
         (0..24u8, 0..24u8).prop_map(|(start, end)| KeyRange {
@@ -38,8 +43,8 @@ fn transactions() -> impl Strategy<Value = Operation> {
     let operand = prop_oneof![
         any::<bool>().prop_map(Operand::Exists),
         (0..4u64).prop_map(Operand::Version),
-        (0..40u64).prop_map(Operand::ModRevision),
-        (0..40u64).prop_map(Operand::CreateRevision),
+        revision(newest).prop_map(Operand::ModRevision),
+        revision(newest).prop_map(Operand::CreateRevision),
         proptest::collection::vec(any::<u8>(), 0..2).prop_map(|it| Operand::Value(it.into())),
     ];
     let is = (0..6usize).prop_map(|n| Relation::NAMES[n].1);
@@ -72,12 +77,12 @@ fn transactions() -> impl Strategy<Value = Operation> {
     })
 }
 
-fn operations() -> impl Strategy<Value = Operation> {
+fn operations(newest: Revision) -> impl Strategy<Value = Operation> {
     let condition = prop_oneof![
         4 => Just(Condition::None),
         1 => Just(Condition::Absent),
         1 => Just(Condition::Present),
-        1 => (1..40u64).prop_map(Condition::ModRevision),
+        1 => revision(newest).prop_map(Condition::ModRevision),
     ];
     let key = || (0..24u8).prop_map(|n| Key::new(vec![n]).expect("one byte"));
     let value = prop_oneof![
@@ -92,7 +97,7 @@ fn operations() -> impl Strategy<Value = Operation> {
         2 => (1..90u64).prop_map(|ttl_ms| Operation::LeaseGrant { ttl_ms }),
         1 => lease().prop_map(|id| Operation::LeaseKeepAlive { id }),
         1 => lease().prop_map(|id| Operation::LeaseRevoke { id }),
-        4 => transactions(),
+        4 => transactions(newest),
         3 => key().prop_map(|key| Operation::Delete { key, condition: Condition::None }),
         1 => (0..24u8, 0..24u8).prop_map(|(start, end)| Operation::DeleteRange {
             range: KeyRange { start: vec![start].into(), end: Some(vec![end].into()) },
@@ -100,12 +105,12 @@ fn operations() -> impl Strategy<Value = Operation> {
     ]
 }
 
-pub fn steps() -> impl Strategy<Value = Vec<Step>> {
-    let step = prop_oneof![
-        12 => (operations(), 0..300u64).prop_map(|(operation, at)| Step::Do(operation, at)),
-        1 => Just(Step::Checkpoint),
-        1 => Just(Step::Crash),
-        1 => Just(Step::Install),
-    ];
-    proptest::collection::vec(step, 1..80)
+/// What may happen to a store at a revision.
+pub fn transitions(newest: Revision) -> impl Strategy<Value = Transition> {
+    prop_oneof![
+        12 => (operations(newest), 0..300u64).prop_map(|(operation, at)| Transition::Do(operation, at)),
+        1 => Just(Transition::Checkpoint),
+        1 => Just(Transition::Crash),
+        1 => Just(Transition::Install),
+    ]
 }

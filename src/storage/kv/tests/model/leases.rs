@@ -3,16 +3,18 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{KvSnapshot, Model, State};
+use crate::storage::kv::leases::first_choice;
 use crate::storage::kv::{ChangeKind, DEADLINES, LEASE_KEYS, LEASES};
 use crate::types::*;
 
 /// The leases there are, and the ids that were given out.
-#[derive(Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Leases {
     rows: BTreeMap<LeaseId, Row>,
     granted: Vec<LeaseId>,
 }
 
+#[derive(Clone, Debug)]
 struct Row {
     ttl_ms: u64,
     expires_at_ms: u64,
@@ -90,14 +92,13 @@ impl Leases {
 }
 
 impl Model {
-    /// Takes a lease that the store granted.
-    pub fn grant(&mut self, ttl_ms: u64, outcome: &Outcome) {
-        let Outcome::Lease(lease) = outcome else { panic!("{outcome:?}") };
+    fn grant(&mut self, ttl_ms: u64, index: u64) -> Outcome {
+        let id = LeaseId::new(first_choice(self.clock_ms, index)).expect("it is not 0");
         let expires_at_ms = self.clock_ms + ttl_ms;
-        assert_eq!(*lease, Lease { id: lease.id, ttl_ms, expires_at_ms, keys: 0 });
-        assert!(!self.leases.granted.contains(&lease.id), "{} was granted before", lease.id);
-        self.leases.granted.push(lease.id);
-        self.leases.rows.insert(lease.id, Row { ttl_ms, expires_at_ms });
+        assert!(!self.leases.granted.contains(&id), "{id} was granted before");
+        self.leases.granted.push(id);
+        self.leases.rows.insert(id, Row { ttl_ms, expires_at_ms });
+        Outcome::Lease(Lease { id, ttl_ms, expires_at_ms, keys: 0 })
     }
 
     fn lease(&self, id: LeaseId) -> Option<Lease> {
@@ -107,7 +108,7 @@ impl Model {
     }
 
     /// What comes of an operation on leases, or of one that a lease is missing for.
-    pub fn apply_to_leases(&mut self, operation: &Operation) -> Option<Outcome> {
+    pub fn apply_to_leases(&mut self, operation: &Operation, index: u64) -> Option<Outcome> {
         match operation {
             Operation::Put { lifetime, .. } => self.leases.refuse([*lifetime]),
             Operation::LeaseKeepAlive { id } => {
@@ -125,9 +126,8 @@ impl Model {
                 Some(Outcome::Deleted { count, revision: self.revision() })
             }
             Operation::Expire => Some(self.expire()),
-            // The store draws the id: see `grant`.
-            Operation::LeaseGrant { .. }
-            | Operation::Retain(_)
+            Operation::LeaseGrant { ttl_ms } => Some(self.grant(*ttl_ms, index)),
+            Operation::Retain(_)
             | Operation::Delete { .. }
             | Operation::DeleteRange { .. }
             | Operation::Txn(_) => None,
