@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::atomic::Ordering;
 
 use conuredb::client::{TxnAnswer, TxnDone};
-use conuredb::simulation::history::{Action, Answer, MAX_SLOTS, Seen, Step, Told};
+use conuredb::simulation::history::{Action, Answer, Seen, Step, Told};
 use conuredb::types::{Condition, Revision};
 
 use super::plans::{Outcome, Plan, Request};
@@ -155,8 +155,8 @@ impl Workload {
                     self.note_seen(Some(client), group, slot, seen);
                 }
                 (Step::GetAll, Told::All(all), _) => {
-                    for slot in 0..MAX_SLOTS {
-                        self.note_seen(Some(client), group, slot, all[slot]);
+                    for (slot, seen) in all.into_iter().enumerate() {
+                        self.note_seen(Some(client), group, slot, seen);
                     }
                 }
                 _ => {}
