@@ -250,6 +250,20 @@ impl Cache {
         self.memory.pool().made as usize * PAGE_BYTES + self.large.clean_bytes()
     }
 
+    /// Waits until the frames on their way back are back. All caches of a process are in the same epochs, so a test
+    /// has to wait for readers of other tests, which may have no processor.
+    #[cfg(test)]
+    pub fn settle(&self) {
+        for _ in 0..10_000_000 {
+            if self.memory.pool().returning == 0 {
+                return;
+            }
+            pin().flush();
+            std::thread::yield_now();
+        }
+        panic!("some reader stays pinned for good");
+    }
+
     /// Large pages may take what frames have not, and an eighth of the pool in any case.
     fn large_limit(&self) -> usize {
         let frames_bytes = self.memory.pool().made as usize * PAGE_BYTES;

@@ -17,19 +17,7 @@ fn install(cache: &Cache, number: u64) {
     page::init(&mut *frame, PageKind::Leaf, at(number, 1));
     cache.install(at(number, 1), frame, &guard);
     drop(guard);
-    settle(cache);
-}
-
-/// Waits until the frames on their way back are back: readers of other tests are in the same epochs.
-fn settle(cache: &Cache) {
-    for _ in 0..10_000_000 {
-        if cache.memory.pool().returning == 0 {
-            return;
-        }
-        pin().flush();
-        std::thread::yield_now();
-    }
-    panic!("some reader stays pinned for good");
+    cache.settle();
 }
 
 fn has(cache: &Cache, number: u64) -> bool {

@@ -265,17 +265,19 @@ fn memory_stays_within_the_pool_and_a_tenth() {
     for keys in (0..60_000).map(key).collect::<Vec<_>>().chunks(2_000) {
         put_all(&mut store, keys.iter().map(|key| (&key[..], &[0; 150][..])));
         checkpoint(&mut store).unwrap();
+        store.pager.cache().settle();
     }
     let mut rng = rng(15);
     let (mut peak, mut peak_dirty) = (0, 0);
     let mut put_until = |store: &mut Store, dirty_bytes: u64, peak: &mut u64| {
         while store.stats().dirty_bytes < dirty_bytes {
-            let keys: Vec<_> = (0..100).map(|_| key(rng.random_range(0..60_000))).collect();
+            let keys: Vec<_> = (0..10).map(|_| key(rng.random_range(0..60_000))).collect();
             put_all(store, keys.iter().map(|key| (&key[..], &[1; 150][..])));
             let snapshot = store.snapshot();
-            for _ in 0..100 {
+            for _ in 0..10 {
                 snapshot.get(T, &key(rng.random_range(0..60_000))).unwrap();
             }
+            store.pager.cache().settle();
             *peak = store.stats().cached_bytes.max(*peak);
         }
     };
