@@ -13,6 +13,8 @@ use conuredb::simulation::world::World;
 use conuredb::storage::disk::Disk;
 use tokio::time::sleep;
 
+use super::{NAMES, found};
+
 const LIMIT: Duration = Duration::from_secs(10);
 
 async fn members(world: &World, at: &str) -> Vec<Member> {
@@ -340,5 +342,33 @@ fn a_newcomer_is_not_ready_before_it_knows_itself_for_a_member() {
             assert!(world.elapsed() < Duration::from_secs(60), "{:?}", status.not_ready);
         }
         assert!(has_seen_former, "it was a member in the first state that it had");
+    });
+}
+
+/// Every member that it knows follows a leader that it does not know.
+#[test]
+fn a_node_that_was_removed_while_it_was_down_learns_it_from_followers() {
+    World::run(7, |world| async move {
+        found(&world).await;
+        clients::transfer(&world, "n1", "n3").await.expect("a transfer");
+        world.kill("n1");
+        remove(&world, "n2", "n1").await.expect("a removal");
+        clients::transfer(&world, "n2", "n2").await.expect("a transfer");
+        remove(&world, "n2", "n3").await.expect("a removal");
+        world.kill("n3");
+        world.lose_disk("n3");
+        world.start("n3", &["n2"]).await;
+        wait_for_voters(&world, &["n2", "n3"], 2).await;
+        clients::transfer(&world, "n2", "n3").await.expect("a transfer");
+        assert_eq!(leader(&world, &["n2", "n3"]).await, "n3");
+
+        world.start("n1", &[]).await;
+        wait_for(&world, "n1 to know that it was removed", async |world| {
+            let reasons = status(world, "n1").await?.not_ready;
+            reasons.iter().any(|reason| reason.contains("removed")).then_some(())
+        })
+        .await;
+        join(&world, "n2", "n1").await.expect("a join");
+        wait_for_voters(&world, &NAMES, 3).await;
     });
 }

@@ -273,8 +273,8 @@ impl Admin {
         }
     }
 
-    /// Asks all other members whether this node is still one. `NotMember` only when a confirmed
-    /// leader says so.
+    /// Asks all other members whether this node is still one; they ask the leader. `NotMember` only when a
+    /// confirmed leader says so.
     pub async fn ask_standing(&self) -> MemberStanding {
         let own = self.context.own_id();
         for member in self.context.members().members {

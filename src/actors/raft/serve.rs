@@ -11,6 +11,7 @@ use tokio::time::timeout;
 
 use super::context::Context;
 use super::expulsion::{NoteRemoval, NoteWayBack};
+use super::peers::Lane;
 use super::read::{Round, confirm};
 use super::rpc::{MemberStanding, Request, Response};
 use super::{transfer, write};
@@ -149,7 +150,10 @@ impl Desk {
                 let asked = self.invitation.send(AcceptInvitation { cluster_id }).await;
                 Ok(Response::Invited { node_id: asked.map_err(closing)?? })
             }
-            Request::Standing { node_id } => Ok(Response::Standing(self.standing(node_id).await)),
+            Request::Standing { node_id } => {
+                let asks_for_itself = card.node_id == node_id;
+                Ok(Response::Standing(self.standing(node_id, asks_for_itself).await))
+            }
             Request::Removed { node_id } => {
                 self.removal.send(NoteRemoval { node_id }).await.map_err(closing)?;
                 Ok(Response::Done)
@@ -185,12 +189,22 @@ impl Desk {
         }
     }
 
-    /// Whether `node_id` is a member; certain only from a leader that a quorum confirms.
-    async fn standing(&self, node_id: NodeId) -> MemberStanding {
+    /// Whether `node_id` is a member; certain only from a leader that a quorum confirms. Of a node that asks for itself
+    /// the leader is asked: it may be one that came after the asker was removed, so that the asker does not know it.
+    async fn standing(&self, node_id: NodeId, asks_for_itself: bool) -> MemberStanding {
         let Ok(raft) = self.context.raft() else { return MemberStanding::Unknown };
         let limit = self.context.timing.election_timeout_max;
         if confirm(&raft, limit).await.is_err() {
-            return MemberStanding::Unknown;
+            return match self.context.leader(&raft) {
+                Some((leader, node)) if asks_for_itself && leader != self.context.own_id() => {
+                    let (peers, request) = (&self.context.peers, Request::Standing { node_id });
+                    match peers.ask(leader, &node, Lane::Forward, &request, limit * 2).await {
+                        Ok(Response::Standing(standing)) => standing,
+                        _ => MemberStanding::Unknown,
+                    }
+                }
+                _ => MemberStanding::Unknown,
+            };
         }
         let metrics = raft.metrics();
         let metrics = metrics.borrow_watched();
