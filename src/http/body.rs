@@ -17,6 +17,7 @@ use futures_util::StreamExt;
 
 use super::admission::Hold;
 use super::error::{Code, Problem};
+use super::options::HttpOptions;
 use super::trace;
 
 /// What is read and thrown away of a body nobody wanted, so that the connection can go on. Beyond it,
@@ -55,17 +56,17 @@ impl RequestBody {
         self.is_announced
     }
 
-    /// Reads all of it, at most `max_bytes`, within `timeout`. `hold` grows with it.
+    /// Reads all of it, within its cap and `timeout`. `hold` grows with it.
     pub async fn read(
         &mut self,
-        max_bytes: usize,
+        cap: Cap,
         timeout: Duration,
         hold: &mut Hold,
     ) -> Result<Bytes, Problem> {
         let announced = match self.len_bytes.map(usize::try_from) {
             None => 0,
-            Some(Ok(announced)) if announced <= max_bytes => announced,
-            Some(_) => return Err(too_large(max_bytes)),
+            Some(Ok(announced)) if announced <= cap.bytes => announced,
+            Some(_) => return Err(cap.exceeded()),
         };
         hold.grow(announced)?;
         let arrive = async {
@@ -75,8 +76,8 @@ impl RequestBody {
                     Problem::new(Code::BadBody, format!("the body did not arrive whole: {error}"))
                 })?;
                 let len_bytes = body.len() + chunk.len();
-                if len_bytes > max_bytes {
-                    return Err(too_large(max_bytes));
+                if len_bytes > cap.bytes {
+                    return Err(cap.exceeded());
                 }
                 hold.grow(len_bytes)?;
                 body.extend_from_slice(&chunk);
@@ -125,8 +126,36 @@ impl RequestBody {
     }
 }
 
-/// The refusal of a value or document beyond the cap.
-pub fn too_large(max_bytes: usize) -> Problem {
-    Problem::new(Code::ValueTooLarge, format!("at most {max_bytes} bytes are taken here"))
-        .with("max_bytes", max_bytes)
+/// How long a value or document may be.
+#[derive(Clone, Copy)]
+pub struct Cap {
+    pub bytes: usize,
+    /// Which setting says so, for those who can change it.
+    hint: Option<&'static str>,
+}
+
+impl Cap {
+    pub const fn fixed(bytes: usize) -> Cap {
+        Cap { bytes, hint: None }
+    }
+
+    pub fn of_values(options: &HttpOptions) -> Cap {
+        let hint = Some("limits.max_value_bytes is the limit of a value");
+        Cap { bytes: options.max_value_bytes, hint }
+    }
+
+    pub fn of_transactions(options: &HttpOptions) -> Cap {
+        let hint = Some("limits.max_txn_bytes is the limit of a transaction");
+        Cap { bytes: options.max_txn_bytes, hint }
+    }
+
+    /// The refusal of what is longer.
+    pub fn exceeded(self) -> Problem {
+        let detail = format!("at most {} bytes are taken here", self.bytes);
+        let problem = Problem::new(Code::ValueTooLarge, detail).with("max_bytes", self.bytes);
+        match self.hint {
+            Some(hint) => problem.hint(hint),
+            None => problem,
+        }
+    }
 }

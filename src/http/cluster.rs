@@ -13,7 +13,7 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value, json};
 
-use super::body::RequestBody;
+use super::body::{Cap, RequestBody};
 use super::error::{Answer, Code, Problem};
 use super::node::{self, lost_change};
 use super::reply::Reply;
@@ -195,7 +195,7 @@ async fn parse<T: DeserializeOwned>(
 ) -> Result<T, Problem> {
     let mut hold = state.admission.hold();
     let timeout = state.options.request_timeout;
-    let bytes = body.read(MAX_BODY_BYTES, timeout, &mut hold).await?;
+    let bytes = body.read(Cap::fixed(MAX_BODY_BYTES), timeout, &mut hold).await?;
     serde_json::from_slice(&bytes)
         .map_err(|error| bad_body(format!("{error}; the body is JSON such as {example}")))
 }

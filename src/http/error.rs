@@ -177,6 +177,7 @@ impl Problem {
         Problem::new(Code::BadParameter, format!("{name}: {allowed}"))
     }
 
+    #[cfg(test)]
     pub fn code(&self) -> Code {
         self.code
     }
@@ -313,6 +314,13 @@ impl Problem {
             Applied::No => problem,
             Applied::Unknown => problem.outcome_unknown(),
         }
+    }
+
+    /// What needs a key or a range names neither.
+    pub fn missing_key() -> Problem {
+        let detail =
+            "name a key with key=, or a range with prefix= (empty for all keys), start= or end=";
+        Problem::new(Code::MissingKey, detail)
     }
 
     /// The reply to a condition that did not hold; `current` is the key's `mod_revision`.

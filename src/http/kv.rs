@@ -10,7 +10,7 @@ use actix_web::http::header::{self, HeaderValue};
 use bytes::Bytes;
 use serde_json::json;
 
-use super::body::{self, RequestBody};
+use super::body::{Cap, RequestBody};
 use super::contract::parameters::{DELETE_KEY, ONE_KEY, PUT_KEY, Parameter, READ_KEY};
 use super::error::{Answer, Code, Problem};
 use super::headers::{self, DELETED};
@@ -82,14 +82,9 @@ pub async fn put(
     let condition = headers::write_condition(request.headers())?;
     let request_id = headers::request_id(request.headers())?;
     let mut hold = state.admission.hold();
-    let options = &state.options;
-    let max_bytes = options.max_value_bytes;
-    let sent = body.read(max_bytes, options.request_timeout, &mut hold).await;
-    let value = sent.and_then(|sent| value_of(body, sent, params.bytes("value"), max_bytes));
-    let value = value.map_err(|problem| match problem.code() {
-        Code::ValueTooLarge => problem.hint("limits.max_value_bytes is the limit of a value"),
-        _ => problem,
-    })?;
+    let cap = Cap::of_values(&state.options);
+    let sent = body.read(cap, state.options.request_timeout, &mut hold).await?;
+    let value = value_of(body, sent, params.bytes("value"), cap)?;
     let permit = state.admission.write()?;
     let operation = Operation::Put { key, value, condition, lifetime };
     let idempotent = request_id.is_some();
@@ -162,10 +157,7 @@ fn parse(
     let params = Params::parse(query, &[ONE_KEY, others])?;
     match params.bytes("key") {
         Some(key) => Ok((Key::new(key)?, params)),
-        None => Err(Problem::new(
-            Code::MissingKey,
-            "name a key with key=, or a range with prefix= (empty for all keys), start= or end=",
-        )),
+        None => Err(Problem::missing_key()),
     }
 }
 
@@ -175,12 +167,12 @@ fn value_of(
     body: &RequestBody,
     sent: Bytes,
     in_query: Option<Bytes>,
-    max_bytes: usize,
+    cap: Cap,
 ) -> Result<Bytes, Problem> {
     match in_query {
-        Some(value) if sent.is_empty() => match value.len() <= max_bytes {
+        Some(value) if sent.is_empty() => match value.len() <= cap.bytes {
             true => Ok(value),
-            false => Err(body::too_large(max_bytes)),
+            false => Err(cap.exceeded()),
         },
         None if !body.is_announced() => Err(Problem::new(
             Code::BadBody,

@@ -19,7 +19,7 @@ use serde_json::{Map, Value, json};
 use tokio::task::yield_now;
 
 use super::admission::Hold;
-use super::body::RequestBody;
+use super::body::{Cap, RequestBody};
 use super::contract::parameters;
 use super::error::{Answer, Code, Problem};
 use super::item::{self, bytes_entry};
@@ -41,7 +41,8 @@ const MAX_BODY_BYTES: usize = 4 * 1024;
 pub async fn grant(request: &HttpRequest, body: &mut RequestBody, state: &State) -> Answer {
     let params = Params::parse(request.uri().query(), &[parameters::GRANT])?;
     let mut hold = state.admission.hold();
-    let sent = body.read(MAX_BODY_BYTES, state.options.request_timeout, &mut hold).await?;
+    let sent =
+        body.read(Cap::fixed(MAX_BODY_BYTES), state.options.request_timeout, &mut hold).await?;
     let ttl = match params.duration("ttl")? {
         Some(ttl) => ttl,
         None => ttl_of(&sent)?,

@@ -8,7 +8,7 @@ use serde::Deserialize;
 use serde_json::json;
 
 use super::State;
-use super::body::RequestBody;
+use super::body::{Cap, RequestBody};
 use super::error::{Answer, Code, Problem};
 use super::headers;
 use super::reply::Reply;
@@ -36,7 +36,8 @@ pub fn get(request: &HttpRequest, state: &State) -> Reply {
 /// `PUT`: another one, from now on.
 pub async fn put(request: &HttpRequest, body: &mut RequestBody, state: &State) -> Answer {
     let mut hold = state.admission.hold();
-    let bytes = body.read(MAX_BODY_BYTES, state.options.request_timeout, &mut hold).await?;
+    let bytes =
+        body.read(Cap::fixed(MAX_BODY_BYTES), state.options.request_timeout, &mut hold).await?;
     let filter = filter_of(&bytes).map_err(|why| Problem::new(Code::BadBody, why))?;
     let before = state.options.log.filter();
     state.options.log.set_filter(&filter).map_err(|error| {

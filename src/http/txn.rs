@@ -15,7 +15,7 @@ use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
 use self::answer::TxnAnswer;
-use super::body::RequestBody;
+use super::body::{Cap, RequestBody};
 use super::contract::parameters;
 use super::error::{Answer, Code, Problem};
 use super::kv::{from_write, not_written};
@@ -104,12 +104,9 @@ pub async fn post(request: &HttpRequest, body: &mut RequestBody, state: &State) 
     let redirect = params.flag("redirect")?;
     let request_id = headers::request_id(request.headers())?;
     let (options, mut hold) = (&state.options, state.admission.hold());
-    let bytes = body.read(options.max_txn_bytes, options.request_timeout, &mut hold).await;
-    let bytes = bytes.map_err(|problem| match problem.code() {
-        Code::ValueTooLarge => problem.hint("limits.max_txn_bytes is the limit of a transaction"),
-        _ => problem,
-    })?;
-    let txn = parse(&bytes, options.max_txn_ops, options.max_value_bytes)?;
+    let cap = Cap::of_transactions(options);
+    let bytes = body.read(cap, options.request_timeout, &mut hold).await?;
+    let txn = parse(&bytes, options.max_txn_ops, Cap::of_values(options))?;
     drop(bytes);
     let permit = state.admission.write()?;
     let idempotent = request_id.is_some();
@@ -126,7 +123,7 @@ pub async fn post(request: &HttpRequest, body: &mut RequestBody, state: &State) 
     }
 }
 
-fn parse(bytes: &[u8], max_ops: usize, max_value_bytes: usize) -> Result<Txn, Problem> {
+fn parse(bytes: &[u8], max_ops: usize, cap: Cap) -> Result<Txn, Problem> {
     // By way of a map: an array of values would be taken for the fields in their order.
     let body = serde_json::from_slice(bytes).map(Value::Object);
     let body: Body = body
@@ -144,7 +141,7 @@ fn parse(bytes: &[u8], max_ops: usize, max_value_bytes: usize) -> Result<Txn, Pr
         }
     }
     let compare = each("compare", compare, comparison)?;
-    let operation = |wire| operation(wire, max_value_bytes);
+    let operation = |wire| operation(wire, cap);
     let success = each("success", success, operation)?;
     let failure = each("failure", failure, operation)?;
     Txn::new(compare, success, failure).map_err(|error| bad(error.to_string()))
@@ -195,14 +192,13 @@ fn comparison(wire: WireCompare) -> Result<Compare, Problem> {
     Ok(Compare { key: key_of(wire.key, wire.key_base64)?, is, to })
 }
 
-fn operation(wire: WireOp, max_value_bytes: usize) -> Result<TxnOp, Problem> {
+fn operation(wire: WireOp, cap: Cap) -> Result<TxnOp, Problem> {
     Ok(match wire {
         WireOp::Put { key, key_base64, value, value_base64, ttl, lease } => {
             let value = bytes_of("value", value, value_base64)?;
             let value = value.ok_or_else(|| bad("a put needs value or value_base64".to_owned()))?;
-            if value.len() > max_value_bytes {
-                return Err(super::body::too_large(max_value_bytes)
-                    .hint("limits.max_value_bytes is the limit of a value"));
+            if value.len() > cap.bytes {
+                return Err(cap.exceeded());
             }
             let ttl = ttl.map(|ttl| humantime::parse_duration(&ttl)).transpose();
             let ttl = ttl.map_err(|_| bad("ttl takes a duration, such as 30s".to_owned()))?;

@@ -72,20 +72,18 @@ pub async fn get(request: &HttpRequest, state: &State) -> Answer {
 
 /// A key, or what names a range in a scan.
 fn range_of(params: &Params) -> Result<KeyRange, Problem> {
+    let names_range = ["prefix", "start", "end"].iter().any(|name| params.has(name));
     let range = match params.bytes("key") {
+        Some(_) if names_range => {
+            return Err(Problem::parameter("key", "does not go with prefix, start or end"));
+        }
         Some(key) => {
-            if ["prefix", "start", "end"].iter().any(|name| params.has(name)) {
-                return Err(Problem::parameter("key", "does not go with prefix, start or end"));
-            }
             let key = Key::new(key)?.into_bytes();
             let end = key.iter().copied().chain([0]).collect::<Vec<u8>>();
             KeyRange { start: key, end: Some(end.into()) }
         }
-        None if ["prefix", "start", "end"].iter().all(|name| !params.has(name)) => {
-            let what = "name a key with key=, or a range with prefix= (empty for all keys), start= or end=";
-            return Err(Problem::new(Code::MissingKey, what));
-        }
-        None => scan::range_of(params)?,
+        None if names_range => scan::range_of(params)?,
+        None => return Err(Problem::missing_key()),
     };
     match range.is_empty() {
         true => Err(Problem::parameter("end", "leaves no key between it and the start")),
