@@ -110,6 +110,17 @@ impl Action {
     }
 }
 
+impl Step {
+    /// What a read of a group of so many keys showed of which key; nothing of a step that is none.
+    pub fn shown(self, told: Told, slots: usize) -> Vec<(Slot, Option<Seen>)> {
+        match (self, told) {
+            (Step::Get(slot), Told::Seen(seen)) => vec![(slot, seen)],
+            (Step::GetAll, Told::All(all)) => all.into_iter().enumerate().take(slots).collect(),
+            _ => Vec::new(),
+        }
+    }
+}
+
 impl Call {
     pub fn answer(&self) -> Option<&Answer> {
         self.returned.as_ref().map(|(_, answer)| answer)
@@ -151,5 +162,46 @@ impl Revisions {
     /// The revision of each value that was seen.
     pub fn by_value(&self) -> BTreeMap<ValueId, Revision> {
         self.seen.iter().map(|((revision, _), (value, _))| (*value, *revision)).collect()
+    }
+}
+
+/// What clients know of the keys of a group.
+#[derive(Debug, Default)]
+pub struct Knowledge {
+    pub revisions: Revisions,
+    /// What each client has seen last of each key.
+    last: BTreeMap<(usize, Slot), Seen>,
+}
+
+impl Knowledge {
+    /// Takes note of a record, or that there is none, which a client saw as the last of a key; without a client, of a
+    /// record that may be an old one. An error when it contradicts what was seen before.
+    pub fn note(
+        &mut self,
+        client: Option<usize>,
+        slot: Slot,
+        seen: Option<Seen>,
+    ) -> Result<(), String> {
+        if let Some(client) = client {
+            match seen {
+                Some(seen) => self.last.insert((client, slot), seen),
+                None => self.last.remove(&(client, slot)),
+            };
+        }
+        seen.map_or(Ok(()), |seen| self.revisions.note(slot, seen))
+    }
+
+    pub fn last(&self, client: usize, slot: Slot) -> Option<Seen> {
+        self.last.get(&(client, slot)).copied()
+    }
+
+    pub fn forget(&mut self, client: usize, slot: Slot) {
+        self.last.remove(&(client, slot));
+    }
+
+    /// That a key still is what a client saw last.
+    pub fn as_known(&self, client: usize, slot: Slot) -> Condition {
+        let last = self.last(client, slot);
+        last.map_or(Condition::Absent, |seen| Condition::ModRevision(seen.revision))
     }
 }

@@ -34,7 +34,7 @@ use tokio::time::sleep;
 use self::leases::Held;
 use super::chronicle::Written;
 use super::client::key_of;
-use super::history::{Call, MAX_SLOTS, Revisions, Seen, Slot, ValueId};
+use super::history::{Call, Knowledge, MAX_SLOTS, Seen, Slot, ValueId};
 use super::linearizable::MAX_CALLS;
 use super::report::Findings;
 use super::world::World;
@@ -95,9 +95,7 @@ struct Group {
     under_way: usize,
     /// Puts of records that may expire: the end of each is another call.
     brief: usize,
-    revisions: Revisions,
-    /// What clients know of it: what each has seen last of each key.
-    known: BTreeMap<(usize, Slot), Seen>,
+    knowledge: Knowledge,
 }
 
 impl Group {

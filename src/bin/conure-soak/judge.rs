@@ -40,7 +40,7 @@ pub async fn judge(
     watchers.judge(load, findings).await;
     for (number, group) in load.facts().groups.iter().enumerate() {
         let name = load.prefix_of(number);
-        match check(&group.calls, &group.revisions) {
+        match check(&group.calls, &group.knowledge.revisions) {
             Verdict::Linearizable => {}
             Verdict::Violation(how) => {
                 findings.violation(format_args!("{name} is not linearizable: {how}"));

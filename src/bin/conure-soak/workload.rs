@@ -32,9 +32,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use conuredb::client::{Client as Persistent, ClientOptions};
-use conuredb::simulation::history::{
-    Action, Answer, Call, MAX_SLOTS, Revisions, Seen, Slot, ValueId,
-};
+use conuredb::simulation::history::{Action, Answer, Call, Knowledge, MAX_SLOTS, Slot, ValueId};
 use conuredb::simulation::linearizable::MAX_CALLS;
 use conuredb::types::Revision;
 use rand::rngs::StdRng;
@@ -91,9 +89,7 @@ const TURNS: [(u32, Turn); 8] = [
 pub struct Group {
     pub calls: Vec<Call>,
     under_way: usize,
-    pub revisions: Revisions,
-    /// What clients know of it: what each has seen last of each key.
-    known: BTreeMap<(usize, Slot), Seen>,
+    pub knowledge: Knowledge,
 }
 
 #[derive(Default)]

@@ -63,9 +63,7 @@ impl Workload {
 
     /// That the key still is what this client saw last.
     fn as_known(&self, client: usize, group: usize, slot: Slot) -> Condition {
-        let facts = self.facts.borrow();
-        let known = facts.groups[group].known.get(&(client, slot));
-        known.map_or(Condition::Absent, |seen| Condition::ModRevision(seen.revision))
+        self.facts.borrow().groups[group].knowledge.as_known(client, slot)
     }
 
     /// Names a value for a key of a group. One in four expires.
@@ -211,8 +209,7 @@ impl Drawer for Hand<'_> {
     }
 
     fn known(&self, slot: Slot) -> Option<Seen> {
-        let facts = self.load.facts.borrow();
-        facts.groups[self.group].known.get(&(self.client, slot)).copied()
+        self.load.facts.borrow().groups[self.group].knowledge.last(self.client, slot)
     }
 
     fn value(&mut self, slot: Slot) -> ValueId {

@@ -2,7 +2,7 @@
 
 use super::super::chronicle::Written;
 use super::super::client::{status, view};
-use super::super::history::{Action, Answer, Call, MAX_SLOTS, Seen, Slot, Step, Told};
+use super::super::history::{Action, Answer, Call, Seen, Slot, Step, Told};
 use super::{Account, Life, Sighting, Workload};
 use crate::actors::messages::{Consistency, NotKept, RequestError, View};
 use crate::types::{Key, Record, Revision};
@@ -87,14 +87,7 @@ impl Workload {
         told: Told,
         at: Option<Revision>,
     ) {
-        let seen: Vec<(Slot, Option<Seen>)> = match (step, told) {
-            (Step::Get(slot), Told::Seen(seen)) => vec![(slot, seen)],
-            (Step::GetAll, Told::All(all)) => {
-                all.into_iter().enumerate().take(MAX_SLOTS.min(self.slots(group))).collect()
-            }
-            _ => return,
-        };
-        for (slot, seen) in seen {
+        for (slot, seen) in step.shown(told, self.slots(group)) {
             self.note_seen(client, group, slot, seen);
             if let Some(revision) = at {
                 let (by, key) = (by.to_string(), self.key(group, slot));
@@ -113,15 +106,7 @@ impl Workload {
         seen: Option<Seen>,
     ) {
         let group = &mut self.facts.borrow_mut().groups[group];
-        if let Some(client) = client {
-            match seen {
-                Some(seen) => group.known.insert((client, slot), seen),
-                None => group.known.remove(&(client, slot)),
-            };
-        }
-        if let Some(seen) = seen
-            && let Err(what) = group.revisions.note(slot, seen)
-        {
+        if let Err(what) = group.knowledge.note(client, slot, seen) {
             let what = format!("{}{slot}: {what}", group.prefix);
             self.findings.violation(&self.world, what);
         }

@@ -223,14 +223,14 @@ impl Workload {
             let key = group.key(slot);
             for deed in chronicle.of_key(&key, Revision::MAX) {
                 if let Some(record) = deed.record
-                    && let Err(what) = group.revisions.note(slot, record.seen())
+                    && let Err(what) = group.knowledge.revisions.note(slot, record.seen())
                 {
                     self.violation(format!("{key}: {what}"));
                 }
             }
         }
         calls.extend(expiries(chronicle, &group.prefix));
-        match check(&calls, &group.revisions) {
+        match check(&calls, &group.knowledge.revisions) {
             Verdict::Linearizable => {}
             Verdict::Violation(how) => {
                 self.violation(format!("{} is not linearizable: {how}", group.prefix));

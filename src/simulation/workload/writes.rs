@@ -66,7 +66,7 @@ impl Workload {
             Some(Answer::Done { revision, .. }) => *revision,
             Some(Answer::Refused { .. }) => {
                 let slot = call.action.checks[0].0;
-                self.facts.borrow_mut().groups[group].known.remove(&(client, slot));
+                self.facts.borrow_mut().groups[group].knowledge.forget(client, slot);
                 return;
             }
         };
@@ -86,7 +86,7 @@ impl Workload {
                     self.note_seen(Some(client), group, slot, Some(seen));
                 }
                 (Step::Delete(slot), ..) => {
-                    self.facts.borrow_mut().groups[group].known.remove(&(client, slot));
+                    self.facts.borrow_mut().groups[group].knowledge.forget(client, slot);
                 }
                 (Step::Get(_) | Step::GetAll, ..) => {
                     // What it read beside its own writes is not the state of a revision.

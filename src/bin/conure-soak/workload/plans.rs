@@ -57,11 +57,7 @@ impl Workload {
         let slot = client.chance.random_range(0..self.slots(group));
         let condition = match turn {
             Turn::Create => Condition::Absent,
-            Turn::Replace => {
-                let facts = self.facts();
-                let known = facts.groups[group].known.get(&(client.number, slot));
-                known.map_or(Condition::Absent, |seen| Condition::ModRevision(seen.revision))
-            }
+            Turn::Replace => self.facts().groups[group].knowledge.as_known(client.number, slot),
             _ => Condition::None,
         };
         let deletes = match turn {
@@ -99,7 +95,7 @@ impl Drawer for Hand<'_> {
     }
 
     fn known(&self, slot: Slot) -> Option<Seen> {
-        self.load.facts().groups[self.group].known.get(&(self.client, slot)).copied()
+        self.load.facts().groups[self.group].knowledge.last(self.client, slot)
     }
 
     fn value(&mut self, _: Slot) -> ValueId {

@@ -114,15 +114,7 @@ impl Workload {
             let mut facts = self.facts();
             facts.newest = facts.newest.max(revision);
         }
-        match (step, told) {
-            (Step::Get(slot), Told::Seen(seen)) => self.note_seen(client, group, slot, seen),
-            (_, Told::All(all)) => {
-                for (slot, seen) in all.into_iter().enumerate() {
-                    self.note_seen(client, group, slot, seen);
-                }
-            }
-            _ => {}
-        }
+        self.note_shown(client, group, step, told);
         let answer = Answer::Done { succeeded: true, revision: None, told: vec![told] };
         self.note_call(group, by, Action::just(step), invoked, Some((returned, answer)));
     }
@@ -228,6 +220,13 @@ impl Workload {
         Some(Seen { value, version: item.version, revision: item.mod_revision })
     }
 
+    /// Takes note of what a read of a group showed.
+    pub(super) fn note_shown(&self, client: Option<usize>, group: usize, step: Step, told: Told) {
+        for (slot, seen) in step.shown(told, self.slots(group)) {
+            self.note_seen(client, group, slot, seen);
+        }
+    }
+
     /// Takes note of a record that was seen, or that there is none: one that contradicts another is a finding.
     pub(super) fn note_seen(
         &self,
@@ -236,15 +235,7 @@ impl Workload {
         slot: Slot,
         seen: Option<Seen>,
     ) {
-        let mut facts = self.facts();
-        let it = &mut facts.groups[group];
-        let noted = seen.map_or(Ok(()), |seen| it.revisions.note(slot, seen));
-        match (client, seen) {
-            (Some(client), Some(seen)) => drop(it.known.insert((client, slot), seen)),
-            (Some(client), None) => drop(it.known.remove(&(client, slot))),
-            (None, _) => {}
-        }
-        drop(facts);
+        let noted = self.facts().groups[group].knowledge.note(client, slot, seen);
         if let Err(what) = noted {
             self.findings.violation(format_args!("{}: {what}", self.name(group, slot)));
         }

@@ -133,7 +133,7 @@ impl Workload {
             Answer::Done { succeeded, revision, told } => (*succeeded, *revision, told),
             Answer::Refused { .. } => {
                 let (slot, _) = action.checks[0];
-                self.facts().groups[group].known.remove(&(client, slot));
+                self.facts().groups[group].knowledge.forget(client, slot);
                 return;
             }
         };
@@ -151,15 +151,7 @@ impl Workload {
                     }
                     self.note_seen(Some(client), group, slot, None);
                 }
-                (Step::Get(slot), Told::Seen(seen), _) => {
-                    self.note_seen(Some(client), group, slot, seen);
-                }
-                (Step::GetAll, Told::All(all), _) => {
-                    for (slot, seen) in all.into_iter().enumerate() {
-                        self.note_seen(Some(client), group, slot, seen);
-                    }
-                }
-                _ => {}
+                (step, told, _) => self.note_shown(Some(client), group, step, told),
             }
         }
         if let Some(revision) = revision {
