@@ -195,14 +195,13 @@ impl Desk {
         let Ok(raft) = self.context.raft() else { return MemberStanding::Unknown };
         let limit = self.context.timing.election_timeout_max;
         if confirm(&raft, limit).await.is_err() {
-            return match self.context.leader(&raft) {
-                Some((leader, node)) if asks_for_itself && leader != self.context.own_id() => {
-                    let (peers, request) = (&self.context.peers, Request::Standing { node_id });
-                    match peers.ask(leader, &node, Lane::Forward, &request, limit * 2).await {
-                        Ok(Response::Standing(standing)) => standing,
-                        _ => MemberStanding::Unknown,
-                    }
-                }
+            let other = self.context.leader(&raft).filter(|(id, _)| *id != self.context.own_id());
+            let Some((leader, node)) = other.filter(|_| asks_for_itself) else {
+                return MemberStanding::Unknown;
+            };
+            let (peers, request) = (&self.context.peers, Request::Standing { node_id });
+            return match peers.ask(leader, &node, Lane::Forward, &request, limit * 2).await {
+                Ok(Response::Standing(standing)) => standing,
                 _ => MemberStanding::Unknown,
             };
         }
