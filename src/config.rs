@@ -222,7 +222,7 @@ impl Default for Config {
                 lease_clock_drift: Duration::ZERO,
             },
             storage: StorageSettings {
-                cache_bytes: 256 * 1024 * 1024,
+                cache_bytes: 128 * 1024 * 1024,
                 log_segment_bytes: 16 * 1024 * 1024,
                 scrub_bytes_per_second: 4 * 1024 * 1024,
                 history_max_changes: Retention::default().changes,

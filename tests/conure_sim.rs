@@ -6,7 +6,7 @@ use std::process::{Command, Output};
 use serde_json::Value;
 
 /// Enough that every kind of fault happens and the tests stay within minutes; `conure-sim --seeds 2000` runs more.
-const SEEDS: u64 = 300;
+const SEEDS: u64 = 200;
 
 fn sim(arguments: &[&str]) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_conure-sim"));

@@ -5,9 +5,10 @@
 //! message was delivered.
 //!
 //! What bounds the node's work must not depend on clients that stay. The protocol layer drops a
-//! handler when its connection breaks; the question runs on in a task of its own and keeps its
+//! handler when its connection breaks; the question then goes on in a task of its own and keeps its
 //! permit and its bytes until the node has answered.
 
+use std::pin::Pin;
 use std::time::Duration;
 
 use actix::prelude::*;
@@ -42,12 +43,60 @@ where
     T: Send + 'static,
     H: 'static,
 {
-    let answer = tokio::time::timeout(timeout + GRACE, recipient.send(message));
-    let task = rt::spawn(async move { (answer.await, held) });
-    match trace::asking(task).await {
-        Ok((Ok(Ok(answer)), held)) => answer.map(|answer| (answer, held)),
-        Ok((Ok(Err(_)), _)) | Err(_) => Err(lost("the node stopped before it answered".to_owned())),
-        Ok((Err(_), _)) => Err(lost("the node gave no answer".to_owned())),
+    let limit = timeout + GRACE;
+    let mut question = Question { open: Some((Box::pin(recipient.send(message)), held)), limit };
+    let answered = trace::asking(tokio::time::timeout(limit, question.answer())).await;
+    let held = question.close();
+    match (answered, held) {
+        (Ok(Ok(answer)), Some(held)) => answer.map(|answer| (answer, held)),
+        (Ok(_), _) => Err(lost("the node stopped before it answered".to_owned())),
+        (Err(_), _) => Err(lost("the node gave no answer".to_owned())),
+    }
+}
+
+/// A message on its way, and what is kept until it is answered, whether or not somebody still waits.
+struct Question<M, H>
+where
+    M: Message + Send + 'static,
+    M::Result: Send,
+    H: 'static,
+{
+    open: Option<(Pin<Box<RecipientRequest<M>>>, H)>,
+    limit: Duration,
+}
+
+impl<M, H> Question<M, H>
+where
+    M: Message + Send + 'static,
+    M::Result: Send,
+    H: 'static,
+{
+    async fn answer(&mut self) -> Result<M::Result, MailboxError> {
+        match &mut self.open {
+            Some((answer, _)) => answer.await,
+            None => Err(MailboxError::Closed),
+        }
+    }
+
+    fn close(&mut self) -> Option<H> {
+        self.open.take().map(|(_, held)| held)
+    }
+}
+
+impl<M, H> Drop for Question<M, H>
+where
+    M: Message + Send + 'static,
+    M::Result: Send,
+    H: 'static,
+{
+    fn drop(&mut self) {
+        if let Some((answer, held)) = self.open.take() {
+            let limit = self.limit;
+            rt::spawn(async move {
+                let _ = tokio::time::timeout(limit, answer).await;
+                drop(held);
+            });
+        }
     }
 }
 

@@ -20,10 +20,6 @@ use crate::storage::root::{Facts, Root, Tree, TreeId};
 use crate::storage::store::Store;
 use crate::storage::trim;
 
-/// Keys that [`WriteTxn::delete_range`] collects before it deletes them; bounds its memory to about
-/// a mebibyte of the longest keys.
-const DELETE_BATCH_KEYS: usize = 256;
-
 /// A transaction being written.
 pub struct WriteTxn<'a> {
     store: &'a mut Store,
@@ -132,7 +128,7 @@ impl<'a> WriteTxn<'a> {
         self.change(tree, |draft, tree| btree::remove(draft, tree, key))
     }
 
-    /// Removes all keys within `bounds`; says how many.
+    /// Removes all keys within `bounds`, a leaf at a time; says how many.
     pub fn delete_range(
         &mut self,
         tree: TreeId,
@@ -140,19 +136,13 @@ impl<'a> WriteTxn<'a> {
     ) -> Result<u64, StorageError> {
         let mut bounds = bounds.into();
         let mut count = 0;
-        loop {
-            let batch: Vec<Bytes> = self
-                .range(tree, bounds.clone())?
-                .keys()
-                .take(DELETE_BATCH_KEYS)
-                .collect::<Result<_, _>>()?;
-            let Some(last) = batch.last() else { return Ok(count) };
-            for key in &batch {
-                self.delete(tree, key)?;
-            }
-            count += batch.len() as u64;
-            bounds.start = Bound::Excluded(last.clone());
+        while let Some(first) = self.range(tree, bounds.clone())?.keys().next() {
+            let first = first?;
+            count +=
+                self.change(tree, |draft, tree| trim::cut(draft, tree, &first, &bounds.end))?;
+            bounds.start = Bound::Included(first);
         }
+        Ok(count)
     }
 
     /// Removes all keys below `bound`, much faster than one by one; says how many.

@@ -1,11 +1,13 @@
 //! The way of commands into the log: those of one moment travel as one entry.
 //!
 //! What an entry costs, it costs on every node and whatever it holds: openraft's bookkeeping, an encoding for the log
-//! and for each peer, a place in a batch. So commands queue up here, and one task makes an entry of all that wait. A command
-//! alone goes at once. While an entry is on its way to this node's disk, what comes waits for the next one: its
+//! and for each peer, a place in a batch, a flush. So commands queue up here, and one task makes an entry of all that wait. A
+//! command alone goes at once. While an entry is on its way to this node's disk, what comes waits for the next one: its
 //! own flush would not begin any sooner. The entry's turn ends with that flush, or when it is committed without it, so
-//! that a leader whose disk is slow goes on at the speed of its followers. An entry that is full is followed at
-//! once.
+//! that a leader whose disk is slow goes on at the speed of its followers. Then the next one goes if it has as many commands as
+//! are not committed yet; with fewer it waits for more, or for a commit, after which the clients of what was committed have
+//! new ones. So many clients make few large entries, and few clients wait for nobody. An entry that is full is
+//! followed at once.
 //!
 //! The outcomes come back as they were proposed, one for each command of an entry. An entry is applied whole or not at
 //! all, so what is known of one that failed holds of each of its commands.
@@ -19,6 +21,7 @@ use futures_util::stream::FuturesUnordered;
 use openraft::errors::{ClientWriteError, Fatal};
 use openraft::impls::ProgressResponder;
 use openraft::raft::ClientWriteResult;
+use openraft::type_config::alias::OneshotReceiverOf;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, timeout_at};
 
@@ -157,6 +160,24 @@ impl Batch {
     }
 }
 
+/// An entry that is committed, or was refused.
+struct Committed {
+    taken: Result<(), Fatal<TypeConfig>>,
+    completed: OneshotReceiverOf<TypeConfig, ClientWriteResult<TypeConfig>>,
+    waiting: Vec<oneshot::Sender<Attempt>>,
+}
+
+impl Committed {
+    /// Waits until it is applied, and tells those who wait.
+    async fn answer(self) {
+        let result = match self.taken {
+            Ok(()) => self.completed.await.map_err(|_| Fatal::Stopped),
+            Err(fatal) => Err(fatal),
+        };
+        tell(self.waiting, result);
+    }
+}
+
 struct Proposer {
     raft: Raft,
     queue: mpsc::Receiver<Proposal>,
@@ -169,33 +190,50 @@ struct Proposer {
 impl Proposer {
     /// Runs until nobody can propose any more.
     async fn run(mut self) {
-        let mut under_way = FuturesUnordered::new();
+        let (mut committing, mut answering) = (FuturesUnordered::new(), FuturesUnordered::new());
         let mut ended = self.turns.ended.subscribe();
         let mut turn = None;
+        let mut gathered = self.batch();
+        // Commands of the entries that are committing.
+        let mut uncommitted = 0;
         loop {
             tokio::select! {
                 biased;
-                Some(()) = under_way.next() => {}
+                Some(()) = answering.next() => continue,
+                Some(entry) = committing.next() => {
+                    let entry: Committed = entry;
+                    uncommitted -= entry.waiting.len();
+                    answering.push(entry.answer());
+                }
                 () = end_of(&mut ended, turn.unwrap_or_default()), if turn.is_some() => turn = None,
                 first = next(&mut self.left_over, &mut self.queue), if turn.is_none() => {
                     let Some(first) = first else { break };
-                    let batch = self.gather(first);
-                    // One that is full is followed at once.
-                    let is_last = self.left_over.is_none();
-                    if let Some((begun, answered)) = self.propose(batch).await {
-                        turn = is_last.then_some(begun);
-                        under_way.push(answered);
-                    }
+                    self.gather(first, &mut gathered);
                 }
             }
+            let is_full = self.left_over.is_some();
+            let is_due = is_full || gathered.waiting.len() >= uncommitted;
+            if turn.is_none() && !gathered.waiting.is_empty() && is_due {
+                let batch = std::mem::replace(&mut gathered, self.batch());
+                uncommitted += batch.waiting.len();
+                let (begun, committed) = self.propose(batch).await;
+                // One that is full is followed at once.
+                turn = (!is_full).then_some(begun);
+                committing.push(committed);
+            }
         }
-        while under_way.next().await.is_some() {}
+        while let Some(entry) = committing.next().await {
+            answering.push(entry.answer());
+        }
+        while answering.next().await.is_some() {}
     }
 
-    /// An entry's worth of what waits.
-    fn gather(&mut self, first: Proposal) -> Batch {
-        let (sealed, waiting) = (Vec::new(), Vec::new());
-        let mut batch = Batch { sealed, waiting, most_bytes: self.most_bytes };
+    fn batch(&self) -> Batch {
+        Batch { sealed: Vec::new(), waiting: Vec::new(), most_bytes: self.most_bytes }
+    }
+
+    /// Adds what waits, up to an entry's worth.
+    fn gather(&mut self, first: Proposal, batch: &mut Batch) {
         let mut next = Some(first);
         while let Some(proposal) = next {
             if !batch.has_room_for(&proposal.command) {
@@ -205,32 +243,23 @@ impl Proposer {
             batch.add(proposal);
             next = self.queue.try_recv().ok();
         }
-        batch
     }
 
-    /// Proposes an entry. What is returned tells those who wait what became of it.
-    async fn propose(&self, batch: Batch) -> Option<(u64, impl Future<Output = ()> + use<>)> {
+    /// Proposes an entry. What is returned waits until it is committed, or will not be.
+    async fn propose(&self, batch: Batch) -> (u64, impl Future<Output = Committed> + use<>) {
         let Batch { sealed, waiting, .. } = batch;
-        if waiting.is_empty() {
-            return None;
-        }
         let (responder, committed, completed) = ProgressResponder::new();
         let (turns, turn) = (self.turns.clone(), self.turns.begin());
         let taken = self.raft.client_write_ff(Sealed::new(sealed), Some(responder)).await;
-        let answered = async move {
+        let committed = async move {
             if taken.is_ok() {
                 // It fails when the entry is refused.
                 let _ = committed.await;
-                turns.end(turn);
             }
-            let result = match taken {
-                Ok(()) => completed.await.map_err(|_| Fatal::Stopped),
-                Err(fatal) => Err(fatal),
-            };
             turns.end(turn);
-            tell(waiting, result);
+            Committed { taken, completed, waiting }
         };
-        Some((turn, answered))
+        (turn, committed)
     }
 }
 
