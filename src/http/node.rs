@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use actix::prelude::*;
 use actix_web::{HttpRequest, rt};
+use tokio::time::{Instant, timeout_at};
 
 use super::admission::{Hold, Permit};
 use super::error::Problem;
@@ -43,9 +44,9 @@ where
     T: Send + 'static,
     H: 'static,
 {
-    let limit = timeout + GRACE;
-    let mut question = Question { open: Some((Box::pin(recipient.send(message)), held)), limit };
-    let answered = trace::asking(tokio::time::timeout(limit, question.answer())).await;
+    let deadline = Instant::now() + timeout + GRACE;
+    let mut question = Question { open: Some((Box::pin(recipient.send(message)), held)), deadline };
+    let answered = trace::asking(timeout_at(deadline, question.answer())).await;
     let held = question.close();
     match (answered, held) {
         (Ok(Ok(answer)), Some(held)) => answer.map(|answer| (answer, held)),
@@ -62,7 +63,7 @@ where
     H: 'static,
 {
     open: Option<(Pin<Box<RecipientRequest<M>>>, H)>,
-    limit: Duration,
+    deadline: Instant,
 }
 
 impl<M, H> Question<M, H>
@@ -91,9 +92,9 @@ where
 {
     fn drop(&mut self) {
         if let Some((answer, held)) = self.open.take() {
-            let limit = self.limit;
+            let deadline = self.deadline;
             rt::spawn(async move {
-                let _ = tokio::time::timeout(limit, answer).await;
+                let _ = timeout_at(deadline, answer).await;
                 drop(held);
             });
         }

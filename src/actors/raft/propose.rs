@@ -5,9 +5,9 @@
 //! command alone goes at once. While an entry is on its way to this node's disk, what comes waits for the next one: its
 //! own flush would not begin any sooner. The entry's turn ends with that flush, or when it is committed without it, so
 //! that a leader whose disk is slow goes on at the speed of its followers. Then the next one goes if it has as many commands as
-//! are not committed yet; with fewer it waits for more, or for a commit, after which the clients of what was committed have
-//! new ones. So many clients make few large entries, and few clients wait for nobody. An entry that is full is
-//! followed at once.
+//! are not committed yet, or is large already; with fewer it waits for more, or for a commit, after which the clients of what was
+//! committed have new ones, but not longer than [`HOLD`]. So many clients make few large entries, two wait for nobody,
+//! and a commit that takes long, over a network that is slow, holds nobody up. An entry that is full is followed at once.
 //!
 //! The outcomes come back as they were proposed, one for each command of an entry. An entry is applied whole or not at
 //! all, so what is known of one that failed holds of each of its commands.
@@ -15,6 +15,7 @@
 use std::ops::Deref;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
@@ -23,7 +24,7 @@ use openraft::impls::ProgressResponder;
 use openraft::raft::ClientWriteResult;
 use openraft::type_config::alias::OneshotReceiverOf;
 use tokio::sync::{mpsc, oneshot, watch};
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, sleep_until, timeout_at};
 
 use super::types::{ENVELOPE_BYTES, Outcomes, Raft, Sealed, TypeConfig};
 use super::write::Attempt;
@@ -41,6 +42,12 @@ const ENTRY_COMMANDS: usize = 512;
 
 /// Bytes up to which an entry takes more than one command. It bounds how long others wait for one to be written and sent.
 const ENTRY_BYTES: usize = 256 * 1024;
+
+/// Bytes from which an entry goes though more are not committed: what it costs is mostly its bytes by then.
+const LARGE_BYTES: usize = 64 * 1024;
+
+/// How long an entry waits at most to become larger.
+const HOLD: Duration = Duration::from_millis(2);
 
 /// Where the log takes only short entries, several commands take this part of one at most: how long they become is known
 /// about, before they are encoded.
@@ -144,6 +151,12 @@ impl Batch {
                 && self.sealed.len() + len_bytes <= self.most_bytes
     }
 
+    /// Whether it is not worth a wait, with so many commands not committed.
+    fn is_large_beside(&self, uncommitted: usize) -> bool {
+        let commands = self.waiting.len();
+        commands >= uncommitted.min(ENTRY_COMMANDS) || self.sealed.len() >= LARGE_BYTES
+    }
+
     fn add(&mut self, Proposal { command, reply }: Proposal) {
         // Whoever gave up was told that nobody knows; what was not proposed is not applied.
         if reply.is_closed() {
@@ -196,6 +209,8 @@ impl Proposer {
         let mut gathered = self.batch();
         // Commands of the entries that are committing.
         let mut uncommitted = 0;
+        // Until when what is gathered waits to become more.
+        let mut held_until = None;
         loop {
             tokio::select! {
                 biased;
@@ -206,14 +221,19 @@ impl Proposer {
                     answering.push(entry.answer());
                 }
                 () = end_of(&mut ended, turn.unwrap_or_default()), if turn.is_some() => turn = None,
+                () = passing_of(held_until) => {}
                 first = next(&mut self.left_over, &mut self.queue), if turn.is_none() => {
                     let Some(first) = first else { break };
                     self.gather(first, &mut gathered);
                 }
             }
-            let is_full = self.left_over.is_some();
-            let is_due = is_full || gathered.waiting.len() >= uncommitted;
-            if turn.is_none() && !gathered.waiting.is_empty() && is_due {
+            if turn.is_some() || gathered.waiting.is_empty() {
+                continue;
+            }
+            let (is_full, now) = (self.left_over.is_some(), Instant::now());
+            let until = *held_until.get_or_insert_with(|| now + HOLD);
+            if is_full || gathered.is_large_beside(uncommitted) || now >= until {
+                held_until = None;
                 let batch = std::mem::replace(&mut gathered, self.batch());
                 uncommitted += batch.waiting.len();
                 let (begun, committed) = self.propose(batch).await;
@@ -267,6 +287,14 @@ impl Proposer {
 async fn end_of(ended: &mut watch::Receiver<u64>, turn: u64) {
     // It fails when nobody can end one any more.
     let _ = ended.wait_for(|ended| *ended >= turn).await;
+}
+
+/// Waits until a time, if there is one.
+async fn passing_of(time: Option<Instant>) {
+    match time {
+        Some(time) => sleep_until(time).await,
+        None => std::future::pending().await,
+    }
 }
 
 /// What is next: what the last entry had no room for, or what comes.
