@@ -1,8 +1,9 @@
 //! `GET /backup`: all of the store as one file, read while writes go on.
 //!
-//! The state is pinned when the reply begins, and read piece by piece as the client takes them, on threads that may
-//! wait for the disk: a worker's other connections do not notice. In memory is one piece at a time, some 256 KiB or
-//! one large value.
+//! The state is pinned when the reply begins, and read piece by piece as the client takes them, on a thread that may
+//! wait for the disk: a worker's other connections do not notice. It is one thread from beginning to end, since memory
+//! that each of a dozen took for its pieces would stay with each. In memory are three pieces at most, each some 256 KiB
+//! or one large value: one that is sent, one that waits, one that is read.
 //!
 //! While it lasts, pages of the pinned state are not used again, so the file of the store grows by what is written
 //! meanwhile. That is why backups have places of their own, and few. A client that stands still is cut by the system
@@ -11,16 +12,14 @@
 
 use std::io;
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
-use actix_web::HttpRequest;
 use actix_web::body::{BodySize, BoxBody, MessageBody};
-use actix_web::error::BlockingError;
 use actix_web::http::header::{self, HeaderValue};
 use actix_web::http::{Method, StatusCode};
-use actix_web::web;
+use actix_web::{HttpRequest, rt};
 use bytes::Bytes;
-use futures_util::future::LocalBoxFuture;
+use tokio::sync::mpsc;
 
 use super::admission::Permit;
 use super::contract::parameters;
@@ -57,46 +56,43 @@ pub async fn get(request: &HttpRequest, state: &State) -> Answer {
         .revision(revision))
 }
 
-/// The body of the reply. Keeps its place among the backups until it ends.
+/// The body of the reply.
 struct Stream {
-    source: Source,
+    /// What the thread reads: pieces, then `None`. If it stops without that, something is wrong.
+    pieces: mpsc::Receiver<Option<Result<Bytes, RequestError>>>,
     /// What was read and has not left.
     chunk: Bytes,
-    _permit: Permit,
+    standing: Standing,
 }
 
-enum Source {
-    Waiting(Chunks),
-    Reading(LocalBoxFuture<'static, Result<Read, BlockingError>>),
+#[derive(Clone, Copy)]
+enum Standing {
+    Open,
     Ended,
     /// It cannot go on, and what was read before may still be in the protocol layer's buffer.
     Breaking,
     Broken,
 }
 
-/// What comes back from the thread that reads.
-type Read = (Chunks, Option<Result<Bytes, RequestError>>);
-
 impl Stream {
-    fn new(chunks: Chunks, permit: Permit) -> Stream {
-        Stream { source: Source::Waiting(chunks), chunk: Bytes::new(), _permit: permit }
+    /// Begins to read. The place among the backups is kept until all is read, or nobody takes it any more.
+    fn new(mut chunks: Chunks, permit: Permit) -> Stream {
+        let (sender, pieces) = mpsc::channel(1);
+        rt::task::spawn_blocking(move || {
+            let _permit = permit;
+            let mut is_open = true;
+            while is_open {
+                let next = chunks.next();
+                is_open = next.is_some();
+                // It fails when the client is gone.
+                is_open &= sender.blocking_send(next).is_ok();
+            }
+        });
+        Stream::of(pieces)
     }
 
-    /// Takes what the thread brought.
-    fn take(&mut self, read: Result<Read, BlockingError>) {
-        self.source = match read {
-            Ok((chunks, Some(Ok(chunk)))) => {
-                self.chunk = chunk;
-                Source::Waiting(chunks)
-            }
-            Ok((_, None)) => Source::Ended,
-            Ok((_, Some(Err(error)))) => {
-                log::error!("a backup cannot go on: {error}");
-                Source::Breaking
-            }
-            // The pool of threads is closing.
-            Err(_) => Source::Breaking,
-        };
+    fn of(pieces: mpsc::Receiver<Option<Result<Bytes, RequestError>>>) -> Stream {
+        Stream { pieces, chunk: Bytes::new(), standing: Standing::Open }
     }
 }
 
@@ -118,32 +114,29 @@ impl MessageBody for Stream {
                 let slice = stream.chunk.split_to(SLICE_BYTES.min(stream.chunk.len()));
                 return Poll::Ready(Some(Ok(slice)));
             }
-            match std::mem::replace(&mut stream.source, Source::Broken) {
-                Source::Waiting(mut chunks) => {
-                    let reading = web::block(move || {
-                        let chunk = chunks.next();
-                        (chunks, chunk)
-                    });
-                    stream.source = Source::Reading(Box::pin(reading));
-                }
-                Source::Reading(mut reading) => match reading.as_mut().poll(context) {
-                    Poll::Ready(read) => stream.take(read),
-                    Poll::Pending => {
-                        stream.source = Source::Reading(reading);
-                        return Poll::Pending;
+            stream.standing = match stream.standing {
+                Standing::Open => match ready!(stream.pieces.poll_recv(context)) {
+                    Some(Some(Ok(chunk))) => {
+                        stream.chunk = chunk;
+                        Standing::Open
                     }
+                    Some(None) => Standing::Ended,
+                    Some(Some(Err(error))) => {
+                        log::error!("a backup cannot go on: {error}");
+                        Standing::Breaking
+                    }
+                    // The pool of threads is closing.
+                    None => Standing::Breaking,
                 },
-                Source::Ended => {
-                    stream.source = Source::Ended;
-                    return Poll::Ready(None);
-                }
+                Standing::Ended => return Poll::Ready(None),
                 // An error takes the connection down with what is buffered for it, be it the head of the reply. A
                 // body that waits lets the buffer leave first.
-                Source::Breaking => {
+                Standing::Breaking => {
+                    stream.standing = Standing::Broken;
                     context.waker().wake_by_ref();
                     return Poll::Pending;
                 }
-                Source::Broken => {
+                Standing::Broken => {
                     let error = io::Error::other("the state could not be read on");
                     return Poll::Ready(Some(Err(error)));
                 }
@@ -154,11 +147,10 @@ impl MessageBody for Stream {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+    use std::future::poll_fn;
     use std::sync::Arc;
     use std::task::Waker;
-
-    use futures_util::FutureExt;
-    use futures_util::future::ready;
 
     use super::super::admission::Admission;
     use super::super::options::HttpOptions;
@@ -167,15 +159,40 @@ mod tests {
 
     #[test]
     fn what_was_read_may_leave_before_the_body_breaks() {
-        let admission = Admission::new(&HttpOptions::default(), Arc::new(Metrics::new("test")));
-        let rest: Chunks = Box::new(std::iter::empty());
         let failure = RequestError::Storage { detail: "page 7 is damaged".into() };
-        let mut stream = Stream::new(Box::new(std::iter::empty()), admission.backup().unwrap());
         // The thread was done before anyone asked.
-        stream.source = Source::Reading(ready(Ok((rest, Some(Err(failure))))).boxed_local());
+        let (sender, pieces) = mpsc::channel(1);
+        sender.try_send(Some(Err(failure))).unwrap();
+        let mut stream = Stream::of(pieces);
         let mut context = Context::from_waker(Waker::noop());
         let mut poll = || Pin::new(&mut stream).poll_next(&mut context);
         assert!(poll().is_pending());
         assert!(matches!(poll(), Poll::Ready(Some(Err(_)))));
+    }
+
+    /// A backup whose pieces say which thread read them.
+    fn stream(pieces: usize, admission: &Admission) -> Stream {
+        let name = || Bytes::from(format!("{:?}", std::thread::current().id()));
+        let chunks = (0..pieces).map(move |_| Ok(name()));
+        Stream::new(Box::new(chunks), admission.backup().unwrap())
+    }
+
+    #[actix_web::test]
+    async fn one_thread_reads_all_and_stops_when_nobody_takes_it() {
+        let admission = Admission::new(&HttpOptions::default(), Arc::new(Metrics::new("test")));
+        let mut whole = stream(100, &admission);
+        let mut threads = BTreeSet::new();
+        let mut count = 0;
+        while let Some(piece) = poll_fn(|context| Pin::new(&mut whole).poll_next(context)).await {
+            threads.insert(piece.unwrap());
+            count += 1;
+        }
+        assert_eq!((count, threads.len()), (100, 1));
+
+        // Two at a time: a third gets its place when one that nobody reads has let go.
+        drop([stream(usize::MAX, &admission), stream(usize::MAX, &admission)]);
+        while admission.backup().is_err() {
+            rt::task::yield_now().await;
+        }
     }
 }
