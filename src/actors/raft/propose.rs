@@ -6,7 +6,7 @@
 //! own flush would not begin any sooner. The entry's turn ends with that flush, or when it is committed without it, so
 //! that a leader whose disk is slow goes on at the speed of its followers. Then the next one goes if it has as many commands as
 //! are not committed yet, or is large already; with fewer it waits for more, or for a commit, after which the clients of what was
-//! committed have new ones, but not longer than [`HOLD`]. So many clients make few large entries, two wait for nobody,
+//! committed have new ones, but not longer than two milliseconds. So many clients make few large entries, two wait for nobody,
 //! and a commit that takes long, over a network that is slow, holds nobody up. An entry that is full is followed at once.
 //!
 //! The outcomes come back as they were proposed, one for each command of an entry. An entry is applied whole or not at
