@@ -76,16 +76,15 @@ enum Standing {
 
 impl Stream {
     /// Begins to read. The place among the backups is kept until all is read, or nobody takes it any more.
-    fn new(mut chunks: Chunks, permit: Permit) -> Stream {
+    fn new(chunks: Chunks, permit: Permit) -> Stream {
         let (sender, pieces) = mpsc::channel(1);
         rt::task::spawn_blocking(move || {
             let _permit = permit;
-            let mut is_open = true;
-            while is_open {
-                let next = chunks.next();
-                is_open = next.is_some();
+            for next in chunks.map(Some).chain([None]) {
                 // It fails when the client is gone.
-                is_open &= sender.blocking_send(next).is_ok();
+                if sender.blocking_send(next).is_err() {
+                    break;
+                }
             }
         });
         Stream::of(pieces)

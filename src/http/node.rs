@@ -8,12 +8,11 @@
 //! handler when its connection breaks; the question then goes on in a task of its own and keeps its
 //! permit and its bytes until the node has answered.
 
-use std::pin::Pin;
 use std::time::Duration;
 
 use actix::prelude::*;
 use actix_web::{HttpRequest, rt};
-use tokio::time::{Instant, timeout_at};
+use scopeguard::{ScopeGuard, guard};
 
 use super::admission::{Hold, Permit};
 use super::error::Problem;
@@ -44,60 +43,19 @@ where
     T: Send + 'static,
     H: 'static,
 {
-    let deadline = Instant::now() + timeout + GRACE;
-    let mut question = Question { open: Some((Box::pin(recipient.send(message)), held)), deadline };
-    let answered = trace::asking(timeout_at(deadline, question.answer())).await;
-    let held = question.close();
-    match (answered, held) {
-        (Ok(Ok(answer)), Some(held)) => answer.map(|answer| (answer, held)),
-        (Ok(_), _) => Err(lost("the node stopped before it answered".to_owned())),
-        (Err(_), _) => Err(lost("the node gave no answer".to_owned())),
-    }
-}
-
-/// A message on its way, and what is kept until it is answered, whether or not somebody still waits.
-struct Question<M, H>
-where
-    M: Message + Send + 'static,
-    M::Result: Send,
-    H: 'static,
-{
-    open: Option<(Pin<Box<RecipientRequest<M>>>, H)>,
-    deadline: Instant,
-}
-
-impl<M, H> Question<M, H>
-where
-    M: Message + Send + 'static,
-    M::Result: Send,
-    H: 'static,
-{
-    async fn answer(&mut self) -> Result<M::Result, MailboxError> {
-        match &mut self.open {
-            Some((answer, _)) => answer.await,
-            None => Err(MailboxError::Closed),
-        }
-    }
-
-    fn close(&mut self) -> Option<H> {
-        self.open.take().map(|(_, held)| held)
-    }
-}
-
-impl<M, H> Drop for Question<M, H>
-where
-    M: Message + Send + 'static,
-    M::Result: Send,
-    H: 'static,
-{
-    fn drop(&mut self) {
-        if let Some((answer, held)) = self.open.take() {
-            let deadline = self.deadline;
-            rt::spawn(async move {
-                let _ = timeout_at(deadline, answer).await;
-                drop(held);
-            });
-        }
+    let answer = Box::pin(tokio::time::timeout(timeout + GRACE, recipient.send(message)));
+    let mut question = guard((answer, held), |(answer, held)| {
+        rt::spawn(async move {
+            let _ = answer.await;
+            drop(held);
+        });
+    });
+    let answered = trace::asking(question.0.as_mut()).await;
+    let (_, held) = ScopeGuard::into_inner(question);
+    match answered {
+        Ok(Ok(answer)) => answer.map(|answer| (answer, held)),
+        Ok(Err(_)) => Err(lost("the node stopped before it answered".to_owned())),
+        Err(_) => Err(lost("the node gave no answer".to_owned())),
     }
 }
 
