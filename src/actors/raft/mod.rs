@@ -14,7 +14,7 @@
 //! * [`expulsion`]: nodes that may take part no more;
 //! * [`actor`]: the actor that owns it all, and this node's life cycle.
 //!
-//! openraft runs on the multi-threaded runtime given by the outermost layer; its handle is shared.
+//! openraft runs on the runtime that the outermost layer gives: in a real node the thread of consensus.
 
 pub mod actor;
 pub mod admin;

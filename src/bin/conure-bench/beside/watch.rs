@@ -10,6 +10,7 @@ use tokio::time::{Instant, sleep};
 use super::args::Work;
 use super::body::Body;
 use crate::cluster::client::Running;
+use crate::cluster::conure;
 use crate::cluster::error::{ClientError, ClusterError};
 use crate::cluster::keys::Keys;
 
@@ -34,6 +35,7 @@ pub struct Watchers {
 
 /// What one of them sees: the keys from `first` on, below `end`.
 struct Watched {
+    prefix: String,
     first: usize,
     end: usize,
     events: Rc<Cell<u64>>,
@@ -49,16 +51,20 @@ impl Watchers {
         let (tasks, before) = (JoinSet::new(), keys.generations());
         let mut watchers = Watchers { tasks, watched: Vec::with_capacity(count), before };
         let addresses = running.addresses();
+        // Without it a watch begins where its node stands, and a follower may be a moment behind what was acknowledged.
+        let failed = |source| ClusterError::Watch { prefix: "(all)".into(), source };
+        let status = conure::page(&addresses[0], "/status").await.map_err(failed)?;
+        let from = status["revision"].as_u64().unwrap_or(0) + 1;
         for (number, (prefix, first, end)) in prefixes(keys.len()).take(count).enumerate() {
             let address = &addresses[number % addresses.len()];
-            let target = format!("/watch?prefix={prefix}");
+            let target = format!("/watch?prefix={prefix}&from_revision={from}");
             let failed = |source| ClusterError::Watch { prefix: prefix.clone(), source };
             let mut body =
                 Body::open(address, &target, "text/event-stream").await.map_err(failed)?;
             body.next().await.map_err(failed)?;
             let events = Rc::new(Cell::new(0));
             watchers.tasks.spawn_local(count_events(body, events.clone()));
-            watchers.watched.push(Watched { first, end, events });
+            watchers.watched.push(Watched { prefix, first, end, events });
         }
         Ok(watchers)
     }
@@ -67,7 +73,10 @@ impl Watchers {
     pub async fn end(mut self, keys: &Keys) -> Result<u64, ClusterError> {
         let sums = sums_of_writes(&self.before, &keys.generations());
         let missing = |watched: &Watched| {
-            (sums[watched.end] - sums[watched.first]).checked_sub(watched.events.get())
+            let Watched { prefix, first, end, events } = watched;
+            let (writes, events) = (sums[*end] - sums[*first], events.get());
+            let twice = || format!("a watcher of {prefix} got {events} events of {writes} writes");
+            writes.checked_sub(events).ok_or_else(|| wrong(twice()))
         };
         let deadline = Instant::now() + LAST_EVENTS;
         loop {
@@ -76,9 +85,7 @@ impl Watchers {
                     ended.unwrap_or_else(|died| std::panic::resume_unwind(died.into_panic()));
                 return Err(ClusterError::Watch { prefix: "(one of them)".into(), source });
             }
-            let Some(all) = self.watched.iter().map(missing).sum::<Option<u64>>() else {
-                return Err(wrong("a watcher got an event twice".to_owned()));
-            };
+            let all = self.watched.iter().map(missing).sum::<Result<u64, _>>()?;
             if all == 0 {
                 return Ok(self.watched.iter().map(|watched| watched.events.get()).sum());
             }
