@@ -3,12 +3,13 @@
 use std::borrow::Cow;
 
 use reedline::{
-    Color, ColumnarMenu, DefaultHinter, Emacs, FileBackedHistory, Hinter, History, KeyCode,
-    KeyModifiers, MenuBuilder, Prompt, PromptEditMode, PromptHistorySearch,
+    Color, ColumnarMenu, DefaultHinter, EditCommand, Emacs, FileBackedHistory, Hinter, History,
+    HistoryItem, KeyCode, KeyModifiers, MenuBuilder, Prompt, PromptEditMode, PromptHistorySearch,
     PromptHistorySearchStatus, Reedline, ReedlineEvent, ReedlineMenu, Signal, ValidationResult,
     Validator, default_emacs_keybindings,
 };
 
+use super::ahead::Ahead;
 use super::command::goes_on;
 use super::complete::{Completions, FromServer};
 use super::exit::Failure;
@@ -21,8 +22,12 @@ use crate::client::Status;
 const MENU: &str = "completion";
 const HISTORY_LINES: usize = 5_000;
 
+/// What a line begins with that is not remembered: a way to keep a secret out.
+const SECRET: &str = " ";
+
 pub struct Editor {
     line: Reedline,
+    ahead: Ahead,
 }
 
 impl Editor {
@@ -42,19 +47,28 @@ impl Editor {
             .with_highlighter(Box::new(Painter { vocabulary }))
             .with_validator(Box::new(WholeCommand))
             .with_ansi_colors(!print::no_color())
-            // A line that begins with a blank is not remembered: a way to keep a secret out.
-            .with_history_exclusion_prefix(Some(" ".to_owned()));
+            .with_history_exclusion_prefix(Some(SECRET.to_owned()));
         match files::history_path().map(|path| FileBackedHistory::with_file(HISTORY_LINES, path)) {
             Some(Ok(history)) => line = line.with_history(Box::new(history)),
             Some(Err(why)) => print::note(&format!("no history: {why}")),
             None => print::note("no history: neither XDG_STATE_HOME nor HOME is set"),
         }
-        Ok(Editor { line })
+        Ok(Editor { line, ahead: Ahead::default() })
     }
 
     /// The next line; `None` when the person leaves. `status` is who answers at the moment.
     pub fn read_line(&mut self, status: Option<Status>) -> Result<Option<String>, Failure> {
         let prompt = Greeting { status };
+        self.ahead.take();
+        match self.ahead.next(is_whole) {
+            Some(Ok(line)) => {
+                println!("{}> {line}", prompt.render_prompt_left());
+                self.remember(&line);
+                return Ok(Some(line));
+            }
+            Some(Err(begun)) => self.line.run_edit_commands(&[EditCommand::InsertString(begun)]),
+            None => {}
+        }
         loop {
             match self.line.read_line(&prompt) {
                 Ok(Signal::Success(line)) => return Ok(Some(line)),
@@ -63,6 +77,19 @@ impl Editor {
                 Ok(_) => {}
                 Err(why) => return Err(Failure::Terminal(why.to_string())),
             }
+        }
+    }
+}
+
+impl Editor {
+    /// As the editor does with what it reads itself.
+    fn remember(&mut self, line: &str) {
+        if line.is_empty() || line.starts_with(SECRET) {
+            return;
+        }
+        let item = HistoryItem::from_command_line(line);
+        if let Err(why) = self.line.history_mut().save(item) {
+            print::note(&format!("not kept in the history: {why}"));
         }
     }
 }
@@ -225,11 +252,17 @@ struct WholeCommand;
 impl Validator for WholeCommand {
     /// An open quote goes on in the next line, and a transaction until it is committed.
     fn validate(&self, line: &str) -> ValidationResult {
-        match split(line.as_bytes()) {
-            Err(SplitError::OpenQuote(_)) => ValidationResult::Incomplete,
-            Ok(words) if goes_on(&words) => ValidationResult::Incomplete,
-            _ => ValidationResult::Complete,
+        match is_whole(line) {
+            true => ValidationResult::Complete,
+            false => ValidationResult::Incomplete,
         }
+    }
+}
+
+fn is_whole(line: &str) -> bool {
+    match split(line.as_bytes()) {
+        Err(error) => !matches!(error, SplitError::OpenQuote(_)),
+        Ok(words) => !goes_on(&words),
     }
 }
 
