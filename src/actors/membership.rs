@@ -25,7 +25,7 @@ use std::time::Duration;
 use actix::prelude::*;
 use futures_util::future::BoxFuture;
 use tokio::sync::Mutex;
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep};
 
 use self::autopilot::Rules;
 use super::messages::inside::Close;
@@ -143,14 +143,20 @@ impl MembershipActor {
 }
 
 /// Asks one seed after the other to be let in. False when this node is a member already, or was removed: who
-/// was sent away comes back only when somebody joins it again.
+/// was sent away comes back only when somebody joins it again. So an answer is waited for only while this node is
+/// outside: whoever waits for one that was lost asks again, and may by then have been let in and sent away.
 async fn ask_seeds(parts: Parts, addresses: Vec<String>, seeds: Arc<dyn Seeds>) -> bool {
     let card = (parts.card)();
-    if parts.own_member().is_some() || !parts.admin.context().takes_part() {
+    if !parts.is_outside() {
         return false;
     }
     for seed in addresses {
-        match seeds.join(&seed, &card).await {
+        let answer = tokio::select! {
+            biased;
+            () = parts.until_inside() => Ok(()),
+            answer = seeds.join(&seed, &card) => answer,
+        };
+        match answer {
             Ok(()) => {
                 log::info!("joined the cluster through {seed}");
                 return false;
@@ -169,6 +175,17 @@ impl Parts {
     fn own_member(&self) -> Option<Member> {
         let own = self.admin.context().own_id();
         self.members().into_iter().find(|member| member.node_id == own)
+    }
+
+    /// Whether this node is no member, and may become one.
+    fn is_outside(&self) -> bool {
+        self.own_member().is_none() && self.admin.context().takes_part()
+    }
+
+    async fn until_inside(&self) {
+        while self.is_outside() {
+            sleep(TICK).await;
+        }
     }
 
     async fn look_around(self) {

@@ -2,14 +2,14 @@
 //! settings of a simulated node.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use rand::rngs::SmallRng;
 use rand::{RngCore, SeedableRng};
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep};
 
 use crate::actors::membership::Seeds;
 use crate::actors::membership::autopilot::Rules;
@@ -98,26 +98,55 @@ impl Clock for SimClock {
 /// Where requests enter the nodes that run.
 pub type Gateways = Arc<Mutex<BTreeMap<String, Gateway>>>;
 
-/// Joins through another node's gateway instead of its HTTP port.
+/// How long a node goes on asking a seed, and its pause between two attempts.
+const SEED_LIMIT: Duration = Duration::from_secs(5);
+const SEED_PAUSE: Duration = Duration::from_millis(200);
+
+/// Joins through another node's gateway instead of its HTTP port, again and again as the client does.
 pub struct SimSeeds {
-    pub gateways: Gateways,
+    gateways: Gateways,
+    /// Whether answers arrive.
+    answers: Arc<AtomicBool>,
+}
+
+impl SimSeeds {
+    pub fn new(gateways: Gateways) -> SimSeeds {
+        SimSeeds { gateways, answers: Arc::new(AtomicBool::new(true)) }
+    }
+
+    pub fn answer(&self, answer: bool) {
+        self.answers.store(answer, Ordering::Relaxed);
+    }
 }
 
 impl Seeds for SimSeeds {
     fn join(&self, seed: &str, own: &Card) -> BoxFuture<'static, Result<(), String>> {
         let gateway = self.gateways.lock().expect("no holder panics").get(seed).cloned();
+        let answers = self.answers.clone();
         let join = Join {
             name: own.name.clone(),
             raft_addr: own.raft_addr.clone(),
             http_addr: own.http_addr.clone(),
             voter: true,
-            timeout: Duration::from_secs(5),
+            timeout: SEED_LIMIT,
             trace: None,
         };
         Box::pin(async move {
             let gateway = gateway.ok_or("it does not run")?;
-            let joined = gateway.join.send(join).await.map_err(|error| error.to_string())?;
-            joined.map_err(|error| error.to_string())
+            let deadline = Instant::now() + SEED_LIMIT;
+            loop {
+                let joined = gateway.join.send(join.clone()).await;
+                let failure = match joined {
+                    Ok(Ok(())) if answers.load(Ordering::Relaxed) => return Ok(()),
+                    Ok(Ok(())) => "its answer was lost".to_owned(),
+                    Ok(Err(error)) => error.to_string(),
+                    Err(error) => return Err(error.to_string()),
+                };
+                if Instant::now() >= deadline {
+                    return Err(failure);
+                }
+                sleep(SEED_PAUSE).await;
+            }
         })
     }
 }

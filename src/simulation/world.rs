@@ -76,6 +76,7 @@ pub type Listener = fn(&str);
 pub struct World {
     machines: Rc<RefCell<BTreeMap<String, Machine>>>,
     gateways: Gateways,
+    seeds: Arc<SimSeeds>,
     pub network: SimNetwork,
     pub chance: Arc<dyn Chance>,
     trace: Rc<RefCell<String>>,
@@ -88,9 +89,11 @@ pub struct World {
 impl World {
     fn new(seed: u64, listener: Listener) -> World {
         let chance: Arc<dyn Chance> = SeededChance::new(seed);
+        let gateways = Gateways::default();
         World {
             machines: Rc::default(),
-            gateways: Arc::default(),
+            gateways: gateways.clone(),
+            seeds: Arc::new(SimSeeds::new(gateways)),
             network: SimNetwork::new(chance.clone()),
             chance,
             trace: Rc::default(),
@@ -196,7 +199,7 @@ impl World {
             network: self.network.host(name),
             clock,
             chance: self.chance.clone(),
-            seeds: Arc::new(SimSeeds { gateways: self.gateways.clone() }),
+            seeds: self.seeds.clone(),
             runtime: tokio::runtime::Handle::current(),
             metrics: metrics.clone(),
             on_fatal: Arc::new(move |reason| {
@@ -225,6 +228,11 @@ impl World {
         self.note(format_args!("crash {name}"));
         let mut rng = SmallRng::seed_from_u64(self.chance.next_u64());
         self.end(name, |disk| disk.crash(PowerCut::ByChance(&mut rng)));
+    }
+
+    /// Whether nodes that ask to be let in are told the answer. If not, they ask again.
+    pub fn seeds_answer(&self, answer: bool) {
+        self.seeds.answer(answer);
     }
 
     /// Ends the node on a machine as a signal does: the system keeps what was not synced.

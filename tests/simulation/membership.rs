@@ -234,6 +234,24 @@ fn a_removed_node_does_not_ask_its_seeds_to_come_back() {
     });
 }
 
+/// It was let in by a request whose answer never came, so it would ask again.
+#[test]
+fn a_removed_node_that_still_waits_for_a_seeds_answer_does_not_come_back() {
+    World::run(10, |world| async move {
+        world.start("n1", &[]).await;
+        world.start("n2", &["n1"]).await;
+        wait_for_voters(&world, &["n1", "n2"], 2).await;
+        world.seeds_answer(false);
+        world.start("n3", &["n1"]).await;
+        wait_for_voters(&world, &NAMES, 3).await;
+        remove(&world, "n1", "n3").await.expect("a removal");
+        sleep(Duration::from_secs(30)).await;
+        let names: Vec<String> =
+            members(&world, "n1").await.into_iter().map(|member| member.name).collect();
+        assert_eq!(names, ["n1", "n2"]);
+    });
+}
+
 #[test]
 fn a_second_living_node_of_a_name_is_refused_and_pushes_nobody_out() {
     World::run(9, |world| async move {
