@@ -43,16 +43,22 @@ impl Ahead {
 
     /// The next lines, as many as `is_whole` says that a command takes. If they are too few, they are what one begins with.
     pub fn next(&mut self, is_whole: impl Fn(&str) -> bool) -> Option<Result<String, String>> {
-        let mut command = self.lines.pop_front()?;
+        let Some(mut command) = self.lines.pop_front() else {
+            let begun = self.begun();
+            return (!begun.is_empty()).then_some(Err(begun));
+        };
         while !is_whole(&command) {
-            let Some(line) = self.lines.pop_front() else {
-                command.push('\n');
-                return Some(Err(command));
-            };
             command.push('\n');
-            command.push_str(&line);
+            match self.lines.pop_front() {
+                Some(line) => command.push_str(&line),
+                None => return Some(Err(command + &self.begun())),
+            }
         }
         Some(Ok(command))
+    }
+
+    fn begun(&mut self) -> String {
+        String::from_utf8_lossy(&std::mem::take(&mut self.begun)).into_owned()
     }
 }
 
@@ -68,7 +74,10 @@ mod tests {
         ahead.add(b"mit\ntxn\nge");
         assert_eq!(ahead.next(is_whole), Some(Ok("get a".to_owned())));
         assert_eq!(ahead.next(is_whole), Some(Ok("txn\nput b 1\ncommit".to_owned())));
-        assert_eq!(ahead.next(is_whole), Some(Err("txn\n".to_owned())));
+        assert_eq!(ahead.next(is_whole), Some(Err("txn\nge".to_owned())));
+        assert_eq!(ahead.next(is_whole), None);
+        ahead.add(b"put c");
+        assert_eq!(ahead.next(is_whole), Some(Err("put c".to_owned())));
         assert_eq!(ahead.next(is_whole), None);
     }
 }
