@@ -62,7 +62,8 @@ impl Editor {
         self.ahead.take();
         match self.ahead.next(is_whole) {
             Some(Ok(line)) => {
-                println!("{}> {line}", prompt.render_prompt_left());
+                let indicator = prompt.render_prompt_indicator(PromptEditMode::Default);
+                println!("{}{indicator}{line}", prompt.render_prompt_left());
                 self.remember(&line);
                 return Ok(Some(line));
             }
@@ -79,9 +80,7 @@ impl Editor {
             }
         }
     }
-}
 
-impl Editor {
     /// As the editor does with what it reads itself.
     fn remember(&mut self, line: &str) {
         if line.is_empty() || line.starts_with(SECRET) {
@@ -250,7 +249,6 @@ impl Hinter for Hints {
 struct WholeCommand;
 
 impl Validator for WholeCommand {
-    /// An open quote goes on in the next line, and a transaction until it is committed.
     fn validate(&self, line: &str) -> ValidationResult {
         match is_whole(line) {
             true => ValidationResult::Complete,
@@ -259,6 +257,7 @@ impl Validator for WholeCommand {
     }
 }
 
+/// An open quote goes on in the next line, and a transaction until it is committed.
 fn is_whole(line: &str) -> bool {
     match split(line.as_bytes()) {
         Err(error) => !matches!(error, SplitError::OpenQuote(_)),

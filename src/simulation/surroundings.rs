@@ -102,27 +102,17 @@ pub type Gateways = Arc<Mutex<BTreeMap<String, Gateway>>>;
 const SEED_LIMIT: Duration = Duration::from_secs(5);
 const SEED_PAUSE: Duration = Duration::from_millis(200);
 
-/// Joins through another node's gateway instead of its HTTP port, again and again as the client does.
+/// Joins through another node's gateway instead of its HTTP port, again and again until it is let in or time is up.
 pub struct SimSeeds {
-    gateways: Gateways,
+    pub gateways: Gateways,
     /// Whether answers arrive.
-    answers: Arc<AtomicBool>,
-}
-
-impl SimSeeds {
-    pub fn new(gateways: Gateways) -> SimSeeds {
-        SimSeeds { gateways, answers: Arc::new(AtomicBool::new(true)) }
-    }
-
-    pub fn answer(&self, answer: bool) {
-        self.answers.store(answer, Ordering::Relaxed);
-    }
+    pub answer: Arc<AtomicBool>,
 }
 
 impl Seeds for SimSeeds {
     fn join(&self, seed: &str, own: &Card) -> BoxFuture<'static, Result<(), String>> {
         let gateway = self.gateways.lock().expect("no holder panics").get(seed).cloned();
-        let answers = self.answers.clone();
+        let answer = self.answer.clone();
         let join = Join {
             name: own.name.clone(),
             raft_addr: own.raft_addr.clone(),
@@ -137,7 +127,7 @@ impl Seeds for SimSeeds {
             loop {
                 let joined = gateway.join.send(join.clone()).await;
                 let failure = match joined {
-                    Ok(Ok(())) if answers.load(Ordering::Relaxed) => return Ok(()),
+                    Ok(Ok(())) if answer.load(Ordering::Relaxed) => return Ok(()),
                     Ok(Ok(())) => "its answer was lost".to_owned(),
                     Ok(Err(error)) => error.to_string(),
                     Err(error) => return Err(error.to_string()),

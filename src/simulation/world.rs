@@ -14,6 +14,7 @@ use std::fmt::Write as _;
 use std::future::Future;
 use std::pin::pin;
 use std::rc::Rc;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
 use std::task::Poll;
 use std::time::Duration;
@@ -76,7 +77,8 @@ pub type Listener = fn(&str);
 pub struct World {
     machines: Rc<RefCell<BTreeMap<String, Machine>>>,
     gateways: Gateways,
-    seeds: Arc<SimSeeds>,
+    /// Whether nodes that ask to be let in are told the answer. If not, they ask again.
+    pub seeds_answer: Arc<AtomicBool>,
     pub network: SimNetwork,
     pub chance: Arc<dyn Chance>,
     trace: Rc<RefCell<String>>,
@@ -89,11 +91,10 @@ pub struct World {
 impl World {
     fn new(seed: u64, listener: Listener) -> World {
         let chance: Arc<dyn Chance> = SeededChance::new(seed);
-        let gateways = Gateways::default();
         World {
             machines: Rc::default(),
-            gateways: gateways.clone(),
-            seeds: Arc::new(SimSeeds::new(gateways)),
+            gateways: Arc::default(),
+            seeds_answer: Arc::new(AtomicBool::new(true)),
             network: SimNetwork::new(chance.clone()),
             chance,
             trace: Rc::default(),
@@ -199,7 +200,10 @@ impl World {
             network: self.network.host(name),
             clock,
             chance: self.chance.clone(),
-            seeds: self.seeds.clone(),
+            seeds: Arc::new(SimSeeds {
+                gateways: self.gateways.clone(),
+                answer: self.seeds_answer.clone(),
+            }),
             runtime: tokio::runtime::Handle::current(),
             metrics: metrics.clone(),
             on_fatal: Arc::new(move |reason| {
@@ -228,11 +232,6 @@ impl World {
         self.note(format_args!("crash {name}"));
         let mut rng = SmallRng::seed_from_u64(self.chance.next_u64());
         self.end(name, |disk| disk.crash(PowerCut::ByChance(&mut rng)));
-    }
-
-    /// Whether nodes that ask to be let in are told the answer. If not, they ask again.
-    pub fn seeds_answer(&self, answer: bool) {
-        self.seeds.answer(answer);
     }
 
     /// Ends the node on a machine as a signal does: the system keeps what was not synced.

@@ -1,5 +1,6 @@
 //! Nodes that come, go, come back empty, or belong to somebody else.
 
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use conuredb::actors::messages::{Join, Member, RequestError};
@@ -19,6 +20,10 @@ const LIMIT: Duration = Duration::from_secs(10);
 
 async fn members(world: &World, at: &str) -> Vec<Member> {
     clients::members(world, at).await.expect("members")
+}
+
+async fn names(world: &World, at: &str) -> Vec<String> {
+    members(world, at).await.into_iter().map(|member| member.name).collect()
 }
 
 async fn id_of(world: &World, at: &str, name: &str) -> u64 {
@@ -228,9 +233,7 @@ fn a_removed_node_does_not_ask_its_seeds_to_come_back() {
         super::found(&world).await;
         remove(&world, "n1", "n3").await.expect("a removal");
         sleep(Duration::from_secs(30)).await;
-        let names: Vec<String> =
-            members(&world, "n1").await.into_iter().map(|member| member.name).collect();
-        assert_eq!(names, ["n1", "n2"]);
+        assert_eq!(names(&world, "n1").await, ["n1", "n2"]);
     });
 }
 
@@ -241,14 +244,12 @@ fn a_removed_node_that_still_waits_for_a_seeds_answer_does_not_come_back() {
         world.start("n1", &[]).await;
         world.start("n2", &["n1"]).await;
         wait_for_voters(&world, &["n1", "n2"], 2).await;
-        world.seeds_answer(false);
+        world.seeds_answer.store(false, Ordering::Relaxed);
         world.start("n3", &["n1"]).await;
         wait_for_voters(&world, &NAMES, 3).await;
         remove(&world, "n1", "n3").await.expect("a removal");
         sleep(Duration::from_secs(30)).await;
-        let names: Vec<String> =
-            members(&world, "n1").await.into_iter().map(|member| member.name).collect();
-        assert_eq!(names, ["n1", "n2"]);
+        assert_eq!(names(&world, "n1").await, ["n1", "n2"]);
     });
 }
 

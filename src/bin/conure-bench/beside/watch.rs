@@ -51,9 +51,9 @@ impl Watchers {
         let (tasks, before) = (JoinSet::new(), keys.generations());
         let mut watchers = Watchers { tasks, watched: Vec::with_capacity(count), before };
         let addresses = running.addresses();
-        // Without it a watch begins where its node stands, and a follower may be a moment behind what was acknowledged.
-        let failed = |source| ClusterError::Watch { prefix: "(all)".into(), source };
-        let status = conure::page(&addresses[0], "/status").await.map_err(failed)?;
+        // A watch that is not told begins where its node stands, and a follower may be a moment behind what was acknowledged.
+        let status = conure::page(&addresses[0], "/status").await;
+        let status = status.map_err(|error| wrong(error.to_string()))?;
         let from = status["revision"].as_u64().unwrap_or(0) + 1;
         for (number, (prefix, first, end)) in prefixes(keys.len()).take(count).enumerate() {
             let address = &addresses[number % addresses.len()];
@@ -75,8 +75,9 @@ impl Watchers {
         let missing = |watched: &Watched| {
             let Watched { prefix, first, end, events } = watched;
             let (writes, events) = (sums[*end] - sums[*first], events.get());
-            let twice = || format!("a watcher of {prefix} got {events} events of {writes} writes");
-            writes.checked_sub(events).ok_or_else(|| wrong(twice()))
+            writes.checked_sub(events).ok_or_else(|| {
+                wrong(format!("a watcher of {prefix} got {events} events of {writes} writes"))
+            })
         };
         let deadline = Instant::now() + LAST_EVENTS;
         loop {
