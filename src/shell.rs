@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   one-shot  conuresh get k      pipe  conuresh < file      prompt  conuresh
-//!        │                          │                          │ editor.rs (reedline), ahead.rs, complete.rs
+//!        │                          │                          │ editor.rs (reedline), complete.rs
 //!        └── words as the OS        └────────── words.rs ──────┘
 //!            gave them                             │ bytes
 //!                       extra.rs                   ▼ what is asked, and in which form (output.rs)
@@ -34,7 +34,6 @@ use tokio::runtime::Runtime;
 
 use crate::client::Client;
 
-mod ahead;
 mod bulk;
 pub mod columns;
 mod command;

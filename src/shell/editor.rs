@@ -3,13 +3,12 @@
 use std::borrow::Cow;
 
 use reedline::{
-    Color, ColumnarMenu, DefaultHinter, EditCommand, Emacs, FileBackedHistory, Hinter, History,
-    HistoryItem, KeyCode, KeyModifiers, MenuBuilder, Prompt, PromptEditMode, PromptHistorySearch,
+    Color, ColumnarMenu, DefaultHinter, Emacs, FileBackedHistory, Hinter, History, KeyCode,
+    KeyModifiers, MenuBuilder, Prompt, PromptEditMode, PromptHistorySearch,
     PromptHistorySearchStatus, Reedline, ReedlineEvent, ReedlineMenu, Signal, ValidationResult,
     Validator, default_emacs_keybindings,
 };
 
-use super::ahead::Ahead;
 use super::command::goes_on;
 use super::complete::{Completions, FromServer};
 use super::exit::Failure;
@@ -22,12 +21,8 @@ use crate::client::Status;
 const MENU: &str = "completion";
 const HISTORY_LINES: usize = 5_000;
 
-/// What a line begins with that is not remembered: a way to keep a secret out.
-const SECRET: &str = " ";
-
 pub struct Editor {
     line: Reedline,
-    ahead: Ahead,
 }
 
 impl Editor {
@@ -47,29 +42,19 @@ impl Editor {
             .with_highlighter(Box::new(Painter { vocabulary }))
             .with_validator(Box::new(WholeCommand))
             .with_ansi_colors(!print::no_color())
-            .with_history_exclusion_prefix(Some(SECRET.to_owned()));
+            // A line that begins with a blank is not remembered: a way to keep a secret out.
+            .with_history_exclusion_prefix(Some(" ".to_owned()));
         match files::history_path().map(|path| FileBackedHistory::with_file(HISTORY_LINES, path)) {
             Some(Ok(history)) => line = line.with_history(Box::new(history)),
             Some(Err(why)) => print::note(&format!("no history: {why}")),
             None => print::note("no history: neither XDG_STATE_HOME nor HOME is set"),
         }
-        Ok(Editor { line, ahead: Ahead::default() })
+        Ok(Editor { line })
     }
 
     /// The next line; `None` when the person leaves. `status` is who answers at the moment.
     pub fn read_line(&mut self, status: Option<Status>) -> Result<Option<String>, Failure> {
         let prompt = Greeting { status };
-        self.ahead.take();
-        match self.ahead.next(is_whole) {
-            Some(Ok(line)) => {
-                let indicator = prompt.render_prompt_indicator(PromptEditMode::Default);
-                println!("{}{indicator}{line}", prompt.render_prompt_left());
-                self.remember(&line);
-                return Ok(Some(line));
-            }
-            Some(Err(begun)) => self.line.run_edit_commands(&[EditCommand::InsertString(begun)]),
-            None => {}
-        }
         loop {
             match self.line.read_line(&prompt) {
                 Ok(Signal::Success(line)) => return Ok(Some(line)),
@@ -78,17 +63,6 @@ impl Editor {
                 Ok(_) => {}
                 Err(why) => return Err(Failure::Terminal(why.to_string())),
             }
-        }
-    }
-
-    /// As the editor does with what it reads itself.
-    fn remember(&mut self, line: &str) {
-        if line.is_empty() || line.starts_with(SECRET) {
-            return;
-        }
-        let item = HistoryItem::from_command_line(line);
-        if let Err(why) = self.line.history_mut().save(item) {
-            print::note(&format!("not kept in the history: {why}"));
         }
     }
 }
@@ -249,19 +223,13 @@ impl Hinter for Hints {
 struct WholeCommand;
 
 impl Validator for WholeCommand {
+    /// An open quote goes on in the next line, and a transaction until it is committed.
     fn validate(&self, line: &str) -> ValidationResult {
-        match is_whole(line) {
-            true => ValidationResult::Complete,
-            false => ValidationResult::Incomplete,
+        match split(line.as_bytes()) {
+            Err(SplitError::OpenQuote(_)) => ValidationResult::Incomplete,
+            Ok(words) if goes_on(&words) => ValidationResult::Incomplete,
+            _ => ValidationResult::Complete,
         }
-    }
-}
-
-/// An open quote goes on in the next line, and a transaction until it is committed.
-fn is_whole(line: &str) -> bool {
-    match split(line.as_bytes()) {
-        Err(error) => !matches!(error, SplitError::OpenQuote(_)),
-        Ok(words) => !goes_on(&words),
     }
 }
 

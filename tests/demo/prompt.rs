@@ -148,28 +148,6 @@ fn the_prompt_edits_completes_asks_and_follows_a_failover() {
 }
 
 #[test]
-fn what_is_typed_while_a_command_runs_is_done_line_by_line() {
-    let place = Place::empty();
-    let terminal = demo(&place);
-    terminal.enter("lock job sleep 2");
-    terminal.enter("put ahead first");
-    terminal.enter("put ahead second");
-    terminal.enter("history ahead");
-    terminal.types("get ahe");
-    terminal.until("both values", |screen| {
-        let lines = screen.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
-        let puts = lines.filter(|words| words.get(1) == Some(&"put"));
-        puts.filter_map(|words| words.last().copied()).eq(["second", "first"])
-    });
-    // What has no end yet is there to be gone on with.
-    terminal.enter("ad");
-    terminal.until("the value", |screen| screen.lines().any(|line| line.trim_end() == "second"));
-    terminal.enter("exit");
-    assert_eq!(terminal.ended(), 0);
-    place.assert_empty();
-}
-
-#[test]
 fn a_signal_at_the_prompt_leaves_nothing_behind() {
     let place = Place::empty();
     let terminal = demo(&place);
