@@ -75,16 +75,16 @@ enum Standing {
 }
 
 impl Stream {
-    /// Begins to read. The place among the backups is kept until all is read, or nobody takes it any more.
-    fn new(chunks: Chunks, permit: Permit) -> Stream {
+    /// Begins to read. The place among the backups is kept until all is read, or nobody takes it any more: it is
+    /// free when the client sees the end, who may ask for the next one at once.
+    fn new(mut chunks: Chunks, permit: Permit) -> Stream {
         let (sender, pieces) = mpsc::channel(1);
         rt::task::spawn_blocking(move || {
-            let _permit = permit;
-            for next in chunks.map(Some).chain([None]) {
-                // It fails when the client is gone.
-                if sender.blocking_send(next).is_err() {
-                    break;
-                }
+            // It fails when the client is gone.
+            let gone = chunks.any(|chunk| sender.blocking_send(Some(chunk)).is_err());
+            drop((chunks, permit));
+            if !gone {
+                let _ = sender.blocking_send(None);
             }
         });
         Stream::of(pieces)
@@ -174,6 +174,16 @@ mod tests {
         let name = || Bytes::from(format!("{:?}", std::thread::current().id()));
         let chunks = (0..pieces).map(move |_| Ok(name()));
         Stream::new(Box::new(chunks), admission.backup().unwrap())
+    }
+
+    #[actix_web::test]
+    async fn its_place_is_free_when_its_end_is_seen() {
+        let admission = Admission::new(&HttpOptions::default(), Arc::new(Metrics::new("test")));
+        for _ in 0..300 {
+            let mut whole = stream(1, &admission);
+            while poll_fn(|context| Pin::new(&mut whole).poll_next(context)).await.is_some() {}
+            let _both = [admission.backup().unwrap(), admission.backup().unwrap()];
+        }
     }
 
     #[actix_web::test]
