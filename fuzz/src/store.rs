@@ -74,7 +74,8 @@ pub fn filled() -> (Kv, MemDisk) {
     let mut entries: Vec<Entry> = (1..=160).map(|index| entry(index, put(index))).collect();
     let range = KeyRange::prefix("key/01");
     entries.push(entry(161, Operation::DeleteRange { range }));
-    let membership = Payload::Membership(Bytes::from_static(b"n1 n2 n3"));
+    let names = Bytes::from_static(b"n1 n2 n3");
+    let membership = Payload::Membership { entry: names, members: vec![1, 2, 3] };
     entries.push(Entry { id: LogId { term: 1, index: 162 }, payload: membership });
     for batch in entries.chunks(40) {
         kv.apply(batch.to_vec()).expect("memory does not fail");

@@ -9,9 +9,10 @@
 //! 1. dial the address and learn who answers: name, incarnation, cluster;
 //! 2. a name that is not the one asked for, or an address that another member has, is a conflict;
 //! 3. a member with this incarnation only has its addresses corrected: the request is idempotent;
-//! 4. otherwise invite it: it adopts this cluster or refuses because it holds data of another;
-//! 5. a former incarnation of the name is removed, the new one added as a learner;
-//! 6. when its log has caught up it becomes a voter, now or at a later tick.
+//! 4. an incarnation that was removed comes back only when an operator asks for it, not by itself;
+//! 5. otherwise invite it: it adopts this cluster or refuses because it holds data of another;
+//! 6. a former incarnation of the name is removed, the new one added as a learner;
+//! 7. when its log has caught up it becomes a voter, now or at a later tick.
 //!
 //! What a node knows by contact (who answers, who is silent) only advises; members change through the log.
 
@@ -29,7 +30,7 @@ use tokio::time::{Instant, sleep};
 
 use self::autopilot::Rules;
 use super::messages::inside::Close;
-use super::messages::{Join, Member, Remove, RequestError, Transfer};
+use super::messages::{AskedBy, Join, Member, Remove, RequestError, Transfer};
 use super::peer::handshake::Card;
 use super::raft::admin::Admin;
 use super::raft::expulsion::NoteRemoval;
@@ -143,8 +144,8 @@ impl MembershipActor {
 }
 
 /// Asks one seed after the other to be let in. False when this node is a member already, or was removed: who
-/// was sent away comes back only when somebody joins it again. So an answer is waited for only while this node is
-/// outside: whoever waits for one that was lost asks again, and may by then have been let in and sent away.
+/// was sent away comes back only when somebody joins it again. An answer may be lost, so it is waited for only while this
+/// node is outside.
 async fn ask_seeds(parts: Parts, addresses: Vec<String>, seeds: Arc<dyn Seeds>) -> bool {
     let card = (parts.card)();
     if !parts.is_outside() {
@@ -153,7 +154,7 @@ async fn ask_seeds(parts: Parts, addresses: Vec<String>, seeds: Arc<dyn Seeds>) 
     for seed in addresses {
         let answer = tokio::select! {
             biased;
-            () = parts.until_inside() => Ok(()),
+            () = parts.while_outside() => return false,
             answer = seeds.join(&seed, &card) => answer,
         };
         match answer {
@@ -182,7 +183,7 @@ impl Parts {
         self.own_member().is_none() && self.admin.context().takes_part()
     }
 
-    async fn until_inside(&self) {
+    async fn while_outside(&self) {
         while self.is_outside() {
             sleep(TICK).await;
         }
@@ -211,6 +212,7 @@ impl Parts {
             raft_addr: card.raft_addr,
             http_addr: card.http_addr,
             voter: own.voter,
+            asked_by: AskedBy::Node,
             timeout: CHANGE_LIMIT,
             trace: None,
         };

@@ -249,8 +249,19 @@ pub struct Join {
     /// Empty: the node itself is asked.
     pub http_addr: String,
     pub voter: bool,
+    pub asked_by: AskedBy,
     pub timeout: Duration,
     pub trace: Trace,
+}
+
+/// Who wants a node to join.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum AskedBy {
+    #[default]
+    Operator,
+    /// The node itself, which is configured to. It is refused if it was removed.
+    Node,
 }
 
 /// Takes a member out of the cluster. The leader may remove itself and hands over first.

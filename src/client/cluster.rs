@@ -93,16 +93,23 @@ pub struct Join {
     pub raft_addr: String,
     #[serde(rename = "HttpAddr", skip_serializing_if = "Option::is_none")]
     pub http_addr: Option<String>,
-    #[serde(rename = "Suffrage", skip_serializing_if = "is_voter", serialize_with = "as_suffrage")]
+    #[serde(rename = "Suffrage", skip_serializing_if = "is_no", serialize_with = "as_suffrage")]
     pub nonvoter: bool,
+    /// The node asks for itself: it is refused if it was removed.
+    #[serde(rename = "AskedBy", skip_serializing_if = "is_no", serialize_with = "as_asked_by")]
+    pub asks_for_itself: bool,
 }
 
-fn is_voter(nonvoter: &bool) -> bool {
-    !nonvoter
+fn is_no(flag: &bool) -> bool {
+    !flag
 }
 
 fn as_suffrage<S: serde::Serializer>(_: &bool, to: S) -> Result<S::Ok, S::Error> {
     to.serialize_str("nonvoter")
+}
+
+fn as_asked_by<S: serde::Serializer>(_: &bool, to: S) -> Result<S::Ok, S::Error> {
+    to.serialize_str("node")
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]

@@ -18,7 +18,7 @@ use super::error::{Answer, Code, Problem};
 use super::node::{self, lost_change};
 use super::reply::Reply;
 use super::{State, trace};
-use crate::actors::messages::{Join, Member, Remove, RequestError, Role, Transfer};
+use crate::actors::messages::{AskedBy, Join, Member, Remove, RequestError, Role, Transfer};
 
 /// Longest body of a request to the cluster; a name and two addresses fit many times.
 const MAX_BODY_BYTES: usize = 64 * 1024;
@@ -112,6 +112,8 @@ struct JoinBody {
     http_addr: String,
     #[serde(default)]
     suffrage: Suffrage,
+    #[serde(default)]
+    asked_by: AskedBy,
 }
 
 #[derive(Clone, Copy, Default, PartialEq, Deserialize)]
@@ -143,6 +145,7 @@ pub async fn join(request: &HttpRequest, body: &mut RequestBody, state: &State) 
         raft_addr: body.raft_addr,
         http_addr: with_scheme(body.http_addr),
         voter: body.suffrage == Suffrage::Voter,
+        asked_by: body.asked_by,
         timeout: state.options.join_timeout,
         trace: trace::id(),
     };

@@ -27,6 +27,7 @@ impl Seeds for HttpSeeds {
             raft_addr: own.raft_addr.clone(),
             http_addr: Some(own.http_addr.clone()),
             nonvoter: false,
+            asks_for_itself: true,
         };
         Box::pin(async move {
             let client = client.map_err(|error| error.to_string())?;

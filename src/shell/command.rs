@@ -262,6 +262,7 @@ impl Given {
                     id: self.text()?,
                     http_addr: http_addr.map(|url| escape(&url)),
                     nonvoter: self.flag("--nonvoter"),
+                    asks_for_itself: false,
                 })
             }
             "remove" => Command::Remove { id: self.text()? },

@@ -8,8 +8,8 @@ use tokio::time::{Instant, sleep, timeout};
 use super::surroundings::raft_addr;
 use super::world::World;
 use crate::actors::messages::{
-    Consistency, GetMembers, GetStatus, Join, Member, Read, ReadView, Remove, RequestError, Status,
-    Transfer, Watch, Watching, Write,
+    AskedBy, Consistency, GetMembers, GetStatus, Join, Member, Read, ReadView, Remove,
+    RequestError, Status, Transfer, Watch, Watching, Write,
 };
 use crate::types::{Condition, Key, Lifetime, Operation, Outcome, Record, RequestId};
 
@@ -129,6 +129,7 @@ pub async fn join(world: &World, at: &str, name: &str) -> Result<(), RequestErro
         raft_addr: raft_addr(name),
         http_addr: String::new(),
         voter: true,
+        asked_by: AskedBy::Operator,
         timeout: CHANGE_LIMIT,
         trace: None,
     };

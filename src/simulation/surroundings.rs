@@ -13,7 +13,7 @@ use tokio::time::{Instant, sleep};
 
 use crate::actors::membership::Seeds;
 use crate::actors::membership::autopilot::Rules;
-use crate::actors::messages::{Gateway, Join};
+use crate::actors::messages::{AskedBy, Gateway, Join};
 use crate::actors::node::{NodeOptions, Threads};
 use crate::actors::peer::handshake::{Card, Secret};
 use crate::actors::raft::context::RaftTiming;
@@ -118,6 +118,7 @@ impl Seeds for SimSeeds {
             raft_addr: own.raft_addr.clone(),
             http_addr: own.http_addr.clone(),
             voter: true,
+            asked_by: AskedBy::Node,
             timeout: SEED_LIMIT,
             trace: None,
         };

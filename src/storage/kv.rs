@@ -28,6 +28,7 @@ mod change;
 mod changes;
 mod deadlines;
 mod history;
+pub mod incarnations;
 pub mod layout;
 mod leases;
 mod outcome;
@@ -61,7 +62,7 @@ use super::disk::Disk;
 use super::error::StorageError;
 use super::store::{Store, StoreOptions, StoreStats};
 use super::txn::PREFETCH_KEYS;
-use crate::types::{Command, LogId, Outcome, Retention};
+use crate::types::{Command, LogId, NodeId, Outcome, Retention};
 
 /// The file of the store.
 pub const FILE: &str = "conure.db";
@@ -114,8 +115,11 @@ pub struct Entry {
 pub enum Payload {
     /// Nothing: a new leader's first entry.
     Blank,
-    /// A membership change, opaque to the store, which keeps the last one.
-    Membership(Bytes),
+    /// A membership change: opaque to the store, which keeps the last one, but for the incarnations that it has.
+    Membership {
+        entry: Bytes,
+        members: Vec<NodeId>,
+    },
     Command(Command),
 }
 

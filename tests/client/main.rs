@@ -326,6 +326,11 @@ async fn a_join_is_repeated_when_its_outcome_is_unknown_and_a_removal_is_not() {
     client(&[&server.url]).join(&join).await.unwrap();
     assert_eq!(server.seen().len(), 2);
     assert_eq!(server.seen()[0].body, br#"{"ID":"node2","RaftAddr":"h:7002"}"#);
+    let by_itself = Join { asks_for_itself: true, ..join };
+    let server_of_node = Server::start(first(vec![])).await;
+    client(&[&server_of_node.url]).join(&by_itself).await.unwrap();
+    let body = br#"{"AskedBy":"node","ID":"node2","RaftAddr":"h:7002"}"#;
+    assert_eq!(server_of_node.seen()[0].body, body);
 
     let server = Server::start(first(vec![Answer::Break])).await;
     let error = client(&[&server.url]).remove("node2").await.unwrap_err();

@@ -1,6 +1,6 @@
 //! The cluster's documents, to the letter, and the requests that change it.
 
-use conuredb::actors::messages::RequestError;
+use conuredb::actors::messages::{AskedBy, RequestError};
 use serde_json::json;
 
 use crate::wire::Server;
@@ -103,6 +103,7 @@ async fn join_takes_the_original_fields_and_tells_what_is_wrong_with_others() {
         r#"{"ID":"node2","RaftAddr":"127.0.0.1:7002"}"#,
         r#"{"ID":"n","RaftAddr":"db-2.local:7001","HttpAddr":"http://db-2.local:8081","Suffrage":"nonvoter"}"#,
         r#"{"ID":"n","RaftAddr":"[::1]:7001","HttpAddr":"[::1]:8081","Suffrage":"voter"}"#,
+        r#"{"ID":"n","RaftAddr":"h:1","AskedBy":"node"}"#,
     ] {
         let reply = post(body).await;
         assert_eq!((reply.status, reply.text()), (200, "OK\n"));
@@ -119,6 +120,7 @@ async fn join_takes_the_original_fields_and_tells_what_is_wrong_with_others() {
             (false, "http://db-2.local:8081")
         );
         assert_eq!(joins[2].http_addr, "http://[::1]:8081");
+        assert_eq!([2, 3].map(|n: usize| joins[n].asked_by), [AskedBy::Operator, AskedBy::Node]);
     }
     for (body, hint) in [
         ("", "EOF"),
@@ -135,6 +137,7 @@ async fn join_takes_the_original_fields_and_tells_what_is_wrong_with_others() {
         (r#"{"ID":"n","RaftAddr":"h"}"#, "host:port"),
         (r#"{"ID":"n","RaftAddr":"h:1","HttpAddr":"ftp://h:1"}"#, "HttpAddr"),
         (r#"{"ID":"n","RaftAddr":"h:1","Suffrage":"king"}"#, "nonvoter"),
+        (r#"{"ID":"n","RaftAddr":"h:1","AskedBy":"me"}"#, "operator"),
     ] {
         let problem = post(body).await.is_problem(400, "bad_body");
         assert!(problem["detail"].as_str().unwrap().contains(hint), "{body}: {problem}");
@@ -147,7 +150,7 @@ async fn join_takes_the_original_fields_and_tells_what_is_wrong_with_others() {
     server.request("POST", "/join", &[], Some(&long)).await.is_problem(413, "value_too_large");
     let query = server.request("POST", "/join?ID=n", &[], Some(b"{}")).await;
     query.is_problem(400, "bad_parameter");
-    assert_eq!(server.fake.joins.lock().unwrap().len(), 3);
+    assert_eq!(server.fake.joins.lock().unwrap().len(), 4);
 }
 
 #[actix_web::test]

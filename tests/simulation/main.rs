@@ -8,6 +8,7 @@ mod fence;
 mod full_disk;
 mod lease_reads;
 mod membership;
+mod removal;
 mod rollback;
 
 use conuredb::actors::messages::Role;

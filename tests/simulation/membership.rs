@@ -1,9 +1,8 @@
-//! Nodes that come, go, come back empty, or belong to somebody else.
+//! Nodes that come, come back empty, or belong to somebody else. Those that go: `super::removal`.
 
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use conuredb::actors::messages::{Join, Member, RequestError};
+use conuredb::actors::messages::{AskedBy, Join, Member, RequestError};
 use conuredb::actors::node::NodeOptions;
 use conuredb::actors::raft::context::RaftTiming;
 use conuredb::simulation::client::{
@@ -14,19 +13,17 @@ use conuredb::simulation::world::World;
 use conuredb::storage::disk::Disk;
 use tokio::time::sleep;
 
-use super::{NAMES, found};
+pub(super) const LIMIT: Duration = Duration::from_secs(10);
 
-const LIMIT: Duration = Duration::from_secs(10);
-
-async fn members(world: &World, at: &str) -> Vec<Member> {
+pub(super) async fn members(world: &World, at: &str) -> Vec<Member> {
     clients::members(world, at).await.expect("members")
 }
 
-async fn names(world: &World, at: &str) -> Vec<String> {
+pub(super) async fn names(world: &World, at: &str) -> Vec<String> {
     members(world, at).await.into_iter().map(|member| member.name).collect()
 }
 
-async fn id_of(world: &World, at: &str, name: &str) -> u64 {
+pub(super) async fn id_of(world: &World, at: &str, name: &str) -> u64 {
     let members = members(world, at).await;
     members.into_iter().find(|member| member.name == name).expect("a member").node_id
 }
@@ -76,6 +73,7 @@ fn a_wrong_name_and_a_taken_address_are_conflicts() {
             raft_addr: "n2:7001".into(),
             http_addr: String::new(),
             voter: true,
+            asked_by: AskedBy::Operator,
             timeout: LIMIT,
             trace: None,
         };
@@ -85,60 +83,6 @@ fn a_wrong_name_and_a_taken_address_are_conflicts() {
         assert!(matches!(unknown, Err(RequestError::UnknownNode { .. })), "{unknown:?}");
         let nobody = join(&world, "n1", "n8").await;
         assert!(matches!(nobody, Err(RequestError::NotReady { .. })), "{nobody:?}");
-    });
-}
-
-#[test]
-fn a_removed_node_stops_serving_says_why_and_can_come_back() {
-    World::run(4, |world| async move {
-        super::found(&world).await;
-        put(&world, "n1", "k", b"before", None).await.expect("a write");
-        let leads = leader(&world, &["n1", "n2", "n3"]).await;
-        let out = ["n1", "n2", "n3"].into_iter().find(|name| *name != leads).unwrap();
-        let former = id_of(&world, &leads, out).await;
-        remove(&world, out, out).await.expect("a follower passes its own removal on");
-        wait_for(&world, "the removed node to know", async |world| {
-            let status = status(world, out).await?;
-            status.not_ready.iter().any(|reason| reason.contains("removed")).then_some(())
-        })
-        .await;
-        let refused = put(&world, out, "k", b"after", None).await.expect_err("a removed node");
-        assert!(refused.to_string().contains("removed"), "{refused}");
-        let refused = get(&world, out, "k").await.expect_err("a removed node");
-        assert!(refused.to_string().contains("removed"), "{refused}");
-
-        // It still knows after a restart.
-        world.crash(out);
-        world.start(out, &[&leads]).await;
-        assert!(put(&world, out, "k", b"after", None).await.is_err());
-
-        join(&world, &leads, out).await.expect("it joins again");
-        wait_for_voters(&world, &["n1", "n2", "n3"], 3).await;
-        assert_ne!(id_of(&world, &leads, out).await, former, "an id was used twice");
-        assert_eq!(get(&world, out, "k").await.expect("a read").as_deref(), Some(&b"before"[..]));
-    });
-}
-
-#[test]
-fn a_leader_removes_itself_after_handing_over() {
-    World::run(5, |world| async move {
-        super::found(&world).await;
-        let leads = leader(&world, &["n1", "n2", "n3"]).await;
-        remove(&world, &leads, &leads).await.expect("the leader removes itself");
-        let rest: Vec<&str> =
-            ["n1", "n2", "n3"].into_iter().filter(|name| *name != leads).collect();
-        wait_for_voters(&world, &rest, 2).await;
-        put(&world, rest[0], "k", b"v", None).await.expect("a write by the other two");
-    });
-}
-
-#[test]
-fn the_last_voter_cannot_be_removed() {
-    World::run(6, |world| async move {
-        world.start("n1", &[]).await;
-        wait_for_voters(&world, &["n1"], 1).await;
-        let refused = remove(&world, "n1", "n1").await.expect_err("the last voter");
-        assert!(matches!(refused, RequestError::Refused { .. }), "{refused:?}");
     });
 }
 
@@ -228,32 +172,6 @@ fn a_snapshot_whose_connection_breaks_goes_on_where_it_was() {
 }
 
 #[test]
-fn a_removed_node_does_not_ask_its_seeds_to_come_back() {
-    World::run(8, |world| async move {
-        super::found(&world).await;
-        remove(&world, "n1", "n3").await.expect("a removal");
-        sleep(Duration::from_secs(30)).await;
-        assert_eq!(names(&world, "n1").await, ["n1", "n2"]);
-    });
-}
-
-/// It was let in by a request whose answer never came, so it would ask again.
-#[test]
-fn a_removed_node_that_still_waits_for_a_seeds_answer_does_not_come_back() {
-    World::run(10, |world| async move {
-        world.start("n1", &[]).await;
-        world.start("n2", &["n1"]).await;
-        wait_for_voters(&world, &["n1", "n2"], 2).await;
-        world.seeds_answer.store(false, Ordering::Relaxed);
-        world.start("n3", &["n1"]).await;
-        wait_for_voters(&world, &NAMES, 3).await;
-        remove(&world, "n1", "n3").await.expect("a removal");
-        sleep(Duration::from_secs(30)).await;
-        assert_eq!(names(&world, "n1").await, ["n1", "n2"]);
-    });
-}
-
-#[test]
 fn a_second_living_node_of_a_name_is_refused_and_pushes_nobody_out() {
     World::run(9, |world| async move {
         super::found(&world).await;
@@ -265,6 +183,7 @@ fn a_second_living_node_of_a_name_is_refused_and_pushes_nobody_out() {
                 raft_addr: format!("{machine}:7001"),
                 http_addr: String::new(),
                 voter: true,
+                asked_by: AskedBy::Operator,
                 timeout: LIMIT,
                 trace: None,
             };
@@ -361,33 +280,5 @@ fn a_newcomer_is_not_ready_before_it_knows_itself_for_a_member() {
             assert!(world.elapsed() < Duration::from_secs(60), "{:?}", status.not_ready);
         }
         assert!(has_seen_former, "it was a member in the first state that it had");
-    });
-}
-
-/// Every member that it knows follows a leader that it does not know.
-#[test]
-fn a_node_that_was_removed_while_it_was_down_learns_it_from_followers() {
-    World::run(7, |world| async move {
-        found(&world).await;
-        clients::transfer(&world, "n1", "n3").await.expect("a transfer");
-        world.kill("n1");
-        remove(&world, "n2", "n1").await.expect("a removal");
-        clients::transfer(&world, "n2", "n2").await.expect("a transfer");
-        remove(&world, "n2", "n3").await.expect("a removal");
-        world.kill("n3");
-        world.lose_disk("n3");
-        world.start("n3", &["n2"]).await;
-        wait_for_voters(&world, &["n2", "n3"], 2).await;
-        clients::transfer(&world, "n2", "n3").await.expect("a transfer");
-        assert_eq!(leader(&world, &["n2", "n3"]).await, "n3");
-
-        world.start("n1", &[]).await;
-        wait_for(&world, "n1 to know that it was removed", async |world| {
-            let reasons = status(world, "n1").await?.not_ready;
-            reasons.iter().any(|reason| reason.contains("removed")).then_some(())
-        })
-        .await;
-        join(&world, "n2", "n1").await.expect("a join");
-        wait_for_voters(&world, &NAMES, 3).await;
     });
 }

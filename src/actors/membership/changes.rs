@@ -6,7 +6,7 @@ use tokio::sync::MutexGuard;
 use tokio::time::{Instant, timeout_at};
 
 use super::{CHANGE_LIMIT, Parts};
-use crate::actors::messages::{Join, Member, Remove, RequestError, Transfer, name_of};
+use crate::actors::messages::{AskedBy, Join, Member, Remove, RequestError, Transfer, name_of};
 use crate::actors::raft::admin::{Admin, MemberChange, Peer};
 use crate::actors::raft::rpc::Request;
 use crate::types::is_node_name;
@@ -98,6 +98,9 @@ impl Parts {
         {
             return self.readdress(known, member, join.voter, deadline).await;
         }
+        if join.asked_by == AskedBy::Node {
+            self.refuse_if_removed(&member, deadline).await?;
+        }
         self.refuse_if_former_lives(&members, &member).await?;
         member.node_id = self.admin.invite(&join.raft_addr, own.cluster_id).await?;
         for former in members.iter().filter(|present| present.name == member.name) {
@@ -111,6 +114,24 @@ impl Parts {
         self.admin.change(change, deadline).await?;
         log::info!("{} joined as a learner", member.name);
         Ok(member)
+    }
+
+    /// Whoever asks for itself may not know that it was let in and removed since.
+    async fn refuse_if_removed(
+        &self,
+        asking: &Member,
+        deadline: Instant,
+    ) -> Result<(), RequestError> {
+        if !self.admin.was_removed(asking.node_id, deadline).await? {
+            return Ok(());
+        }
+        self.admin.tell_removed(asking).await;
+        Err(RequestError::Refused {
+            detail: format!(
+                "{} was removed from this cluster and does not come back by itself: join it again by POST /join, or                  start it with an empty data directory",
+                asking.name
+            ),
+        })
     }
 
     /// Two living nodes of one name would push each other out forever.

@@ -13,7 +13,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 
 use super::context::Context;
 use super::peers::{Lane, PeerError, ask};
-use super::read::confirm;
+use super::read::{confirm, wait_applied};
 use super::rpc::{MemberStanding, Request, Response};
 use super::types::{PeerNode, Raft, members};
 use super::write::inner_timeout;
@@ -259,6 +259,22 @@ impl Admin {
             }
             Err(error) => Err(RequestError::OutcomeUnknown { reason: error.to_string() }),
         }
+    }
+
+    /// Whether this incarnation was a member and is none any more, as the log up to the membership that this node has
+    /// says.
+    pub async fn was_removed(
+        &self,
+        node_id: NodeId,
+        deadline: Instant,
+    ) -> Result<bool, RequestError> {
+        let metrics = self.context.raft()?.metrics();
+        let changed = metrics.borrow_watched().membership_config.log_id().map(|id| id.index);
+        if let Some(index) = changed {
+            wait_applied(&self.context, index, deadline).await?;
+        }
+        let known = self.context.reader.snapshot().was_removed(node_id);
+        known.map_err(|error| RequestError::Storage { detail: error.to_string() })
     }
 
     /// Tells a node that it was removed. It may be down; then it finds out by asking.

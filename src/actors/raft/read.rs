@@ -185,7 +185,7 @@ fn refuse_unless_leader(context: &Context, raft: &Raft) -> Result<(), RequestErr
     }
 }
 
-async fn wait_applied(
+pub(super) async fn wait_applied(
     context: &Context,
     index: u64,
     deadline: Instant,

@@ -88,7 +88,9 @@ pub(super) fn applicable(entry: Entry, entries: &mut Vec<kv::Entry>) -> Result<(
             return Ok(());
         }
         EntryPayload::Membership(membership) => {
-            Payload::Membership(Bytes::from(codec::encode(&membership).map_err(other)?))
+            let members = membership.nodes().map(|(id, _)| *id).collect();
+            let entry = Bytes::from(codec::encode(&membership).map_err(other)?);
+            Payload::Membership { entry, members }
         }
     };
     entries.push(kv::Entry { id, payload });

@@ -44,7 +44,8 @@ fn options_stand_anywhere_after_the_command() {
             id: "n2".to_owned(),
             raft_addr: "h:1".to_owned(),
             http_addr: Some("h:2".to_owned()),
-            nonvoter: true
+            nonvoter: true,
+            asks_for_itself: false,
         })
     );
 }

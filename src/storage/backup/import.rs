@@ -93,6 +93,7 @@ impl Import {
         let id = LogId { term: 0, index: facts.applied.map_or(0, |last| last.index + 1) };
         facts.applied = Some(id);
         txn.put(kv::SYSTEM, kv::MEMBERSHIP, &[&encode_log_id(id)[..], membership].concat())?;
+        txn.delete(kv::SYSTEM, kv::incarnations::INCARNATIONS)?;
         txn.set_facts(facts.encode());
         txn.commit()?;
         Ok(())

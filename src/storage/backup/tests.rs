@@ -9,7 +9,7 @@ use super::restore::{NewNode, RestoreError, restore};
 use crate::storage::disk::{Disk, MemDisk, PowerCut};
 use crate::storage::identity::{Identity, Standing};
 use crate::storage::kv::layout::KvFacts;
-use crate::storage::kv::{AppliedState, Entry, Kv, KvSnapshot, Payload, TREE_NAMES};
+use crate::storage::kv::{AppliedState, Entry, Kv, KvSnapshot, Payload, SYSTEM, TREE_NAMES};
 use crate::storage::store::StoreOptions;
 use crate::types::*;
 
@@ -26,7 +26,8 @@ fn open(disk: &MemDisk) -> Kv {
 /// A state with some of everything: records, one of them large, deletes, deadlines, sessions, a membership.
 fn filled() -> KvSnapshot {
     let mut kv = open(&MemDisk::new());
-    let mut entries = vec![Payload::Membership(Bytes::from_static(b"three nodes"))];
+    let entry = Bytes::from_static(b"three nodes");
+    let mut entries = vec![Payload::Membership { entry, members: vec![1, 2, 3] }];
     for n in 0..60_u64 {
         let key = Key::new(format!("key/{:02}", n % 40).into_bytes()).expect("a short key");
         let operation = match n % 10 {
@@ -89,7 +90,8 @@ fn a_restored_state_is_what_was_backed_up_in_a_log_of_its_own() {
     assert_eq!((contents.about.cluster_id, contents.about.taken_at_ms), (CLUSTER, TAKEN_AT_MS));
     assert_eq!(contents.about.revision, source.revision());
     assert_eq!(Some(contents.about.applied), source.applied());
-    assert_eq!(contents.records(), entries(&source).len() as u64 + 1);
+    // With the membership, and who was in one.
+    assert_eq!(contents.records(), entries(&source).len() as u64 + 2);
 
     let disk = MemDisk::new();
     restore_on(&disk, &backup).expect("an empty disk");
@@ -102,6 +104,7 @@ fn a_restored_state_is_what_was_backed_up_in_a_log_of_its_own() {
     let membership = Some((begin, Bytes::from_static(b"one node")));
     let applied = AppliedState { last: Some(begin), membership };
     assert_eq!(state.applied_state().expect("no I/O fails"), applied);
+    assert_eq!(state.entries(SYSTEM).count(), 1, "nobody was in a membership of this cluster yet");
 
     let disk: Arc<dyn Disk> = Arc::new(disk);
     let identity = Identity::load(&disk).expect("a whole identity").expect("an identity");

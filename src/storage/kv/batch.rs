@@ -16,7 +16,7 @@ use super::change::{ChangeBuffer, ChangeId, ChangeKind, Value, change_len};
 use super::history::{Deleted, Kept};
 use super::layout::{self, BadBytes, KvFacts, StoredRecord};
 use super::retention::{Policy, RETAIN_TRIMS};
-use super::{Entry, KV, MEMBERSHIP, Payload, SYSTEM, bad, sessions};
+use super::{Entry, KV, MEMBERSHIP, Payload, SYSTEM, bad, incarnations, sessions};
 use crate::storage::cursor::Bounds;
 use crate::storage::error::StorageError;
 use crate::storage::txn::{PREFETCH_KEYS, Present, WriteTxn};
@@ -66,9 +66,10 @@ impl Batch<'_> {
     pub(super) fn apply_entry(&mut self, entry: &Entry) -> Result<Outcome, StorageError> {
         let command = match &entry.payload {
             Payload::Blank => return Ok(Outcome::None),
-            Payload::Membership(membership) => {
+            Payload::Membership { entry: membership, members } => {
                 let value = [&layout::encode_log_id(entry.id)[..], membership].concat();
                 self.txn.put(SYSTEM, MEMBERSHIP, &value)?;
+                incarnations::note(&mut self.txn, members)?;
                 return Ok(Outcome::None);
             }
             Payload::Command(command) => command,

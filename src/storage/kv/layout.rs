@@ -18,6 +18,7 @@
 //!   bit 2 the change that made it has an ordinal other than 0 · bit 3 ends with a lease (not with bit 0) ·
 //!   bit 7 wide
 //! tree 1, system: "membership" → term u64 · index u64 · the membership entry, opaque
+//!   "incarnations" → which are members and which were, see `incarnations` ·
 //!   "retention" → how much of the past is kept · "mark/" revision u64 big-endian → when, see `retention`
 //! tree 2, sessions: client name → session
 //!   sequence u64 · used_at u64 (log index) · outcome, see `outcome`

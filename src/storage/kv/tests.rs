@@ -206,7 +206,8 @@ fn the_last_membership_is_kept_with_its_place() {
     for name in ["one", "two"] {
         let id = LogId { term: 2, index: driver.next };
         driver.next += 1;
-        let membership = Payload::Membership(Bytes::from(name.to_string()));
+        let entry = Bytes::from(name.to_string());
+        let membership = Payload::Membership { entry, members: vec![] };
         driver.kv.apply(vec![Entry { id, payload: membership }]).expect("no I/O fails");
     }
     let stored = driver.snapshot().membership().unwrap();
