@@ -174,6 +174,8 @@ pub struct MembershipSettings {
     pub remove_dead_after: Duration,
     /// Whether the leader keeps the number of voters odd.
     pub odd_voters: bool,
+    /// Whether a node whose data are damaged asks its peers to replace it.
+    pub replace_damaged: bool,
 }
 
 impl Default for Config {
@@ -229,7 +231,11 @@ impl Default for Config {
                 history_max_bytes: Retention::default().bytes,
                 history_max_age: Duration::ZERO,
             },
-            membership: MembershipSettings { remove_dead_after: Duration::ZERO, odd_voters: false },
+            membership: MembershipSettings {
+                remove_dead_after: Duration::ZERO,
+                odd_voters: false,
+                replace_damaged: true,
+            },
             origins: BTreeMap::new(),
         }
     }

@@ -375,6 +375,18 @@ impl Record {
     }
 }
 
+/// Who wants a node to join.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum AskedBy {
+    #[default]
+    Operator,
+    /// The node itself, which is configured to. It is refused if it was removed.
+    Node,
+    /// A member whose data are damaged: it is replaced by a new incarnation if the others can do without it.
+    Damaged,
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

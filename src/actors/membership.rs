@@ -18,6 +18,7 @@
 
 pub mod autopilot;
 mod changes;
+mod damage;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -30,13 +31,13 @@ use tokio::time::{Instant, sleep};
 
 use self::autopilot::Rules;
 use super::messages::inside::Close;
-use super::messages::{AskedBy, Join, Member, Remove, RequestError, Transfer};
+use super::messages::{Join, Member, Remove, RequestError, Transfer};
 use super::peer::handshake::Card;
 use super::raft::admin::Admin;
 use super::raft::expulsion::NoteRemoval;
 use super::raft::rpc::MemberStanding;
 use crate::env::Chance;
-use crate::types::NodeId;
+use crate::types::{AskedBy, NodeId};
 
 /// How often the actor looks around.
 const TICK: Duration = Duration::from_millis(250);
@@ -54,7 +55,12 @@ const CHANGE_LIMIT: Duration = Duration::from_secs(5);
 /// Asks a seed, over its HTTP API, to let this node in.
 pub trait Seeds: Send + Sync + 'static {
     /// `POST /join` at `seed`. The error is for the log.
-    fn join(&self, seed: &str, own: &Card) -> BoxFuture<'static, Result<(), String>>;
+    fn join(
+        &self,
+        seed: &str,
+        own: &Card,
+        asked_by: AskedBy,
+    ) -> BoxFuture<'static, Result<(), String>>;
 }
 
 /// What the actor needs to know of its node.
@@ -90,6 +96,7 @@ struct Parts {
     rules: Rules,
     /// Since when this node, leading, has looked for an answer of each member.
     watched: Arc<std::sync::Mutex<BTreeMap<NodeId, Instant>>>,
+    asked: Arc<std::sync::Mutex<damage::Asked>>,
 }
 
 impl MembershipActor {
@@ -101,8 +108,15 @@ impl MembershipActor {
         chance: Arc<dyn Chance>,
     ) -> MembershipActor {
         let (card, rules) = (options.card.clone(), options.rules);
-        let (change, watched) = (Arc::default(), Arc::default());
-        let parts = Parts { admin, removal, change, card, rules, watched };
+        let parts = Parts {
+            admin,
+            removal,
+            change: Arc::default(),
+            card,
+            rules,
+            watched: Arc::default(),
+            asked: Arc::default(),
+        };
         MembershipActor {
             parts,
             options,
@@ -155,7 +169,7 @@ async fn ask_seeds(parts: Parts, addresses: Vec<String>, seeds: Arc<dyn Seeds>) 
         let answer = tokio::select! {
             biased;
             () = parts.while_outside() => return false,
-            answer = seeds.join(&seed, &card) => answer,
+            answer = seeds.join(&seed, &card, parts.asks_as()) => answer,
         };
         match answer {
             Ok(()) => {
@@ -178,9 +192,19 @@ impl Parts {
         self.members().into_iter().find(|member| member.node_id == own)
     }
 
-    /// Whether this node is no member, and may become one.
+    /// Whether this node is no member, and may become one; or is one, and cannot know whose.
     fn is_outside(&self) -> bool {
-        self.own_member().is_none() && self.admin.context().takes_part()
+        let context = self.admin.context();
+        let has_lost_all = context.is_damaged() && self.admin.known_members().is_empty();
+        self.own_member().is_none() && (context.takes_part() || has_lost_all)
+    }
+
+    /// As whom this node asks its seeds.
+    fn asks_as(&self) -> AskedBy {
+        match self.admin.context().is_damaged() {
+            true => AskedBy::Damaged,
+            false => AskedBy::Node,
+        }
     }
 
     async fn while_outside(&self) {
@@ -196,6 +220,7 @@ impl Parts {
         self.steer().await;
         self.announce().await;
         self.doubt().await;
+        self.ask_to_be_replaced().await;
     }
 
     /// A member whose configured addresses are not those the cluster holds says so to the leader.

@@ -20,7 +20,7 @@ use serde::{Deserialize, Serialize};
 pub use self::backup::{Backup, Chunks, TakeBackup};
 pub use self::view::{ChangeKind, History, LeaseKeys, Leases, NotKept, Scan, Version, View};
 pub use self::watch::{Batch, Event, Feed, Watch, Watching};
-use crate::types::{ClusterId, NodeId, Operation, Outcome, RequestId, Revision};
+use crate::types::{AskedBy, ClusterId, NodeId, Operation, Outcome, RequestId, Revision};
 
 /// Where requests from outside enter the node. Cheap to clone, usable from any thread.
 #[derive(Clone)]
@@ -252,16 +252,6 @@ pub struct Join {
     pub asked_by: AskedBy,
     pub timeout: Duration,
     pub trace: Trace,
-}
-
-/// Who wants a node to join.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum AskedBy {
-    #[default]
-    Operator,
-    /// The node itself, which is configured to. It is refused if it was removed.
-    Node,
 }
 
 /// Takes a member out of the cluster. The leader may remove itself and hands over first.

@@ -7,9 +7,11 @@
 //!
 //! Everything that differs between a real node and a simulated one comes in through
 //! [`Surroundings`]: disk, network, clocks, chance, threads. A real node gives each writer a thread
-//! of its own; a simulated one runs all actors where it stands. How a node ends that is not closed is in `kill`.
+//! of its own; a simulated one runs all actors where it stands. How a node opens its disk is in `open`, how one ends
+//! that is not closed in `kill`.
 
 mod kill;
+mod open;
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
@@ -19,6 +21,7 @@ use arc_swap::ArcSwapOption;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
+use self::open::Opened;
 use super::OnFatal;
 use super::log::LogActor;
 use super::membership::autopilot::Rules;
@@ -43,11 +46,11 @@ use crate::env::{Chance, Clock};
 use crate::metrics::Metrics;
 use crate::storage::disk::Disk;
 use crate::storage::error::StorageError;
-use crate::storage::identity::{Identity, IdentityError, Standing};
-use crate::storage::kv::{Kv, KvReader};
-use crate::storage::log::{Log, LogError, LogOptions};
+use crate::storage::identity::IdentityError;
+use crate::storage::kv::KvReader;
+use crate::storage::log::{LogError, LogOptions};
 use crate::storage::store::StoreOptions;
-use crate::types::{ClusterId, LogId, Retention};
+use crate::types::{LogId, Retention};
 
 /// Segments of the log that are held in reserve for a full disk: one that deletes fill, and the next, or what
 /// the tree needs for the checkpoint after which segments can go.
@@ -122,6 +125,18 @@ pub enum NodeError {
     Gap { applied: Option<LogId>, purged: LogId },
 }
 
+impl NodeError {
+    /// Whether bytes on the disk are not those that were written there.
+    fn is_damage(&self) -> bool {
+        match self {
+            NodeError::Log(error) => error.is_corrupt(),
+            NodeError::Storage(error) => error.is_corrupt(),
+            NodeError::Gap { .. } => true,
+            NodeError::Identity(_) | NodeError::Reserve(_) | NodeError::Listen { .. } => false,
+        }
+    }
+}
+
 /// A running node.
 pub struct Node {
     gateway: Gateway,
@@ -144,20 +159,16 @@ impl Node {
     /// Starts a node. It answers peers and requests when this returns; whether it is ready to serve them
     /// is in its status.
     pub async fn start(options: NodeOptions, around: Surroundings) -> Result<Node, NodeError> {
-        let identity = identity(&options, &around)?;
-        let (log, log_writer, recovery) = Log::open(around.disk.clone(), options.log.clone())?;
-        match &recovery.torn {
-            None => log::info!("the log is whole: {} entries", recovery.entries),
-            Some(torn) => log::info!(
-                "the log has {} entries; a write that was never acknowledged was cut off {} at {}",
-                recovery.entries,
-                torn.segment,
-                torn.offset
-            ),
-        }
-        let kv = Kv::open(around.disk.clone(), options.store.clone())?;
+        let Opened { identity, log, log_writer, kv } = open::open(&options, &around)?;
         let reader = kv.reader();
-        check_joint(&log, &reader)?;
+        let log = Arc::new(ArcSwapOption::from_pointee(log));
+        let on_fatal = open::noting_damage(
+            around.on_fatal.clone(),
+            around.disk.clone(),
+            reader.clone(),
+            log.clone(),
+            &options,
+        );
         let reserve_bytes = RESERVE_SEGMENTS * options.log.segment_bytes;
         let space = Space::open(around.disk.clone(), reserve_bytes, around.metrics.clone());
         let space = Arc::new(space.map_err(NodeError::Reserve)?);
@@ -197,7 +208,7 @@ impl Node {
         };
 
         let mut arbiters = Vec::new();
-        let (metrics, on_fatal) = (around.metrics.clone(), around.on_fatal.clone());
+        let metrics = around.metrics.clone();
         let log_actor = {
             let (metrics, on_fatal) = (metrics.clone(), on_fatal.clone());
             let (disk, log_options) = (around.disk.clone(), options.log.clone());
@@ -233,7 +244,7 @@ impl Node {
             reader,
             applied,
             space,
-            log: ArcSwapOption::from_pointee(log),
+            log,
             clock: around.clock.clone(),
             chance: around.chance.clone(),
             metrics,
@@ -374,60 +385,6 @@ impl Node {
             arbiter.stop();
         }
     }
-}
-
-/// The log must reach back to what the store holds.
-fn check_joint(log: &Log, reader: &KvReader) -> Result<(), NodeError> {
-    let applied = reader.snapshot().applied();
-    match log.state().gap_behind(applied) {
-        Some(purged) => Err(NodeError::Gap { applied, purged }),
-        None => Ok(()),
-    }
-}
-
-/// Reads this node's identity, or draws one for an empty data directory, and finishes what a crash
-/// interrupted.
-fn identity(options: &NodeOptions, around: &Surroundings) -> Result<Identity, IdentityError> {
-    let stored = Identity::load(&around.disk)?;
-    let mut identity = match stored.clone() {
-        Some(identity) if identity.standing == Standing::Restoring => {
-            let file = around.disk.locate(crate::storage::identity::FILE);
-            return Err(IdentityError::HalfRestored { file });
-        }
-        Some(identity) if identity.name != options.name => {
-            return Err(IdentityError::OtherNode {
-                file: around.disk.locate(crate::storage::identity::FILE),
-                stored: identity.name,
-                configured: options.name.clone(),
-            });
-        }
-        Some(identity) => identity,
-        None => Identity {
-            name: options.name.clone(),
-            node_id: around.chance.next_u64(),
-            cluster_id: ClusterId::NONE,
-            standing: Standing::Invited,
-        },
-    };
-    if identity.standing == Standing::Resetting {
-        log::info!("finishing the reset that was interrupted");
-        let io = |source| IdentityError::Io { file: around.disk.locate(""), source };
-        for name in around.disk.list().map_err(io)? {
-            if name != crate::storage::identity::FILE {
-                around.disk.remove(&name).map_err(io)?;
-            }
-        }
-        around.disk.sync_dir().map_err(io)?;
-        identity.standing = Standing::Invited;
-    }
-    if options.founds && !identity.cluster_id.is_some() {
-        identity.cluster_id = ClusterId(around.chance.next_u128());
-        identity.standing = Standing::Founder;
-    }
-    if stored.as_ref() != Some(&identity) {
-        identity.store(&around.disk)?;
-    }
-    Ok(identity)
 }
 
 /// Starts an actor on a thread of its own, or here.

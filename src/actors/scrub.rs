@@ -7,8 +7,8 @@
 //! Damage that is found does not stop the node. Nothing of a damaged page is ever served, because whoever loads it verifies it;
 //! all else is as good as before, and if every node stopped at its first bad sector, one bad batch of disks
 //! would stop a cluster that has every byte. So it is told, in the log and in `conuredb_scrub_damaged`, each time a pass
-//! meets it, until the operator has replaced this node's copy. A read or an apply that needs the page fails or stops the
-//! node, as ever.
+//! meets it, until this node's copy is replaced: by its peers, which it asks (`super::membership`), or by the operator. A
+//! read or an apply that needs the page fails or stops the node, as ever.
 
 #[cfg(test)]
 mod tests;
@@ -114,10 +114,14 @@ impl ScrubActor {
     }
 
     fn note(&mut self, read_bytes: u64, damages: usize) {
+        let known = self.metrics.scrub_damaged.get();
+        if known == 0 {
+            // What this pass found is gone with a former life of the node.
+            self.damages = 0;
+        }
         self.damages += damages as u64;
         self.metrics.scrub_bytes.inc_by(read_bytes);
         // Until a pass has ended, what the one before found still stands.
-        let known = self.metrics.scrub_damaged.get();
         self.metrics.scrub_damaged.set(known.max(self.damages));
     }
 

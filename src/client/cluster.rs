@@ -14,6 +14,7 @@ use serde_json::json;
 use super::Client;
 use super::call::{Call, Reply, Retry};
 use super::error::ClientError;
+use crate::types::AskedBy;
 
 /// One node's view of the cluster, with the names of `GET /status`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
@@ -93,23 +94,22 @@ pub struct Join {
     pub raft_addr: String,
     #[serde(rename = "HttpAddr", skip_serializing_if = "Option::is_none")]
     pub http_addr: Option<String>,
-    #[serde(rename = "Suffrage", skip_serializing_if = "is_no", serialize_with = "as_suffrage")]
+    #[serde(rename = "Suffrage", skip_serializing_if = "is_voter", serialize_with = "as_suffrage")]
     pub nonvoter: bool,
-    /// The node asks for itself: it is refused if it was removed.
-    #[serde(rename = "AskedBy", skip_serializing_if = "is_no", serialize_with = "as_asked_by")]
-    pub asks_for_itself: bool,
+    #[serde(rename = "AskedBy", skip_serializing_if = "is_default")]
+    pub asked_by: AskedBy,
 }
 
-fn is_no(flag: &bool) -> bool {
-    !flag
+fn is_default(asked_by: &AskedBy) -> bool {
+    *asked_by == AskedBy::default()
+}
+
+fn is_voter(nonvoter: &bool) -> bool {
+    !nonvoter
 }
 
 fn as_suffrage<S: serde::Serializer>(_: &bool, to: S) -> Result<S::Ok, S::Error> {
     to.serialize_str("nonvoter")
-}
-
-fn as_asked_by<S: serde::Serializer>(_: &bool, to: S) -> Result<S::Ok, S::Error> {
-    to.serialize_str("node")
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]

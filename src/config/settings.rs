@@ -299,4 +299,10 @@ pub static SETTINGS: &[Setting] = &[
         "a duration from 10s, such as 24h, or 0s for never"
     ),
     setting!("membership.odd_voters", membership.odd_voters, value::boolean, "true or false"),
+    setting!(
+        "membership.replace_damaged",
+        membership.replace_damaged,
+        value::boolean,
+        "true or false"
+    ),
 ];

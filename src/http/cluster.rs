@@ -18,7 +18,8 @@ use super::error::{Answer, Code, Problem};
 use super::node::{self, lost_change};
 use super::reply::Reply;
 use super::{State, trace};
-use crate::actors::messages::{AskedBy, Join, Member, Remove, RequestError, Role, Transfer};
+use crate::actors::messages::{Join, Member, Remove, RequestError, Role, Transfer};
+use crate::types::AskedBy;
 
 /// Longest body of a request to the cluster; a name and two addresses fit many times.
 const MAX_BODY_BYTES: usize = 64 * 1024;

@@ -7,6 +7,7 @@ use futures_util::future::BoxFuture;
 use crate::actors::membership::Seeds;
 use crate::actors::peer::handshake::Card;
 use crate::client::{Client, ClientOptions, Join};
+use crate::types::AskedBy;
 
 /// Time for one seed. The cluster goes on with a join that takes longer; this node sees it by its membership.
 const SEED_LIMIT: Duration = Duration::from_secs(5);
@@ -15,7 +16,12 @@ const SEED_LIMIT: Duration = Duration::from_secs(5);
 pub struct HttpSeeds;
 
 impl Seeds for HttpSeeds {
-    fn join(&self, seed: &str, own: &Card) -> BoxFuture<'static, Result<(), String>> {
+    fn join(
+        &self,
+        seed: &str,
+        own: &Card,
+        asked_by: AskedBy,
+    ) -> BoxFuture<'static, Result<(), String>> {
         let options = ClientOptions {
             timeout: SEED_LIMIT,
             attempt_timeout: SEED_LIMIT,
@@ -27,7 +33,7 @@ impl Seeds for HttpSeeds {
             raft_addr: own.raft_addr.clone(),
             http_addr: Some(own.http_addr.clone()),
             nonvoter: false,
-            asks_for_itself: true,
+            asked_by,
         };
         Box::pin(async move {
             let client = client.map_err(|error| error.to_string())?;

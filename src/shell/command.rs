@@ -17,7 +17,7 @@ use super::files::Place;
 use super::table;
 use super::words::{Word, escape};
 use crate::client::{Join, Keys, ReadOptions, Scan, Watch};
-use crate::types::{Condition, Lifetime, Revision, Txn};
+use crate::types::{AskedBy, Condition, Lifetime, Revision, Txn};
 
 /// What a scan or a history lists unless told otherwise: a screen or two.
 const DEFAULT_LIMIT: usize = 100;
@@ -262,7 +262,7 @@ impl Given {
                     id: self.text()?,
                     http_addr: http_addr.map(|url| escape(&url)),
                     nonvoter: self.flag("--nonvoter"),
-                    asks_for_itself: false,
+                    asked_by: AskedBy::Operator,
                 })
             }
             "remove" => Command::Remove { id: self.text()? },

@@ -8,10 +8,10 @@ use tokio::time::{Instant, sleep, timeout};
 use super::surroundings::raft_addr;
 use super::world::World;
 use crate::actors::messages::{
-    AskedBy, Consistency, GetMembers, GetStatus, Join, Member, Read, ReadView, Remove,
-    RequestError, Status, Transfer, Watch, Watching, Write,
+    Consistency, GetMembers, GetStatus, Join, Member, Read, ReadView, Remove, RequestError, Status,
+    Transfer, Watch, Watching, Write,
 };
-use crate::types::{Condition, Key, Lifetime, Operation, Outcome, Record, RequestId};
+use crate::types::{AskedBy, Condition, Key, Lifetime, Operation, Outcome, Record, RequestId};
 
 /// What a request to the data gives a node.
 const REQUEST_LIMIT: Duration = Duration::from_secs(3);

@@ -1,14 +1,15 @@
-//! Who runs the machines: restarts nodes that died, replaces machines whose disk is damaged, and holds it
-//! against the database when a node gives up or refuses its disk although nothing was done to it.
+//! Who runs the machines: restarts nodes that died, and holds it against the database when a node gives up or refuses its
+//! disk although nothing was done to it.
 //!
-//! Replacing means what docs/ARCHITECTURE.md asks of a person: an empty disk, under the old name. The node comes
-//! back as a new incarnation and joins by its seeds.
+//! A node whose disk is damaged is replaced by itself, as a new incarnation; the operator does no more than start it. Where
+//! it cannot start it gets an empty disk, under the old name, and joins by its seeds.
 //!
 //! At most one machine of a run is ever damaged, since a cluster of three survives no more than that.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -17,7 +18,9 @@ use super::report::Findings;
 use super::surroundings::{CLOCK_RATES, by_clock, options};
 use super::world::World;
 use crate::actors::node::NodeOptions;
-use crate::types::Retention;
+use crate::storage::disk::{Disk, MemDisk};
+use crate::storage::identity::{Identity, Standing};
+use crate::types::{NodeId, Retention};
 
 /// How long a node that gave up stays down.
 const RESTART_AFTER: Duration = Duration::from_millis(300);
@@ -32,8 +35,8 @@ struct Post {
     retention: Retention,
     /// When the node is to be started, while it does not run.
     due: Option<Instant>,
-    /// What its disk holds was damaged: it is right to refuse it.
-    is_hurt: bool,
+    /// The incarnation whose data were damaged: it is right to refuse them.
+    hurt: Option<NodeId>,
     /// Calls of its disk were made to fail: it is right to give up.
     is_faulty: bool,
     /// Its disk has no room, and may need some to start.
@@ -47,6 +50,13 @@ struct Post {
 /// Whether a node's last words ask for an empty disk. They are made for people, who have nothing else.
 fn is_about_damage(reason: &str) -> bool {
     reason.contains("damaged")
+}
+
+/// Who a disk says that it is, and how it stands.
+fn incarnation(disk: MemDisk) -> Option<(NodeId, Standing)> {
+    let disk: Arc<dyn Disk> = Arc::new(disk);
+    let identity = Identity::load(&disk).ok()??;
+    Some((identity.node_id, identity.standing))
 }
 
 /// See the module.
@@ -98,7 +108,31 @@ impl Operator {
     }
 
     pub fn note_hurt(&self, name: &str) {
-        self.with(name, |post| post.is_hurt = true);
+        // Also of a disk that has no power.
+        let disk = self.world.disk(name).map(|disk| MemDisk::from_contents(disk.contents()));
+        let incarnation = disk.and_then(incarnation).map(|(node_id, _)| node_id);
+        self.with(name, |post| post.hurt = incarnation);
+    }
+
+    /// Whether a machine's data were damaged, and still are. They are not once it has begun a new life.
+    fn is_hurt(&self, name: &str) -> bool {
+        let Some(hurt) = self.with(name, |post| post.hurt) else { return false };
+        match self.world.disk(name).and_then(incarnation) {
+            Some((now, standing)) if now != hurt && standing != Standing::Resetting => {
+                self.world.note(format_args!("{name} has begun a new life"));
+                self.with(name, |post| post.hurt = None);
+                self.findings.forget_complaints(name);
+                self.findings.fault("damaged_node_replaced");
+                *self.replaced_at.borrow_mut() = Some(Instant::now());
+                false
+            }
+            _ => true,
+        }
+    }
+
+    /// Whether a node that has met what is damaged is still to be replaced.
+    pub fn awaits_repair(&self) -> bool {
+        self.names().iter().any(|name| self.is_hurt(name) && self.world.is_damaged(name))
     }
 
     pub fn note_faulty(&self, name: &str) {
@@ -138,30 +172,30 @@ impl Operator {
     pub async fn tend(&self) {
         for name in self.names() {
             let gave_up = self.world.gave_up(&name);
+            // It may have given up in the life that has just ended.
+            let was_hurt = gave_up.is_some() && self.with(&name, |post| post.hurt.is_some());
+            let is_hurt = self.is_hurt(&name) || was_hurt;
             let start = self.world.starts(&name);
             let complains = self.world.runs(&name) && self.findings.complains(&name, start);
-            let (is_hurt, is_faulty) = self.with(&name, |post| (post.is_hurt, post.is_faulty));
+            let is_faulty = self.with(&name, |post| post.is_faulty);
             match &gave_up {
                 Some(reason) => self.world.note(format_args!("{name} gave up: {reason}")),
-                None if complains => self.world.note(format_args!("{name} refuses reads")),
+                None if complains && !is_hurt => {
+                    self.world.note(format_args!("{name} refuses reads"));
+                }
                 None => {
                     self.start_if_due(&name).await;
                     continue;
                 }
             }
             let reason = gave_up.as_deref().unwrap_or("a read was refused");
-            let is_damaged = is_about_damage(reason);
-            if !is_hurt && (!is_faulty || is_damaged) {
+            if !is_hurt && (!is_faulty || is_about_damage(reason)) {
                 let what = format!("{name} gave up and nothing was done to it: {reason}");
                 self.findings.violation(&self.world, what);
             }
-            if is_damaged || is_hurt && gave_up.is_none() {
-                self.replace(&name).await;
-            } else {
-                // A power cut also if only a call failed: what was not synced may be gone.
-                let is_power_cut = is_faulty && self.world.chance.below(2) == 0;
-                self.take_down(&name, is_power_cut, RESTART_AFTER);
-            }
+            // A power cut also if only a call failed: what was not synced may be gone.
+            let is_power_cut = is_faulty && self.world.chance.below(2) == 0;
+            self.take_down(&name, is_power_cut, RESTART_AFTER);
         }
     }
 
@@ -204,9 +238,10 @@ impl Operator {
             return;
         };
         self.world.note(format_args!("{name} does not start: {error}"));
-        let (is_hurt, is_faulty, is_full, failed) = self.with(name, |post| {
+        let is_hurt = self.is_hurt(name);
+        let (is_faulty, is_full, failed) = self.with(name, |post| {
             post.failed_starts += 1;
-            (post.is_hurt, post.is_faulty, post.is_full, post.failed_starts)
+            (post.is_faulty, post.is_full, post.failed_starts)
         });
         let is_damaged = is_about_damage(&error.to_string());
         if is_damaged && is_hurt {

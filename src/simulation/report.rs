@@ -66,6 +66,11 @@ impl Findings {
         self.0.borrow().complaints.contains(&(node.to_string(), start))
     }
 
+    /// What a node refused is of no account any more: it has begun a new life.
+    pub fn forget_complaints(&self, node: &str) {
+        self.0.borrow_mut().complaints.retain(|(of, _)| of != node);
+    }
+
     pub fn into_report(self, seed: u64, simulated_ms: u64) -> SeedReport {
         let found = self.0.borrow();
         SeedReport {

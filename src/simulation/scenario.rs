@@ -123,14 +123,15 @@ fn draw_retention(chance: &dyn Chance, forgets: bool) -> Retention {
     }
 }
 
-/// Waits until all nodes are well, and sees to them meanwhile. A machine that is replaced gets the time anew.
+/// Waits until all nodes are well, and sees to them meanwhile. A node that is replaced gets the time anew.
 async fn converge(operator: &Operator, limit: Duration) -> bool {
     let begun = Instant::now();
     loop {
         operator.tend().await;
         let names = operator.names();
         let names: Vec<&str> = names.iter().map(String::as_str).collect();
-        if are_well(&operator.world, &names, names.len()).await && are_level(operator) {
+        let is_sound = !operator.awaits_repair();
+        if is_sound && are_well(&operator.world, &names, names.len()).await && are_level(operator) {
             operator.world.note("all are well");
             return true;
         }

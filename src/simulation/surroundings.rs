@@ -13,14 +13,14 @@ use tokio::time::{Instant, sleep};
 
 use crate::actors::membership::Seeds;
 use crate::actors::membership::autopilot::Rules;
-use crate::actors::messages::{AskedBy, Gateway, Join};
+use crate::actors::messages::{Gateway, Join};
 use crate::actors::node::{NodeOptions, Threads};
 use crate::actors::peer::handshake::{Card, Secret};
 use crate::actors::raft::context::RaftTiming;
 use crate::env::{Chance, Clock};
 use crate::storage::log::LogOptions;
 use crate::storage::store::StoreOptions;
-use crate::types::Retention;
+use crate::types::{AskedBy, Retention};
 
 /// The port every simulated node listens on.
 const PORT: u16 = 7001;
@@ -110,7 +110,12 @@ pub struct SimSeeds {
 }
 
 impl Seeds for SimSeeds {
-    fn join(&self, seed: &str, own: &Card) -> BoxFuture<'static, Result<(), String>> {
+    fn join(
+        &self,
+        seed: &str,
+        own: &Card,
+        asked_by: AskedBy,
+    ) -> BoxFuture<'static, Result<(), String>> {
         let gateway = self.gateways.lock().expect("no holder panics").get(seed).cloned();
         let answer = self.answer.clone();
         let join = Join {
@@ -118,7 +123,7 @@ impl Seeds for SimSeeds {
             raft_addr: own.raft_addr.clone(),
             http_addr: own.http_addr.clone(),
             voter: true,
-            asked_by: AskedBy::Node,
+            asked_by,
             timeout: SEED_LIMIT,
             trace: None,
         };
@@ -172,7 +177,7 @@ pub fn options(machine: &str, seeds: &[&str]) -> NodeOptions {
             max_staged_bytes: 4 << 20,
             ..LogOptions::default()
         },
-        rules: Rules::default(),
+        rules: Rules { replace_damaged: true, ..Rules::default() },
         threads: Threads::Here,
     }
 }

@@ -317,6 +317,15 @@ impl World {
         machines.get(name)?.running.as_ref().map(|running| running.reader.snapshot())
     }
 
+    /// Whether the node on a machine has met what is damaged.
+    pub fn is_damaged(&self, name: &str) -> bool {
+        let machines = self.machines.borrow();
+        let running = machines.get(name).and_then(|machine| machine.running.as_ref());
+        running.is_some_and(|running| {
+            running.reader.is_damaged() || (running.log)().is_some_and(|log| log.is_damaged())
+        })
+    }
+
     /// What a node holds for others now, if it runs.
     pub fn load(&self, name: &str) -> Option<NodeLoad> {
         let machines = self.machines.borrow();

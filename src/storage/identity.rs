@@ -39,12 +39,14 @@ pub enum Standing {
     Restoring = 4,
     /// Has lost what it acknowledged, as its leader found: it takes part no more.
     WentBack = 5,
+    /// Found its data damaged, and cannot go on with them: it waits to be replaced by a new incarnation.
+    Damaged = 6,
 }
 
 impl Standing {
     /// Whether a node that stands so may take part in consensus.
     pub fn takes_part(self) -> bool {
-        !matches!(self, Standing::Removed | Standing::WentBack)
+        !matches!(self, Standing::Removed | Standing::WentBack | Standing::Damaged)
     }
 }
 
@@ -151,6 +153,7 @@ fn decode(bytes: &[u8], file: &str) -> Result<Identity, IdentityError> {
         3 => Standing::Resetting,
         4 => Standing::Restoring,
         5 => Standing::WentBack,
+        6 => Standing::Damaged,
         _ => return Err(damaged("unknown standing")),
     };
     let name_len = u16::from_le_bytes(array(take(10..12)?)) as usize;

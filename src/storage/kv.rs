@@ -58,7 +58,7 @@ pub use self::view::{KvReader, KvSnapshot, Records};
 use super::TreeId;
 use super::checkpoint::{Checkpoint, CheckpointDone};
 use super::compact::{CompactProgress, STEP_PAGES};
-use super::disk::Disk;
+use super::disk::{Disk, MemDisk};
 use super::error::StorageError;
 use super::store::{Store, StoreOptions, StoreStats};
 use super::txn::PREFETCH_KEYS;
@@ -150,6 +150,18 @@ impl Kv {
     pub fn open(disk: Arc<dyn Disk>, options: StoreOptions) -> Result<Kv, StorageError> {
         super::backup::remove_leftovers(&*disk)?;
         let store = Store::open(&disk, FILE, options.clone())?;
+        Kv::of(disk, store, options)
+    }
+
+    /// An empty store in memory where that of a data directory is damaged, which stays there as it is until
+    /// [`Kv::wipe`] begins a new one in its place.
+    pub fn stand_in(disk: Arc<dyn Disk>, options: StoreOptions) -> Result<Kv, StorageError> {
+        let memory: Arc<dyn Disk> = Arc::new(MemDisk::new());
+        let store = Store::open(&memory, FILE, options.clone())?;
+        Kv::of(disk, store, options)
+    }
+
+    fn of(disk: Arc<dyn Disk>, store: Store, options: StoreOptions) -> Result<Kv, StorageError> {
         let present = KvSnapshot::new(store.snapshot());
         present.check()?;
         let durable = present.applied().map(|_| present);

@@ -71,6 +71,7 @@ mod tests;
 
 use std::collections::VecDeque;
 use std::ops::Range;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use bytes::Bytes;
@@ -168,6 +169,8 @@ pub struct Log {
 struct Shared {
     options: LogOptions,
     inner: Mutex<Inner>,
+    /// Whether a record was found damaged.
+    is_damaged: AtomicBool,
 }
 
 /// Held for short moments only, never across a call to the disk.
@@ -310,7 +313,18 @@ impl Log {
     /// The entries of `range` that are there, from its first on, as far as their payloads fit into
     /// `max_bytes`; at least one if there is any. Never waits for a flush.
     pub fn read(&self, range: Range<u64>, max_bytes: u64) -> Result<Vec<LogEntry>, LogError> {
-        reader::read(&self.shared, range, max_bytes)
+        reader::read(&self.shared, range, max_bytes).inspect_err(|error| self.note(error))
+    }
+
+    /// Whether a record was found damaged since the log was opened, by whoever needed it.
+    pub fn is_damaged(&self) -> bool {
+        self.shared.is_damaged.load(Ordering::Relaxed)
+    }
+
+    fn note(&self, error: &LogError) {
+        if error.is_corrupt() {
+            self.shared.is_damaged.store(true, Ordering::Relaxed);
+        }
     }
 }
 

@@ -9,6 +9,7 @@
 
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
 
@@ -132,11 +133,13 @@ pub struct Pager {
     /// The file's full name, for messages.
     location: String,
     cache: Arc<Cache>,
+    /// Whether a page was found damaged.
+    is_damaged: AtomicBool,
 }
 
 impl Pager {
     pub fn new(file: Arc<dyn DiskFile>, location: String, cache: Arc<Cache>) -> Pager {
-        Pager { file, location, cache }
+        Pager { file, location, cache, is_damaged: AtomicBool::new(false) }
     }
 
     pub fn file(&self) -> &Arc<dyn DiskFile> {
@@ -149,6 +152,11 @@ impl Pager {
 
     pub fn cache(&self) -> &Arc<Cache> {
         &self.cache
+    }
+
+    /// Whether a page was found damaged since the file was opened.
+    pub fn is_damaged(&self) -> bool {
+        self.is_damaged.load(Ordering::Relaxed)
     }
 
     /// Reads a page from the disk past the cache, and verifies it.
@@ -244,6 +252,7 @@ impl Pager {
 
     /// An error about the page at `at`.
     pub fn damaged(&self, at: PageRef, expected: String, found: String) -> StorageError {
+        self.is_damaged.store(true, Ordering::Relaxed);
         StorageError::Corrupt { file: self.location.clone(), offset: at.offset(), expected, found }
     }
 

@@ -47,6 +47,11 @@ impl Reader {
         Snapshot { pager, root, passing: None }
     }
 
+    /// Whether a page of the file was found damaged since it was opened.
+    pub fn is_damaged(&self) -> bool {
+        self.pager.is_damaged()
+    }
+
     /// Pins the newest committed root for a moment, on this thread: cheaper than a snapshot, since
     /// it counts no reference that other threads count too.
     pub fn peek(&self) -> Peek<'_> {

@@ -9,7 +9,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use conuredb::client::{Applied, Client, ClientError, ClientOptions, Join, ReadOptions, Scan};
-use conuredb::types::Condition;
+use conuredb::types::{AskedBy, Condition};
 use scripted::{Answer, Request, Server, nobody, store};
 use serde_json::json;
 
@@ -326,7 +326,7 @@ async fn a_join_is_repeated_when_its_outcome_is_unknown_and_a_removal_is_not() {
     client(&[&server.url]).join(&join).await.unwrap();
     assert_eq!(server.seen().len(), 2);
     assert_eq!(server.seen()[0].body, br#"{"ID":"node2","RaftAddr":"h:7002"}"#);
-    let by_itself = Join { asks_for_itself: true, ..join };
+    let by_itself = Join { asked_by: AskedBy::Node, ..join };
     let server_of_node = Server::start(first(vec![])).await;
     client(&[&server_of_node.url]).join(&by_itself).await.unwrap();
     let body = br#"{"AskedBy":"node","ID":"node2","RaftAddr":"h:7002"}"#;

@@ -1,6 +1,7 @@
 //! The cluster's documents, to the letter, and the requests that change it.
 
-use conuredb::actors::messages::{AskedBy, RequestError};
+use conuredb::actors::messages::RequestError;
+use conuredb::types::AskedBy;
 use serde_json::json;
 
 use crate::wire::Server;

@@ -14,7 +14,8 @@ use tokio::time::sleep;
 
 const NODES: [&str; 4] = ["n1", "n2", "n3", "n4"];
 const DEAD_AFTER: Duration = Duration::from_secs(20);
-const REMOVES: Rules = Rules { remove_dead_after: Some(DEAD_AFTER), odd_voters: false };
+const REMOVES: Rules =
+    Rules { remove_dead_after: Some(DEAD_AFTER), odd_voters: false, replace_damaged: true };
 
 async fn start(world: &World, name: &str, seeds: &[&str], rules: Rules) {
     let options = NodeOptions { rules, ..options(name, seeds) };

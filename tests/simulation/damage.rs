@@ -1,4 +1,7 @@
-//! Disks that give back other bytes than were written to them: whoever meets the damage stops, and the others go on.
+//! Disks that give back other bytes than were written to them: whoever meets the damage serves none of it, and is replaced by
+//! its peers if they can do without it.
+
+use std::time::Duration;
 
 use conuredb::actors::messages::RequestError;
 use conuredb::simulation::client::{self as clients, wait_for};
@@ -6,6 +9,9 @@ use conuredb::simulation::surroundings::options;
 use conuredb::simulation::world::World;
 use conuredb::storage::disk::MemDisk;
 use conuredb::storage::kv;
+
+use conuredb::types::NodeId;
+use tokio::time::sleep;
 
 use super::{NAMES, found};
 
@@ -37,12 +43,18 @@ async fn put_marked(world: &World, node: &str, others: usize) -> Vec<u8> {
     marked
 }
 
-/// Gives a node whose disk is damaged an empty one, as its message asks, and expects what it had to be there again.
-async fn repair(world: &World, damaged: &str, leader: &str, marked: &[u8]) {
-    world.crash(damaged);
-    world.lose_disk(damaged);
-    world.start(damaged, &[leader]).await;
-    clients::wait_for_voters(world, &NAMES, 3).await;
+async fn id_of(world: &World, at: &str, name: &str) -> NodeId {
+    let members = clients::members(world, at).await.expect("members");
+    members.into_iter().find(|member| member.name == name).expect("a member").node_id
+}
+
+/// Waits until a node has been replaced, and has all that it had before.
+async fn wait_for_successor(world: &World, damaged: &str, of: NodeId, at: &str, marked: &[u8]) {
+    wait_for(world, "the damaged node to be replaced", async |world| {
+        let well = clients::are_well(world, &NAMES, 3).await;
+        (well && id_of(world, at, damaged).await != of).then_some(())
+    })
+    .await;
     let read = clients::get(world, damaged, "marked").await.expect("a read");
     assert_eq!(read.as_deref(), Some(marked));
 }
@@ -75,10 +87,15 @@ fn a_leader_that_cannot_read_the_snapshot_a_follower_needs_stops() {
             wait_for(&world, "the leader to stop", async |world| world.gave_up(damaged)).await;
         assert!(reason.contains("damaged at byte"), "{reason}");
 
+        let former = id_of(&world, &leader, damaged).await;
         world.crash(damaged);
-        clients::put(&world, &leader, "after", b"v", None).await.expect("the others go on");
-        let read = clients::get(&world, away, "marked").await.expect("a read");
-        assert_eq!(read, Some(marked.into()));
+        wait_for(&world, "the others to go on", async |world| {
+            clients::put(world, &leader, "after", b"v", None).await.ok()
+        })
+        .await;
+        // It has noted that it is damaged: it takes no part before it is replaced.
+        world.start(damaged, &[]).await;
+        wait_for_successor(&world, damaged, former, away, &marked).await;
     });
 }
 
@@ -92,7 +109,8 @@ fn a_damaged_page_is_never_served_and_is_fetched_from_the_others() {
         clients::wait_for_voters(&world, &NAMES, 3).await;
         world.kill(damaged);
         assert!(flip_in_marks(&world.disk(damaged).unwrap(), kv::FILE) > 0, "no checkpoint");
-        world.start(damaged, &[&leader]).await;
+        let former = id_of(&world, &leader, damaged).await;
+        world.start(damaged, &[]).await;
         let reason = wait_for(&world, "the node to find the damage", async |world| {
             match clients::get(world, damaged, "marked").await {
                 Ok(read) => panic!("it serves {read:?}"),
@@ -102,12 +120,16 @@ fn a_damaged_page_is_never_served_and_is_fetched_from_the_others() {
         })
         .await;
         assert!(reason.contains("damaged at byte"), "{reason}");
-        repair(&world, damaged, &leader, &marked).await;
+        if world.gave_up(damaged).is_some() {
+            world.crash(damaged);
+            world.start(damaged, &[]).await;
+        }
+        wait_for_successor(&world, damaged, former, &leader, &marked).await;
     });
 }
 
 #[test]
-fn a_damaged_record_of_the_log_is_refused_at_the_start_and_is_fetched_from_the_others() {
+fn a_damaged_record_of_the_log_is_fetched_from_the_others() {
     World::run(3, |world| async move {
         found(&world).await;
         let leader = clients::leader(&world, &NAMES).await;
@@ -122,11 +144,65 @@ fn a_damaged_record_of_the_log_is_refused_at_the_start_and_is_fetched_from_the_o
         .await;
         world.kill(damaged);
         assert!(flip_in_marks(&world.disk(damaged).unwrap(), "log-") > 0, "the log was purged");
-        let refused = world.try_start(damaged, options(damaged, &[&leader])).await;
-        let reason = refused.expect_err("the log is damaged").to_string();
-        assert!(reason.contains("damaged"), "{reason}");
-        clients::put(&world, &leader, "after", b"v", None).await.expect("the others go on");
-        repair(&world, damaged, &leader, &marked).await;
+        let former = id_of(&world, &leader, damaged).await;
+        // Too young for a checkpoint, it knows nobody but its seeds.
+        world.start(damaged, &[&leader]).await;
+        let refused = clients::get(&world, damaged, "marked").await.expect_err("it is damaged");
+        assert!(refused.to_string().contains("damaged"), "{refused}");
+        wait_for_successor(&world, damaged, former, &leader, &marked).await;
+    });
+}
+
+/// Both meta pages: what the tree was cannot be told, nor who the members are.
+#[test]
+fn a_store_that_cannot_be_opened_is_fetched_from_the_others() {
+    World::run(6, |world| async move {
+        found(&world).await;
+        let leader = clients::leader(&world, &NAMES).await;
+        let damaged = NAMES.into_iter().find(|name| *name != leader).unwrap();
+        let marked = put_marked(&world, &leader, 200).await;
+        clients::wait_for_voters(&world, &NAMES, 3).await;
+        world.kill(damaged);
+        let disk = world.disk(damaged).unwrap();
+        for meta in [0, 4096] {
+            disk.flip_bit(kv::FILE, meta + 100, 1);
+        }
+        let former = id_of(&world, &leader, damaged).await;
+        let refused = world.try_start(damaged, options(damaged, &[])).await;
+        let reason = refused.expect_err("it has no seeds").to_string();
+        assert!(reason.contains("both meta pages are damaged"), "{reason}");
+        world.start(damaged, &[&leader]).await;
+        wait_for_successor(&world, damaged, former, &leader, &marked).await;
+    });
+}
+
+/// What is damaged may be all that there is: it is not given up before a quorum of the others answers.
+#[test]
+fn a_damaged_node_that_is_needed_keeps_what_it_has() {
+    World::run(7, |world| async move {
+        found(&world).await;
+        let leader = clients::leader(&world, &NAMES).await;
+        let others: Vec<&str> = NAMES.into_iter().filter(|name| *name != leader).collect();
+        let (away, damaged) = (others[0], others[1]);
+        let marked = put_marked(&world, &leader, 200).await;
+        clients::wait_for_voters(&world, &NAMES, 3).await;
+        world.crash(away);
+        world.kill(damaged);
+        assert!(flip_in_marks(&world.disk(damaged).unwrap(), kv::FILE) > 0, "no checkpoint");
+        let former = id_of(&world, &leader, damaged).await;
+        world.start(damaged, &[]).await;
+        wait_for(&world, "the node to find the damage", async |world| {
+            let read = clients::get(world, damaged, "marked").await;
+            matches!(read, Err(RequestError::Storage { .. })).then_some(())
+        })
+        .await;
+        sleep(Duration::from_secs(20)).await;
+        clients::put(&world, damaged, "after", b"v", None).await.expect("two of three");
+        assert_eq!(id_of(&world, &leader, damaged).await, former);
+        assert!(clients::get(&world, damaged, "key-7").await.expect("a read").is_some());
+
+        world.start(away, &[]).await;
+        wait_for_successor(&world, damaged, former, &leader, &marked).await;
     });
 }
 

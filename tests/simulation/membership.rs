@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use conuredb::actors::messages::{AskedBy, Join, Member, RequestError};
+use conuredb::actors::messages::{Join, Member, RequestError};
 use conuredb::actors::node::NodeOptions;
 use conuredb::actors::raft::context::RaftTiming;
 use conuredb::simulation::client::{
@@ -11,6 +11,7 @@ use conuredb::simulation::client::{
 use conuredb::simulation::surroundings::options;
 use conuredb::simulation::world::World;
 use conuredb::storage::disk::Disk;
+use conuredb::types::AskedBy;
 use tokio::time::sleep;
 
 pub(super) const LIMIT: Duration = Duration::from_secs(10);

@@ -3,11 +3,12 @@
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use conuredb::actors::messages::{AskedBy, Join, RequestError};
+use conuredb::actors::messages::{Join, RequestError};
 use conuredb::simulation::client::{
     get, join, leader, put, remove, status, transfer, wait_for, wait_for_voters,
 };
 use conuredb::simulation::world::World;
+use conuredb::types::AskedBy;
 use tokio::time::sleep;
 
 use super::membership::{LIMIT, id_of, members, names};

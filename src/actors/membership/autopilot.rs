@@ -26,7 +26,7 @@ use crate::plants::{Plant, planted};
 use crate::types::NodeId;
 
 /// A learner that lacks no more entries than this is made a voter: a moment of replication.
-const PROMOTE_LAG: u64 = 64;
+pub(super) const PROMOTE_LAG: u64 = 64;
 
 /// With fewer voters the loss of one more would stop the cluster.
 const LEAST_VOTERS: usize = 3;
@@ -39,6 +39,8 @@ pub struct Rules {
     /// Whether the number of voters is kept odd: learners wait to be promoted in twos, and a voter too many becomes
     /// a learner that waits.
     pub odd_voters: bool,
+    /// Whether a node whose data are damaged asks to be replaced, see `super::damage`.
+    pub replace_damaged: bool,
 }
 
 /// A change that is worth making.
@@ -83,7 +85,7 @@ impl Parts {
 
     /// The members as this leader sees them. Nobody is silent for longer than this leader has looked for it: who
     /// was added just now, or had another leader before, has had no time to answer.
-    fn watched_peers(&self) -> Vec<Peer> {
+    pub(super) fn watched_peers(&self) -> Vec<Peer> {
         let mut peers = self.admin.peers();
         let mut watched = self.watched.lock().unwrap_or_else(PoisonError::into_inner);
         watched.retain(|id, _| peers.iter().any(|peer| peer.member.node_id == *id));
@@ -159,38 +161,42 @@ fn next_step(peers: &[Peer], rules: Rules, answers_within: Duration) -> Option<S
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use crate::actors::messages::Member;
 
-    const ANSWERS_WITHIN: Duration = Duration::from_secs(1);
+    pub const ANSWERS_WITHIN: Duration = Duration::from_secs(1);
     const DEAD_AFTER: Duration = Duration::from_secs(60);
-    const REMOVES: Rules = Rules { remove_dead_after: Some(DEAD_AFTER), odd_voters: false };
-    const ODD: Rules = Rules { remove_dead_after: None, odd_voters: true };
+    const REMOVES: Rules =
+        Rules { remove_dead_after: Some(DEAD_AFTER), odd_voters: false, replace_damaged: false };
+    const ODD: Rules = Rules { remove_dead_after: None, odd_voters: true, replace_damaged: false };
     const BOTH: Rules = Rules { odd_voters: true, ..REMOVES };
 
     /// A cluster by a word: `L` its leader, `v` a voter that answers, `s` one that is silent, `d` a dead one, `r` a
-    /// learner that is ready, `n` one that is not, `x` a dead one.
-    fn step(cluster: &str, rules: Rules) -> Option<Step> {
+    /// learner that is ready, `n` one that is not, `x` a dead one, `l` a voter that lags.
+    pub fn peers(cluster: &str) -> Vec<Peer> {
         let peer = |(number, kind): (usize, char)| Peer {
             member: Member {
                 node_id: number as NodeId,
                 name: format!("n{number}"),
                 raft_addr: String::new(),
                 http_addr: String::new(),
-                voter: "Lvsd".contains(kind),
+                voter: "Lvsdl".contains(kind),
             },
             leads: kind == 'L',
             wants_vote: true,
-            lag: Some(if kind == 'n' { PROMOTE_LAG + 1 } else { number as u64 }),
+            lag: Some(if "nl".contains(kind) { PROMOTE_LAG + 1 } else { number as u64 }),
             silent_for: match kind {
                 's' => ANSWERS_WITHIN * 2,
                 'd' | 'x' => DEAD_AFTER * 2,
                 _ => Duration::ZERO,
             },
         };
-        let peers: Vec<Peer> = cluster.chars().enumerate().map(peer).collect();
-        next_step(&peers, rules, ANSWERS_WITHIN)
+        cluster.chars().enumerate().map(peer).collect()
+    }
+
+    fn step(cluster: &str, rules: Rules) -> Option<Step> {
+        next_step(&peers(cluster), rules, ANSWERS_WITHIN)
     }
 
     fn promote<const N: usize>(ids: [NodeId; N]) -> Option<Step> {

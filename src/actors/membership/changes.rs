@@ -6,10 +6,10 @@ use tokio::sync::MutexGuard;
 use tokio::time::{Instant, timeout_at};
 
 use super::{CHANGE_LIMIT, Parts};
-use crate::actors::messages::{AskedBy, Join, Member, Remove, RequestError, Transfer, name_of};
+use crate::actors::messages::{Join, Member, Remove, RequestError, Transfer, name_of};
 use crate::actors::raft::admin::{Admin, MemberChange, Peer};
 use crate::actors::raft::rpc::Request;
-use crate::types::is_node_name;
+use crate::types::{AskedBy, NodeId, is_node_name};
 
 impl Parts {
     /// Finishes a change of voters whose leader went away between its two steps. Until then both the old and the
@@ -83,7 +83,7 @@ impl Parts {
             true => card.http_addr.clone(),
             false => join.http_addr.clone(),
         };
-        let mut member = Member {
+        let member = Member {
             node_id: card.node_id,
             name: join.name.clone(),
             raft_addr: join.raft_addr.clone(),
@@ -96,21 +96,35 @@ impl Parts {
         if let Some(known) = known
             && card.cluster_id == own.cluster_id
         {
+            if join.asked_by == AskedBy::Damaged {
+                let wants_vote = join.voter || known.voter || self.is_candidate(known.node_id);
+                return self.replace(known, member, wants_vote, deadline).await;
+            }
             return self.readdress(known, member, join.voter, deadline).await;
         }
-        if join.asked_by == AskedBy::Node {
+        if join.asked_by != AskedBy::Operator {
             self.refuse_if_removed(&member, deadline).await?;
         }
         self.refuse_if_former_lives(&members, &member).await?;
-        member.node_id = self.admin.invite(&join.raft_addr, own.cluster_id).await?;
-        for former in members.iter().filter(|present| present.name == member.name) {
+        self.let_in(member, join.voter, deadline).await
+    }
+
+    /// Invites a node, removes the former incarnations of its name, and adds it as a learner.
+    pub(super) async fn let_in(
+        &self,
+        mut member: Member,
+        wants_vote: bool,
+        deadline: Instant,
+    ) -> Result<Member, RequestError> {
+        member.node_id = self.admin.invite(&member.raft_addr, (self.card)().cluster_id).await?;
+        for former in self.members().iter().filter(|present| present.name == member.name) {
             if former.node_id == member.node_id {
                 continue;
             }
             log::info!("{} came back as a new incarnation; the former one is removed", member.name);
             self.admin.change(MemberChange::Remove(former.node_id), deadline).await?;
         }
-        let change = MemberChange::AddLearner { member: member.clone(), wants_vote: join.voter };
+        let change = MemberChange::AddLearner { member: member.clone(), wants_vote };
         self.admin.change(change, deadline).await?;
         log::info!("{} joined as a learner", member.name);
         Ok(member)
@@ -163,8 +177,7 @@ impl Parts {
         wants_vote: bool,
         deadline: Instant,
     ) -> Result<Member, RequestError> {
-        let is_it = |peer: &Peer| peer.member.node_id == known.node_id;
-        let candidate = self.admin.peers().iter().any(|peer| is_it(peer) && peer.wants_vote);
+        let candidate = self.is_candidate(known.node_id);
         let same = known.raft_addr == asked.raft_addr && known.http_addr == asked.http_addr;
         if !same || (wants_vote && !known.voter && !candidate) {
             let wants_vote = wants_vote || known.voter || candidate;
@@ -172,6 +185,12 @@ impl Parts {
             self.admin.change(change, deadline).await?;
         }
         Ok(Member { voter: known.voter, ..asked })
+    }
+
+    /// Whether a member is a learner that shall become a voter.
+    fn is_candidate(&self, node_id: NodeId) -> bool {
+        let is_it = |peer: &Peer| peer.member.node_id == node_id;
+        self.admin.peers().iter().any(|peer| is_it(peer) && peer.wants_vote)
     }
 
     /// Waits for the promotion that [`Parts::steer`] makes; it goes on when time is up. A learner that has to

@@ -272,6 +272,8 @@ impl Parts {
         }
         match (outside, same_cluster) {
             (true, _) => {}
+            // It asked for it, and the leader has seen that there is a quorum without it.
+            (false, true) if self.context.is_damaged() => {}
             (false, true) => self.refuse_unless_outside(&identity).await?,
             (false, false) => self.refuse_unless_empty(&identity)?,
         }
@@ -340,6 +342,7 @@ impl Parts {
         let life = life.map_err(|error| failed(error.to_string()))?;
         self.context.store_life.store(life, Ordering::Release);
         self.context.heard_ms.store(0, Ordering::Relaxed);
+        self.context.metrics.scrub_damaged.set(0);
         self.place.change(|identity| identity.standing = Standing::Invited)?;
         self.start().await.map_err(failed)?;
         Ok(node_id)

@@ -15,9 +15,10 @@ use super::context::Context;
 use super::peers::{Lane, PeerError, ask};
 use super::read::{confirm, wait_applied};
 use super::rpc::{MemberStanding, Request, Response};
+use super::state_machine::stored_members;
 use super::types::{PeerNode, Raft, members};
 use super::write::inner_timeout;
-use crate::actors::messages::{Member, RequestError};
+use crate::actors::messages::{Join, Member, RequestError};
 use crate::actors::peer::handshake::{Card, Purpose, call};
 use crate::actors::peer::link::Link;
 use crate::types::{ClusterId, NodeId};
@@ -259,6 +260,31 @@ impl Admin {
             }
             Err(error) => Err(RequestError::OutcomeUnknown { reason: error.to_string() }),
         }
+    }
+
+    /// The members as this node knows them, also while it takes no part.
+    pub fn known_members(&self) -> Vec<Member> {
+        match self.context.raft.load().is_some() {
+            true => self.context.members().members,
+            false => stored_members(&self.context.reader.snapshot()).unwrap_or_default(),
+        }
+    }
+
+    /// Has the others carry out a join: the first that does not refuse it.
+    pub async fn ask_to_join(&self, members: &[Member], join: &Join) -> Result<(), RequestError> {
+        let (own, timeout) = (self.context.own_id(), Admin::inner_timeout(join.timeout));
+        let request = Request::Join(Join { timeout, ..join.clone() });
+        let mut refusal = RequestError::NoLeader { reason: "there is no other member".into() };
+        for member in members.iter().filter(|member| member.node_id != own) {
+            let (peers, node) = (&self.context.peers, node(member, false));
+            match peers.ask(member.node_id, &node, Lane::Forward, &request, join.timeout).await {
+                Ok(Response::Done) => return Ok(()),
+                Err(PeerError::Failed(error)) => refusal = error,
+                Ok(_) => {}
+                Err(error) => refusal = RequestError::NotReady { reason: error.to_string() },
+            }
+        }
+        Err(refusal)
     }
 
     /// Whether this incarnation was a member and is none any more, as the log up to the membership that this node has

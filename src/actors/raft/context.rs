@@ -93,7 +93,7 @@ pub struct Context {
     /// The index after the last applied entry.
     pub applied: watch::Receiver<u64>,
     pub space: Arc<Space>,
-    pub log: ArcSwapOption<Log>,
+    pub log: Arc<ArcSwapOption<Log>>,
     pub clock: Arc<dyn Clock>,
     pub chance: Arc<dyn Chance>,
     pub metrics: Arc<crate::metrics::Metrics>,
@@ -128,6 +128,13 @@ impl Context {
     /// Whether this node may take part in consensus: it was not removed and has lost nothing.
     pub fn takes_part(&self) -> bool {
         self.identity.borrow().standing.takes_part()
+    }
+
+    /// Whether what this node holds was found damaged.
+    pub fn is_damaged(&self) -> bool {
+        self.identity.borrow().standing == Standing::Damaged
+            || self.reader.is_damaged()
+            || self.log.load().as_ref().is_some_and(|log| log.is_damaged())
     }
 
     pub fn own_id(&self) -> NodeId {
@@ -334,6 +341,10 @@ fn outside(standing: Standing) -> Option<&'static str> {
         Standing::WentBack => Some(
             "this node's data is older than what it has acknowledged: give it an empty data directory, or \
              remove it first",
+        ),
+        Standing::Damaged => Some(
+            "this node's data is damaged: it takes no part until its peers give it anew, for which a quorum of them has \
+             to answer",
         ),
         Standing::Invited | Standing::Founder | Standing::Resetting | Standing::Restoring => None,
     }

@@ -1,4 +1,4 @@
-//! Nodes that may take part no more: removed from their cluster, or found to have lost what they acknowledged.
+//! Nodes that may take part no more: removed from their cluster, found to have lost what they acknowledged, or damaged.
 //!
 //! A log never goes back, unless somebody gives the node an older copy of its disk. Then it lacks entries that it has
 //! acknowledged, and a quorum that counts on it may lose them; its vote may be of a term that it has voted in. The leader
@@ -6,7 +6,8 @@
 //! it cannot know, it cannot tell: a leader that was elected meanwhile never heard from the node.
 //!
 //! Either way the node notes where it stands, durably, stops its Raft and serves stale reads only. It comes back as
-//! a new incarnation: by an empty disk, or when it is removed (if it was not) and joined again.
+//! a new incarnation: by an empty disk, or when it is removed (if it was not) and joined again. A damaged one does not
+//! wait for that, its peers replace it (`crate::actors::membership`).
 
 use actix::prelude::*;
 
@@ -37,6 +38,10 @@ pub fn tell(identity: &Identity) {
         Standing::WentBack => log::error!(
             "the data directory is older than what this node has acknowledged to cluster {cluster}: it takes no part, \
              and serves stale reads only. Stop it, move the directory away and start it with an empty one"
+        ),
+        Standing::Damaged => log::error!(
+            "this node of cluster {cluster} takes no part, since its data is damaged: it waits for its peers to give it \
+             anew"
         ),
         _ => log::warn!("this node was removed from cluster {cluster}; it serves stale reads only"),
     }

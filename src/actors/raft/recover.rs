@@ -84,6 +84,7 @@ impl Survivor {
             Standing::Resetting => Some("giving up a former life"),
             Standing::Restoring => Some("being restored from a backup"),
             Standing::WentBack => Some("put back to an older state"),
+            Standing::Damaged => Some("waiting to be replaced, since its data is damaged"),
         };
         if let Some(what) = outside {
             return Err(RecoverError::Outside { file: disk.locate(identity::FILE), what });

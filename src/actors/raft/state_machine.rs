@@ -15,8 +15,9 @@ use openraft::{EntryPayload, OptionalSend, alias::SnapshotOf};
 use super::transfer;
 use super::types::{
     Entry, Outcomes, RaftLogId, SnapshotMeta, StoredMembership, TypeConfig, expected_bytes, log_id,
-    raft_log_id,
+    members, raft_log_id,
 };
+use crate::actors::messages::Member;
 use crate::actors::messages::inside::{Apply, GetReader, Install, LastSnapshot, TakeSnapshot};
 use crate::actors::storage::StorageActor;
 use crate::codec;
@@ -108,6 +109,11 @@ pub(super) fn stored_membership(
             Ok(StoredMembership::new(Some(raft_log_id(id)), membership))
         }
     }
+}
+
+/// The members that a state holds; none if it has no membership yet.
+pub fn stored_members(state: &KvSnapshot) -> Result<Vec<Member>, io::Error> {
+    Ok(members(&stored_membership(state.membership().map_err(other)?)?))
 }
 
 /// What a pinned state holds of the log.

@@ -114,6 +114,13 @@ pub fn members(membership: &StoredMembership) -> Vec<Member> {
     members
 }
 
+/// Whether the voters have a quorum without one of the members.
+pub fn has_quorum_without(members: &[Member], one: NodeId) -> bool {
+    let voters = members.iter().filter(|member| member.voter).count();
+    let others = members.iter().filter(|member| member.voter && member.node_id != one).count();
+    others > voters / 2
+}
+
 /// Bytes that entries take, about.
 pub fn expected_bytes<'a>(entries: impl IntoIterator<Item = &'a Entry>) -> usize {
     let len_bytes = |entry: &Entry| match &entry.payload {

@@ -263,6 +263,7 @@ fn node_options(config: &Config, consensus: ArbiterHandle) -> NodeOptions {
             remove_dead_after: Some(config.membership.remove_dead_after)
                 .filter(|after| !after.is_zero()),
             odd_voters: config.membership.odd_voters,
+            replace_damaged: config.membership.replace_damaged,
         },
         threads: Threads::Dedicated { consensus },
     }

@@ -45,7 +45,7 @@ fn options_stand_anywhere_after_the_command() {
             raft_addr: "h:1".to_owned(),
             http_addr: Some("h:2".to_owned()),
             nonvoter: true,
-            asks_for_itself: false,
+            asked_by: AskedBy::Operator,
         })
     );
 }

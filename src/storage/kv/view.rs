@@ -46,6 +46,11 @@ impl KvReader {
         KvSnapshot::new(self.current.load().reader.snapshot())
     }
 
+    /// Whether a page of the store was found damaged since it was opened, by whoever needed it.
+    pub fn is_damaged(&self) -> bool {
+        self.current.load().reader.is_damaged()
+    }
+
     /// Pins the newest committed state, and says in which life of the store: revisions of two lives have
     /// nothing to do with each other.
     pub fn snapshot_in_life(&self) -> (u64, KvSnapshot) {

@@ -60,6 +60,11 @@ impl LogError {
         LogError::Io { action, file, offset, source: Arc::new(error) }
     }
 
+    /// Whether bytes on the disk were found damaged, so that no retry can succeed.
+    pub fn is_corrupt(&self) -> bool {
+        matches!(self, LogError::Corrupt { .. })
+    }
+
     /// Whether the disk has no room (or the quota is used up).
     pub fn is_disk_full(&self) -> bool {
         use io::ErrorKind::{QuotaExceeded, StorageFull};

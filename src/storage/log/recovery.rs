@@ -22,6 +22,7 @@
 //! that the next opening need not wonder. Each step may be interrupted by a crash and is then simply
 //! repeated: until the mark nobody has been told anything.
 
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
@@ -356,7 +357,8 @@ impl LogParts {
             segments: self.segments.into_iter().map(|read| read.segment).collect(),
             failure: None,
         };
-        let shared = Arc::new(Shared { options, inner: Mutex::new(inner) });
+        let is_damaged = AtomicBool::new(false);
+        let shared = Arc::new(Shared { options, inner: Mutex::new(inner), is_damaged });
         let writer = LogWriter {
             shared: shared.clone(),
             nonce,

@@ -60,6 +60,7 @@ impl LogScrub {
                     // Recycled while it was read: nobody has it any more.
                     let is_there = log.full_segment(segment.sequence);
                     if is_there.is_some_and(|[it, _]| it.sequence == segment.sequence) {
+                        log.note(&error);
                         done.damages.push(error);
                     }
                     true

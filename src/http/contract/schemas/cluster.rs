@@ -61,7 +61,7 @@ pub fn add_to(schemas: &mut Map<String, Value>) {
             ("RaftAddr", json!({ "type": "string", "examples": ["node2:7001"] })),
             ("HttpAddr?", json!({ "type": "string", "examples": ["http://node2:8081"] })),
             ("Suffrage?", one_of(&["voter", "nonvoter"])),
-            ("AskedBy?", one_of(&["operator", "node"])),
+            ("AskedBy?", one_of(&["operator", "node", "damaged"])),
         ]),
     );
     add("MemberName", object([("ID", text())]));
