@@ -13,6 +13,7 @@
 //!
 //! original.rs     the sequences of the original program, to the letter
 //! kills.rs        kill -9 under load
+//! damage.rs       files that forget, under load
 //! real_input.rs   a text and this repository through REST and the shell, restarts and snapshots
 //! odd_bytes.rs    odd keys and values at their limits, through leader and follower
 //! past.rs         earlier revisions, told alike by all nodes
@@ -46,6 +47,7 @@ mod promql;
 
 mod backup;
 mod bulk;
+mod damage;
 mod examples;
 mod expiry;
 mod full_disk;

@@ -38,7 +38,14 @@ pub(super) fn open(options: &NodeOptions, around: &Surroundings) -> Result<Opene
     }
     if let Some(damage) = damage {
         let reader = kv.as_ref().map(Kv::reader);
-        if !Replaceable::of(options).is(reader.as_ref(), identity.node_id) {
+        let replaceable = Replaceable::of(options);
+        if !replaceable.is(reader.as_ref(), identity.node_id) {
+            if reader.is_none() && replaceable.is_wanted {
+                log::error!(
+                    "who the members are cannot be read either: with `seeds`, the HTTP addresses of other members, this \
+                     node would ask them to replace it"
+                );
+            }
             return Err(damage);
         }
         log::error!("{damage}");
