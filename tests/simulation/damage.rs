@@ -3,14 +3,14 @@
 
 use std::time::Duration;
 
-use conuredb::actors::messages::RequestError;
+use conuredb::actors::messages::{Join, RequestError};
 use conuredb::simulation::client::{self as clients, wait_for};
 use conuredb::simulation::surroundings::options;
 use conuredb::simulation::world::World;
 use conuredb::storage::disk::MemDisk;
 use conuredb::storage::kv;
 
-use conuredb::types::NodeId;
+use conuredb::types::{AskedBy, NodeId};
 use tokio::time::sleep;
 
 use super::{NAMES, found};
@@ -203,6 +203,74 @@ fn a_damaged_node_that_is_needed_keeps_what_it_has() {
 
         world.start(away, &[]).await;
         wait_for_successor(&world, damaged, former, &leader, &marked).await;
+    });
+}
+
+/// Whoever asks for it: a late request, or one that was made up.
+#[test]
+fn a_sound_node_is_not_replaced() {
+    World::run(8, |world| async move {
+        found(&world).await;
+        let leader = clients::leader(&world, &NAMES).await;
+        let sound = NAMES.into_iter().find(|name| *name != leader).unwrap();
+        let marked = put_marked(&world, &leader, 20).await;
+        let former = id_of(&world, &leader, sound).await;
+        let join = Join {
+            name: sound.into(),
+            raft_addr: format!("{sound}:7001"),
+            http_addr: String::new(),
+            voter: true,
+            asked_by: AskedBy::Damaged,
+            timeout: Duration::from_secs(5),
+            trace: None,
+        };
+        let asked = world.gateway(&leader).unwrap().join.send(join).await.unwrap();
+        let refused = asked.expect_err("it is sound");
+        assert!(refused.to_string().contains("has a log of this cluster"), "{refused}");
+        clients::wait_for_voters(&world, &NAMES, 3).await;
+        assert_eq!(id_of(&world, &leader, sound).await, former);
+        let read = clients::get(&world, sound, "marked").await.expect("a read");
+        assert_eq!(read, Some(marked.into()));
+    });
+}
+
+/// Neither by an invitation of another cluster: its data may be all that its own has.
+#[test]
+fn a_damaged_node_is_given_to_no_other_cluster() {
+    World::run(9, |world| async move {
+        found(&world).await;
+        let leader = clients::leader(&world, &NAMES).await;
+        let others: Vec<&str> = NAMES.into_iter().filter(|name| *name != leader).collect();
+        put_marked(&world, &leader, 8).await;
+        let damaged = others[0];
+        wait_for(&world, "the follower to have it all", async |world| {
+            let applied = clients::status(world, damaged).await?.applied_index;
+            (applied >= clients::status(world, &leader).await?.commit_index).then_some(())
+        })
+        .await;
+        let former = id_of(&world, &leader, damaged).await;
+        for name in NAMES {
+            world.kill(name);
+        }
+        assert!(flip_in_marks(&world.disk(damaged).unwrap(), "log-") > 0, "the log was purged");
+        world.start(damaged, &["nobody"]).await;
+        world.start("stranger", &[]).await;
+        clients::wait_for_voters(&world, &["stranger"], 1).await;
+        let refused = clients::join(&world, "stranger", damaged).await;
+        refused.expect_err("it belongs to another cluster");
+        let status = clients::status(&world, damaged).await.expect("it runs");
+        assert!(status.not_ready.iter().any(|why| why.contains("damaged")), "{status:?}");
+        // Its own cluster replaces it when it is there again.
+        for name in [leader.as_str(), others[1]] {
+            world.start(name, &[]).await;
+        }
+        world.crash(damaged);
+        world.start(damaged, &[&leader]).await;
+        wait_for(&world, "the damaged node to be replaced", async |world| {
+            let well = clients::are_well(world, &NAMES, 3).await;
+            (well && id_of(world, &leader, damaged).await != former).then_some(())
+        })
+        .await;
     });
 }
 

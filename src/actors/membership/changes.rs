@@ -102,21 +102,27 @@ impl Parts {
             }
             return self.readdress(known, member, join.voter, deadline).await;
         }
-        if join.asked_by != AskedBy::Operator {
-            self.refuse_if_removed(&member, deadline).await?;
+        if self.admin.was_removed(member.node_id, deadline).await? {
+            // It may not have heard of it, and would not give up what it has for an invitation.
+            self.admin.tell_removed(&member).await;
+            if join.asked_by != AskedBy::Operator {
+                return Err(does_not_come_back(&member));
+            }
         }
         self.refuse_if_former_lives(&members, &member).await?;
-        self.let_in(member, join.voter, deadline).await
+        self.let_in(member, None, join.voter, deadline).await
     }
 
     /// Invites a node, removes the former incarnations of its name, and adds it as a learner.
     pub(super) async fn let_in(
         &self,
         mut member: Member,
+        replaces: Option<NodeId>,
         wants_vote: bool,
         deadline: Instant,
     ) -> Result<Member, RequestError> {
-        member.node_id = self.admin.invite(&member.raft_addr, (self.card)().cluster_id).await?;
+        let cluster_id = (self.card)().cluster_id;
+        member.node_id = self.admin.invite(&member.raft_addr, cluster_id, replaces).await?;
         for former in self.members().iter().filter(|present| present.name == member.name) {
             if former.node_id == member.node_id {
                 continue;
@@ -128,24 +134,6 @@ impl Parts {
         self.admin.change(change, deadline).await?;
         log::info!("{} joined as a learner", member.name);
         Ok(member)
-    }
-
-    /// Whoever asks for itself may not know that it was let in and removed since.
-    async fn refuse_if_removed(
-        &self,
-        asking: &Member,
-        deadline: Instant,
-    ) -> Result<(), RequestError> {
-        if !self.admin.was_removed(asking.node_id, deadline).await? {
-            return Ok(());
-        }
-        self.admin.tell_removed(asking).await;
-        Err(RequestError::Refused {
-            detail: format!(
-                "{} was removed from this cluster and does not come back by itself: join it again by POST /join, or                  start it with an empty data directory",
-                asking.name
-            ),
-        })
     }
 
     /// Two living nodes of one name would push each other out forever.
@@ -265,6 +253,17 @@ impl Parts {
                 self.admin.pass_on(request, transfer.timeout).await
             }
         }
+    }
+}
+
+/// Whoever asks for itself may not know that it was let in and removed since.
+fn does_not_come_back(removed: &Member) -> RequestError {
+    RequestError::Refused {
+        detail: format!(
+            "{} was removed from this cluster and does not come back by itself: join it again by POST /join, or \
+             start it with an empty data directory",
+            removed.name
+        ),
     }
 }
 

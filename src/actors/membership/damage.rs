@@ -23,16 +23,28 @@ use crate::actors::messages::{Join, Member, RequestError};
 use crate::actors::raft::admin::{MemberChange, Peer};
 use crate::types::NodeId;
 
-/// Pause between two requests.
+/// Pause between two requests: doubled with each new life, up to the longest, since a disk that damages what it is given
+/// would have all of it sent again and again.
 const ASK_AGAIN_AFTER: Duration = Duration::from_secs(2);
+const LONGEST_PAUSE: Duration = Duration::from_secs(3_600);
 
 /// What a node knows of its requests to be replaced.
 #[derive(Default)]
 pub(super) struct Asked {
     last: Option<Instant>,
+    /// Lives that this process has begun for damage.
+    lives: u32,
     /// The members of the cluster when it asked first, and itself as it was then; a new life has forgotten them, and
     /// may not be let in at once.
     members: Vec<Member>,
+}
+
+impl Asked {
+    /// Its data are sound again, and it is a member.
+    fn end(&mut self) {
+        self.lives += u32::from(!self.members.is_empty());
+        self.members.clear();
+    }
 }
 
 impl Parts {
@@ -41,7 +53,7 @@ impl Parts {
         let context = self.admin.context();
         let is_damaged = self.rules.replace_damaged && context.is_damaged();
         if !is_damaged && self.own_member().is_some() {
-            self.asked.lock().unwrap_or_else(PoisonError::into_inner).members.clear();
+            self.asked.lock().unwrap_or_else(PoisonError::into_inner).end();
             return;
         }
         let Some(members) = self.whom_to_ask(is_damaged) else { return };
@@ -78,7 +90,8 @@ impl Parts {
         if is_damaged && asked.members.is_empty() {
             asked.members = self.admin.known_members();
         }
-        let is_due = asked.last.is_none_or(|last| last.elapsed() >= ASK_AGAIN_AFTER);
+        let pause = ASK_AGAIN_AFTER.saturating_mul(1 << asked.lives.min(16)).min(LONGEST_PAUSE);
+        let is_due = asked.last.is_none_or(|last| last.elapsed() >= pause);
         if asked.members.is_empty() || !is_due {
             return None;
         }
@@ -94,13 +107,18 @@ impl Parts {
         wants_vote: bool,
         deadline: Instant,
     ) -> Result<Member, RequestError> {
+        if damaged.node_id == self.admin.context().own_id() {
+            return Err(RequestError::NotReady {
+                reason: "a damaged leader hands over first".into(),
+            });
+        }
         self.refuse_if_needed(damaged.node_id)?;
         self.refuse_unless_others_answer(damaged.node_id).await?;
         log::warn!("{} is damaged, and is replaced", damaged.name);
         if damaged.voter {
             self.admin.change(MemberChange::Demote(damaged.node_id), deadline).await?;
         }
-        self.let_in(successor, wants_vote, deadline).await
+        self.let_in(successor, Some(damaged.node_id), wants_vote, deadline).await
     }
 
     /// By what this leader knows by contact.

@@ -254,13 +254,17 @@ impl Parts {
     }
 
     /// Accepts an invitation or says why not. Answers with the incarnation that joins.
-    async fn accept(self, cluster_id: ClusterId) -> Result<NodeId, RequestError> {
+    async fn accept(self, invitation: AcceptInvitation) -> Result<NodeId, RequestError> {
+        let AcceptInvitation { cluster_id, replaces } = invitation;
         let _life = self.life.lock().await;
         let identity = self.place.identity.borrow().clone();
-        let outside = !identity.standing.takes_part();
+        if replaces == Some(identity.node_id) && self.context.is_damaged() {
+            return self.begin_new_life(cluster_id).await;
+        }
+        let standing = identity.standing;
         let pristine = self.context.log.load_full().is_none_or(|log| log.state().last.is_none());
         let same_cluster = identity.cluster_id == cluster_id;
-        if pristine && !outside && (same_cluster || !identity.cluster_id.is_some()) {
+        if pristine && standing.takes_part() && (same_cluster || !identity.cluster_id.is_some()) {
             if !same_cluster {
                 self.place.change(|identity| {
                     identity.cluster_id = cluster_id;
@@ -270,12 +274,10 @@ impl Parts {
             }
             return Ok(identity.node_id);
         }
-        match (outside, same_cluster) {
-            (true, _) => {}
-            // It asked for it, and the leader has seen that there is a quorum without it.
-            (false, true) if self.context.is_damaged() => {}
-            (false, true) => self.refuse_unless_outside(&identity).await?,
-            (false, false) => self.refuse_unless_empty(&identity)?,
+        match (standing, same_cluster) {
+            (Standing::Removed | Standing::WentBack, _) => {}
+            (_, true) => self.refuse_unless_outside(&identity).await?,
+            (_, false) => self.refuse_unless_empty(&identity)?,
         }
         self.begin_new_life(cluster_id).await
     }
@@ -382,7 +384,7 @@ impl Handler<AcceptInvitation> for RaftActor {
     type Result = ResponseActFuture<Self, Result<NodeId, RequestError>>;
 
     fn handle(&mut self, message: AcceptInvitation, _: &mut Self::Context) -> Self::Result {
-        let accepting = self.parts().accept(message.cluster_id).into_actor(self);
+        let accepting = self.parts().accept(message).into_actor(self);
         Box::pin(accepting.map(|accepted, actor, _| {
             if let Err(RequestError::Storage { detail }) = &accepted {
                 (actor.context.on_fatal)(detail.clone());

@@ -227,16 +227,18 @@ impl Admin {
         met.unwrap_or_else(|_| Err(unreachable(format!("no answer within {INTRODUCTION_LIMIT:?}"))))
     }
 
-    /// Invites the node at `address` into this cluster; answers with its incarnation here.
+    /// Invites the node at `address` into this cluster, maybe in place of a damaged incarnation; answers with its
+    /// incarnation here.
     pub async fn invite(
         &self,
         address: &str,
         cluster_id: ClusterId,
+        replaces: Option<NodeId>,
     ) -> Result<NodeId, RequestError> {
         let link = Link::open(self.context.peers.dialer().clone(), address, Purpose::Introduction);
         // A new life means wiping files: give it longer than a word.
         let limit = INTRODUCTION_LIMIT * 3;
-        match ask(&link, &Request::Invite { cluster_id }, limit).await {
+        match ask(&link, &Request::Invite { cluster_id, replaces }, limit).await {
             Ok(Response::Invited { node_id }) => Ok(node_id),
             Ok(_) => Err(RequestError::Refused { detail: PeerError::Mismatch.to_string() }),
             Err(PeerError::Failed(error)) => Err(error),
@@ -319,7 +321,7 @@ impl Admin {
     /// confirmed leader says so.
     pub async fn ask_standing(&self) -> MemberStanding {
         let own = self.context.own_id();
-        for member in self.context.members().members {
+        for member in self.known_members() {
             if member.node_id == own {
                 continue;
             }

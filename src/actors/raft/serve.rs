@@ -34,6 +34,8 @@ pub struct AskReadIndex;
 #[rtype(result = "Result<NodeId, RequestError>")]
 pub struct AcceptInvitation {
     pub cluster_id: ClusterId,
+    /// See [`Request::Invite`].
+    pub replaces: Option<NodeId>,
 }
 
 /// Where the answering side passes requests on.
@@ -146,8 +148,8 @@ impl Desk {
                 let timeout = transfer.timeout.min(LONGEST_REQUEST);
                 pass(&self.transfer, Transfer { timeout, ..transfer }).await
             }
-            Request::Invite { cluster_id } => {
-                let asked = self.invitation.send(AcceptInvitation { cluster_id }).await;
+            Request::Invite { cluster_id, replaces } => {
+                let asked = self.invitation.send(AcceptInvitation { cluster_id, replaces }).await;
                 Ok(Response::Invited { node_id: asked.map_err(closing)?? })
             }
             Request::Standing { node_id } => {
