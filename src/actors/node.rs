@@ -162,13 +162,6 @@ impl Node {
         let Opened { identity, log, log_writer, kv } = open::open(&options, &around)?;
         let reader = kv.reader();
         let log = Arc::new(ArcSwapOption::from_pointee(log));
-        let on_fatal = open::noting_damage(
-            around.on_fatal.clone(),
-            around.disk.clone(),
-            reader.clone(),
-            log.clone(),
-            &options,
-        );
         let reserve_bytes = RESERVE_SEGMENTS * options.log.segment_bytes;
         let space = Space::open(around.disk.clone(), reserve_bytes, around.metrics.clone());
         let space = Arc::new(space.map_err(NodeError::Reserve)?);
@@ -193,6 +186,14 @@ impl Node {
         );
         let (card_sender, card) = watch::channel(card);
         let (identity_sender, identity) = watch::channel(identity);
+        let place_of_data = Arc::new(Place::new(around.disk.clone(), identity_sender, card_sender));
+        let on_fatal = open::noting_damage(
+            around.on_fatal.clone(),
+            place_of_data.clone(),
+            reader.clone(),
+            log.clone(),
+            &options,
+        );
         let (tasks, spawner) = Spawner::new(around.runtime.clone());
         let own_card: Arc<dyn Fn() -> Card + Send + Sync> = {
             let card = card.clone();
@@ -255,12 +256,10 @@ impl Node {
             elected_ms: AtomicU64::new(0),
         });
         let raft = {
-            let place_of =
-                Place { disk: around.disk.clone(), identity: identity_sender, card: card_sender };
             let (context, spawner) = (context.clone(), spawner.clone());
             let log_actor = log_actor.clone();
             let make = move |_: &mut Context<RaftActor>| {
-                RaftActor::new(context, place_of, spawner, log_actor)
+                RaftActor::new(context, place_of_data, spawner, log_actor)
             };
             match &options.threads {
                 Threads::Here => RaftActor::create(make),

@@ -44,6 +44,7 @@ use self::mailbox::Mailbox;
 pub use self::share::Share;
 use super::messages::inside::Close;
 use super::messages::{RequestError, Watch, Watching};
+use super::raft::context::DAMAGED;
 use crate::metrics::Metrics;
 use crate::plants::{Plant, planted};
 use crate::storage::kv::{KvReader, PastError};
@@ -177,6 +178,9 @@ impl Handler<Watch> for WatchActor {
     type Result = Result<Watching, RequestError>;
 
     fn handle(&mut self, question: Watch, ctx: &mut Self::Context) -> Self::Result {
+        if self.reader.is_stand_in() {
+            return Err(RequestError::NotReady { reason: DAMAGED.into() });
+        }
         let (life, state) = self.reader.snapshot_in_life();
         let revision = state.revision();
         let next = question.from.unwrap_or(revision + 1).max(1);

@@ -322,7 +322,8 @@ impl World {
         let machines = self.machines.borrow();
         let running = machines.get(name).and_then(|machine| machine.running.as_ref());
         running.is_some_and(|running| {
-            running.reader.is_damaged() || (running.log)().is_some_and(|log| log.is_damaged())
+            let log = (running.log)();
+            running.reader.damage().or_else(|| log?.damage()).is_some()
         })
     }
 

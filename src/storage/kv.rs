@@ -150,7 +150,7 @@ impl Kv {
     pub fn open(disk: Arc<dyn Disk>, options: StoreOptions) -> Result<Kv, StorageError> {
         super::backup::remove_leftovers(&*disk)?;
         let store = Store::open(&disk, FILE, options.clone())?;
-        Kv::of(disk, store, options)
+        Kv::of(disk, store, options, false)
     }
 
     /// An empty store in memory where that of a data directory is damaged, which stays there as it is until
@@ -158,14 +158,19 @@ impl Kv {
     pub fn stand_in(disk: Arc<dyn Disk>, options: StoreOptions) -> Result<Kv, StorageError> {
         let memory: Arc<dyn Disk> = Arc::new(MemDisk::new());
         let store = Store::open(&memory, FILE, options.clone())?;
-        Kv::of(disk, store, options)
+        Kv::of(disk, store, options, true)
     }
 
-    fn of(disk: Arc<dyn Disk>, store: Store, options: StoreOptions) -> Result<Kv, StorageError> {
+    fn of(
+        disk: Arc<dyn Disk>,
+        store: Store,
+        options: StoreOptions,
+        is_stand_in: bool,
+    ) -> Result<Kv, StorageError> {
         let present = KvSnapshot::new(store.snapshot());
         present.check()?;
         let durable = present.applied().map(|_| present);
-        let reader = KvReader::new(store.reader());
+        let reader = KvReader::new(store.reader(), is_stand_in);
         let unset = Retention::default();
         let policy = Policy::of(&store.snapshot(), unset)?;
         Ok(Kv { disk, options, policy, unset, store, reader, durable, writing: None })

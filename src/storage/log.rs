@@ -71,8 +71,7 @@ mod tests;
 
 use std::collections::VecDeque;
 use std::ops::Range;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 
@@ -169,8 +168,8 @@ pub struct Log {
 struct Shared {
     options: LogOptions,
     inner: Mutex<Inner>,
-    /// Whether a record was found damaged.
-    is_damaged: AtomicBool,
+    /// What was found damaged last.
+    damage: Mutex<Option<String>>,
 }
 
 /// Held for short moments only, never across a call to the disk.
@@ -316,14 +315,15 @@ impl Log {
         reader::read(&self.shared, range, max_bytes).inspect_err(|error| self.note(error))
     }
 
-    /// Whether a record was found damaged since the log was opened, by whoever needed it.
-    pub fn is_damaged(&self) -> bool {
-        self.shared.is_damaged.load(Ordering::Relaxed)
+    /// The last record that was found damaged since the log was opened, by whoever needed it, as the error said it.
+    pub fn damage(&self) -> Option<String> {
+        self.shared.damage.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     fn note(&self, error: &LogError) {
         if error.is_corrupt() {
-            self.shared.is_damaged.store(true, Ordering::Relaxed);
+            let mut damage = self.shared.damage.lock().unwrap_or_else(PoisonError::into_inner);
+            *damage = Some(error.to_string());
         }
     }
 }

@@ -8,8 +8,7 @@
 //! it freely. Whatever does not check out becomes [`StorageError::Corrupt`] with file and offset.
 
 use std::io;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 
@@ -133,13 +132,13 @@ pub struct Pager {
     /// The file's full name, for messages.
     location: String,
     cache: Arc<Cache>,
-    /// Whether a page was found damaged.
-    is_damaged: AtomicBool,
+    /// What was found damaged last.
+    damage: Mutex<Option<String>>,
 }
 
 impl Pager {
     pub fn new(file: Arc<dyn DiskFile>, location: String, cache: Arc<Cache>) -> Pager {
-        Pager { file, location, cache, is_damaged: AtomicBool::new(false) }
+        Pager { file, location, cache, damage: Mutex::default() }
     }
 
     pub fn file(&self) -> &Arc<dyn DiskFile> {
@@ -154,9 +153,9 @@ impl Pager {
         &self.cache
     }
 
-    /// Whether a page was found damaged since the file was opened.
-    pub fn is_damaged(&self) -> bool {
-        self.is_damaged.load(Ordering::Relaxed)
+    /// The last page that was found damaged since the file was opened, as the error said it.
+    pub fn damage(&self) -> Option<String> {
+        self.damage.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Reads a page from the disk past the cache, and verifies it.
@@ -252,8 +251,10 @@ impl Pager {
 
     /// An error about the page at `at`.
     pub fn damaged(&self, at: PageRef, expected: String, found: String) -> StorageError {
-        self.is_damaged.store(true, Ordering::Relaxed);
-        StorageError::Corrupt { file: self.location.clone(), offset: at.offset(), expected, found }
+        let (file, offset) = (self.location.clone(), at.offset());
+        let error = StorageError::Corrupt { file, offset, expected, found };
+        *self.damage.lock().unwrap_or_else(PoisonError::into_inner) = Some(error.to_string());
+        error
     }
 
     fn io(&self, action: &'static str, at: PageRef, source: io::Error) -> StorageError {

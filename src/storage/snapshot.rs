@@ -47,9 +47,9 @@ impl Reader {
         Snapshot { pager, root, passing: None }
     }
 
-    /// Whether a page of the file was found damaged since it was opened.
-    pub fn is_damaged(&self) -> bool {
-        self.pager.is_damaged()
+    /// The last page of the file that was found damaged since it was opened, as the error said it.
+    pub fn damage(&self) -> Option<String> {
+        self.pager.damage()
     }
 
     /// Pins the newest committed root for a moment, on this thread: cheaper than a snapshot, since

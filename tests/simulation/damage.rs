@@ -3,14 +3,14 @@
 
 use std::time::Duration;
 
-use conuredb::actors::messages::{Join, RequestError};
+use conuredb::actors::messages::{Consistency, Join, RequestError, Watch};
 use conuredb::simulation::client::{self as clients, wait_for};
 use conuredb::simulation::surroundings::options;
 use conuredb::simulation::world::World;
 use conuredb::storage::disk::MemDisk;
 use conuredb::storage::kv;
 
-use conuredb::types::{AskedBy, NodeId};
+use conuredb::types::{AskedBy, KeyRange, NodeId};
 use tokio::time::sleep;
 
 use super::{NAMES, found};
@@ -271,6 +271,40 @@ fn a_damaged_node_is_given_to_no_other_cluster() {
             (well && id_of(world, &leader, damaged).await != former).then_some(())
         })
         .await;
+    });
+}
+
+/// An empty store stands in for the one that cannot be opened: whoever reads it would be told that nothing is there.
+#[test]
+fn nothing_is_read_in_place_of_a_store_that_cannot_be_opened() {
+    World::run(10, |world| async move {
+        found(&world).await;
+        let leader = clients::leader(&world, &NAMES).await;
+        let removed = NAMES.into_iter().find(|name| *name != leader).unwrap();
+        put_marked(&world, &leader, 200).await;
+        clients::remove(&world, &leader, removed).await.expect("a removal");
+        let stale = Consistency::Stale { max_stale: None };
+        let read = clients::view(&world, removed, stale).await.expect("a stale read");
+        assert!(read.view.revision() > 0, "a removed node shows what it had");
+        world.kill(removed);
+        for meta in [0, 4096] {
+            world.disk(removed).unwrap().flip_bit(kv::FILE, meta + 100, 1);
+        }
+        world.start(removed, &["nobody"]).await;
+        let Err(refused) = clients::view(&world, removed, stale).await else { panic!("it reads") };
+        assert!(refused.to_string().contains("damaged"), "{refused}");
+        let watch = Watch {
+            range: KeyRange::default(),
+            from: Some(1),
+            previous: false,
+            progress_every: Duration::from_secs(1),
+        };
+        let watched = world.gateway(removed).unwrap().watch.send(watch).await.unwrap();
+        let Err(refused) = watched else { panic!("it watches") };
+        assert!(refused.to_string().contains("damaged"), "{refused}");
+        // An operator joins it again, as any that was removed.
+        clients::join(&world, &leader, removed).await.expect("it joins again");
+        clients::wait_for_voters(&world, &NAMES, 3).await;
     });
 }
 

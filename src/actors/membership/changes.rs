@@ -97,7 +97,8 @@ impl Parts {
             && card.cluster_id == own.cluster_id
         {
             if join.asked_by == AskedBy::Damaged {
-                let wants_vote = join.voter || known.voter || self.is_candidate(known.node_id);
+                // What the node itself believes may be gone with its data.
+                let wants_vote = known.voter || self.is_candidate(known.node_id);
                 return self.replace(known, member, wants_vote, deadline).await;
             }
             return self.readdress(known, member, join.voter, deadline).await;

@@ -24,16 +24,17 @@ use crate::actors::raft::admin::{MemberChange, Peer};
 use crate::types::NodeId;
 
 /// Pause between two requests: doubled with each new life, up to the longest, since a disk that damages what it is given
-/// would have all of it sent again and again.
-const ASK_AGAIN_AFTER: Duration = Duration::from_secs(2);
+/// would have all of it sent again and again; and whenever this node hands the lead over for it, since the one that leads
+/// then may be damaged, too.
+const ASK_AGAIN_AFTER: Duration = Duration::from_millis(500);
 const LONGEST_PAUSE: Duration = Duration::from_secs(3_600);
 
 /// What a node knows of its requests to be replaced.
 #[derive(Default)]
 pub(super) struct Asked {
     last: Option<Instant>,
-    /// Lives that this process has begun for damage.
-    lives: u32,
+    /// Times that this process has begun a new life or handed the lead over for damage.
+    times: u32,
     /// The members of the cluster when it asked first, and itself as it was then; a new life has forgotten them, and
     /// may not be let in at once.
     members: Vec<Member>,
@@ -42,7 +43,7 @@ pub(super) struct Asked {
 impl Asked {
     /// Its data are sound again, and it is a member.
     fn end(&mut self) {
-        self.lives += u32::from(!self.members.is_empty());
+        self.times += u32::from(!self.members.is_empty());
         self.members.clear();
     }
 }
@@ -64,6 +65,7 @@ impl Parts {
                 Ok(()) => self.admin.step_aside(deadline).await,
                 Err(error) => Err(error),
             };
+            self.asked.lock().unwrap_or_else(PoisonError::into_inner).times += 1;
             if let Err(error) = stepped {
                 return log::warn!("this node is damaged, and goes on leading: {error}");
             }
@@ -90,7 +92,7 @@ impl Parts {
         if is_damaged && asked.members.is_empty() {
             asked.members = self.admin.known_members();
         }
-        let pause = ASK_AGAIN_AFTER.saturating_mul(1 << asked.lives.min(16)).min(LONGEST_PAUSE);
+        let pause = ASK_AGAIN_AFTER.saturating_mul(1 << asked.times.min(16)).min(LONGEST_PAUSE);
         let is_due = asked.last.is_none_or(|last| last.elapsed() >= pause);
         if asked.members.is_empty() || !is_due {
             return None;
@@ -107,10 +109,9 @@ impl Parts {
         wants_vote: bool,
         deadline: Instant,
     ) -> Result<Member, RequestError> {
-        if damaged.node_id == self.admin.context().own_id() {
-            return Err(RequestError::NotReady {
-                reason: "a damaged leader hands over first".into(),
-            });
+        // Between two sets of voters nothing is committed by one of them alone.
+        if self.admin.context().is_damaged() || self.admin.is_joint() {
+            return Err(needed());
         }
         self.refuse_if_needed(damaged.node_id)?;
         self.refuse_unless_others_answer(damaged.node_id).await?;
@@ -154,8 +155,8 @@ impl Parts {
 
 fn needed() -> RequestError {
     RequestError::NotReady {
-        reason: "a damaged member is replaced when a quorum of the other voters answers and has what is committed, and \
-                 no other member is just joining"
+        reason: "a damaged member is replaced when a quorum of the other voters answers, led by a sound one, and has \
+                 what is committed, and no other member is just joining"
             .into(),
     }
 }
@@ -168,7 +169,11 @@ fn can_be_replaced(peers: &[Peer], damaged: NodeId, answers_within: Duration) ->
     };
     let voters = peers.iter().filter(|peer| peer.member.voter).count();
     let sound = peers.iter().filter(is_other).filter(|peer| is_sound(peer)).count();
-    let is_joining = |peer: &Peer| !peer.member.voter && peer.wants_vote;
+    // One that is silent takes nothing, one that has caught up holds all.
+    let is_joining = |peer: &Peer| {
+        let lacks_some = peer.lag.is_none_or(|lag| lag > PROMOTE_LAG);
+        !peer.member.voter && peer.wants_vote && lacks_some && peer.silent_for <= answers_within
+    };
     sound > voters / 2 && !peers.iter().filter(is_other).any(is_joining)
 }
 
@@ -197,6 +202,7 @@ mod tests {
     #[test]
     fn one_is_replaced_at_a_time() {
         assert!(!can("Lvvn"));
-        assert!(!can("Lvvr"));
+        assert!(can("Lvvr"), "it holds all, and waits for another learner");
+        assert!(can("Lvvx"), "it is gone");
     }
 }

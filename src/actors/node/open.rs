@@ -11,9 +11,10 @@ use arc_swap::ArcSwapOption;
 
 use super::{NodeError, NodeOptions, Surroundings};
 use crate::actors::OnFatal;
+use crate::actors::raft::actor::Place;
 use crate::actors::raft::state_machine::stored_members;
 use crate::actors::raft::types::has_quorum_without;
-use crate::storage::disk::{Disk, MemDisk};
+use crate::storage::disk::MemDisk;
 use crate::storage::identity::{self, Identity, IdentityError, Standing};
 use crate::storage::kv::{Kv, KvReader};
 use crate::storage::log::{Log, LogWriter, Recovery};
@@ -49,7 +50,8 @@ pub(super) fn open(options: &NodeOptions, around: &Surroundings) -> Result<Opene
             return Err(damage);
         }
         log::error!("{damage}");
-        mark(&mut identity, disk)?;
+        mark(&mut identity);
+        identity.store(disk)?;
     }
     let (log, log_writer, recovery) = match log {
         Some(opened) => opened,
@@ -147,13 +149,11 @@ fn check_joint(log: &Log, reader: &KvReader) -> Result<(), NodeError> {
     }
 }
 
-/// Notes durably that a node takes no part any more.
-fn mark(identity: &mut Identity, disk: &Arc<dyn Disk>) -> Result<(), IdentityError> {
-    if !identity.standing.takes_part() {
-        return Ok(());
+/// Notes that a node takes no part any more, unless it is on its way to another life.
+fn mark(identity: &mut Identity) {
+    if matches!(identity.standing, Standing::Invited | Standing::Founder) {
+        identity.standing = Standing::Damaged;
     }
-    identity.standing = Standing::Damaged;
-    identity.store(disk)
 }
 
 /// Whether the cluster can do without this node until it is replaced.
@@ -185,19 +185,18 @@ impl Replaceable {
 /// What ends the node, with a note before it if that is for damage: the next start would meet it again.
 pub(super) fn noting_damage(
     on_fatal: OnFatal,
-    disk: Arc<dyn Disk>,
+    place: Arc<Place>,
     reader: KvReader,
     log: Arc<ArcSwapOption<Log>>,
     options: &NodeOptions,
 ) -> OnFatal {
     let replaceable = Replaceable::of(options);
     Arc::new(move |reason| {
-        let is_damaged =
-            reader.is_damaged() || log.load().as_ref().is_some_and(|log| log.is_damaged());
-        if is_damaged
-            && let Ok(Some(mut identity)) = Identity::load(&disk)
-            && replaceable.is(Some(&reader), identity.node_id)
-            && let Err(error) = mark(&mut identity, &disk)
+        let of_log = log.load().as_ref().and_then(|log| log.damage());
+        let mut damages = [reader.damage(), of_log].into_iter().flatten();
+        if damages.any(|damage| reason.contains(&damage))
+            && replaceable.is(Some(&reader), place.identity().node_id)
+            && let Err(error) = place.change(mark)
         {
             log::error!("cannot note that this node is damaged: {error}");
         }

@@ -7,16 +7,17 @@
 //! ```text
 //! start ──▶ founder? initialize a cluster of one ──▶ serving ──▶ closing: hand leadership over, stop
 //!   │                                                │   ▲
-//!   └─ removed, or has lost what it acknowledged: ◀─ told   └── invited elsewhere: wipe, new incarnation
-//!      no Raft, stale reads only (super::expulsion)
+//!   └─ removed, damaged, or has lost what it          ◀─ told   └── invited elsewhere: wipe, new incarnation
+//!      acknowledged: no Raft, stale reads only (super::expulsion)
 //! ```
 //!
 //! A new life is only begun when nothing is lost: the node is empty and alone, or it was removed, or a
-//! confirmed leader of the cluster that invites it back says that it is no member.
+//! confirmed leader of the cluster that invites it back says that it is no member, or its data are damaged and its leader
+//! has taken its vote.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use actix::prelude::*;
@@ -58,14 +59,29 @@ const SNAPSHOT_PIECE_LIMIT: Duration = Duration::from_secs(60);
 
 /// Where this node stands, and who is told when that changes.
 pub struct Place {
-    pub disk: Arc<dyn Disk>,
-    pub identity: watch::Sender<Identity>,
-    pub card: watch::Sender<Card>,
+    disk: Arc<dyn Disk>,
+    identity: watch::Sender<Identity>,
+    card: watch::Sender<Card>,
+    /// Held while the identity changes: whoever ends the node may come from any thread.
+    changing: std::sync::Mutex<()>,
 }
 
 impl Place {
+    pub fn new(
+        disk: Arc<dyn Disk>,
+        identity: watch::Sender<Identity>,
+        card: watch::Sender<Card>,
+    ) -> Place {
+        Place { disk, identity, card, changing: std::sync::Mutex::default() }
+    }
+
+    pub fn identity(&self) -> Identity {
+        self.identity.borrow().clone()
+    }
+
     /// Makes a change of identity durable, then known.
-    pub(super) fn change(&self, change: impl FnOnce(&mut Identity)) -> Result<(), RequestError> {
+    pub fn change(&self, change: impl FnOnce(&mut Identity)) -> Result<(), RequestError> {
+        let _changing = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
         let mut identity = self.identity.borrow().clone();
         change(&mut identity);
         identity
@@ -94,13 +110,13 @@ pub struct RaftActor {
 impl RaftActor {
     pub fn new(
         context: Arc<Context>,
-        place: Place,
+        place: Arc<Place>,
         spawner: Spawner,
         log_actor: Addr<LogActor>,
     ) -> RaftActor {
         RaftActor {
             context,
-            place: Arc::new(place),
+            place,
             spawner,
             log_actor,
             rounds: Rounds::default(),
@@ -168,7 +184,7 @@ pub(super) struct Parts {
 impl Parts {
     /// Starts Raft on what the log and the store hold, and finishes founding a cluster.
     async fn start(&self) -> Result<(), String> {
-        let identity = self.place.identity.borrow().clone();
+        let identity = self.place.identity();
         if !identity.standing.takes_part() {
             expulsion::tell(&identity);
             return Ok(());
@@ -257,7 +273,7 @@ impl Parts {
     async fn accept(self, invitation: AcceptInvitation) -> Result<NodeId, RequestError> {
         let AcceptInvitation { cluster_id, replaces } = invitation;
         let _life = self.life.lock().await;
-        let identity = self.place.identity.borrow().clone();
+        let identity = self.place.identity();
         if replaces == Some(identity.node_id) && self.context.is_damaged() {
             return self.begin_new_life(cluster_id).await;
         }

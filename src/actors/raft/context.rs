@@ -112,7 +112,10 @@ impl Context {
     pub fn raft(&self) -> Result<Arc<Running>, RequestError> {
         let standing = self.identity.borrow().standing;
         if let Some(why) = outside(standing) {
-            let reason = format!("{why}; join it again to serve");
+            let reason = match standing {
+                Standing::Damaged => why.to_owned(),
+                _ => format!("{why}; join it again to serve"),
+            };
             return Err(RequestError::NotReady { reason });
         }
         if !self.identity.borrow().cluster_id.is_some() {
@@ -132,9 +135,9 @@ impl Context {
 
     /// Whether what this node holds was found damaged.
     pub fn is_damaged(&self) -> bool {
+        let of_log = || self.log.load().as_ref().and_then(|log| log.damage());
         self.identity.borrow().standing == Standing::Damaged
-            || self.reader.is_damaged()
-            || self.log.load().as_ref().is_some_and(|log| log.is_damaged())
+            || self.reader.damage().or_else(of_log).is_some()
     }
 
     pub fn own_id(&self) -> NodeId {
@@ -334,6 +337,10 @@ impl Context {
     }
 }
 
+/// What a node says whose data are damaged.
+pub const DAMAGED: &str = "this node's data are damaged: it takes no part until its peers give them anew, for which a \
+                           quorum of them has to answer";
+
 /// Why a node that stands so takes no part.
 fn outside(standing: Standing) -> Option<&'static str> {
     match standing {
@@ -342,10 +349,7 @@ fn outside(standing: Standing) -> Option<&'static str> {
             "this node's data is older than what it has acknowledged: give it an empty data directory, or \
              remove it first",
         ),
-        Standing::Damaged => Some(
-            "this node's data is damaged: it takes no part until its peers give it anew, for which a quorum of them has \
-             to answer",
-        ),
+        Standing::Damaged => Some(DAMAGED),
         Standing::Invited | Standing::Founder | Standing::Resetting | Standing::Restoring => None,
     }
 }

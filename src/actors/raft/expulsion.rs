@@ -50,7 +50,7 @@ pub fn tell(identity: &Identity) {
 /// Stops taking part, for good.
 async fn expel(parts: Parts, node_id: NodeId, standing: Standing) {
     let _life = parts.life.lock().await;
-    let identity = parts.place.identity.borrow().clone();
+    let identity = parts.place.identity();
     // A node that went back can still be removed, and then joined; not the other way round.
     let is_known = identity.standing == standing || identity.standing == Standing::Removed;
     if identity.node_id != node_id || is_known {
@@ -59,7 +59,7 @@ async fn expel(parts: Parts, node_id: NodeId, standing: Standing) {
     if let Err(error) = parts.place.change(|identity| identity.standing = standing) {
         (parts.context.on_fatal)(error.to_string());
     }
-    tell(&parts.place.identity.borrow());
+    tell(&parts.place.identity());
     parts.stop().await;
 }
 

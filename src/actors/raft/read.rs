@@ -21,13 +21,12 @@ use openraft::{LinearizerOption, ReadPolicy};
 use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout, timeout_at};
 
-use super::context::Context;
+use super::context::{Context, DAMAGED};
 use super::peers::{Lane, PeerError};
 use super::rpc::{Request, Response};
 use super::types::Raft;
 use crate::actors::messages::{Consistency, Read, RequestError};
 use crate::plants::{Plant, planted};
-use crate::storage::identity::Standing;
 use crate::storage::kv::KvSnapshot;
 
 /// What a round gives: a log index, or why there is none (and whether to try again).
@@ -203,11 +202,9 @@ pub(super) async fn wait_applied(
 }
 
 fn stale(context: &Context, max_stale: Option<Duration>) -> Result<Pinned, RequestError> {
-    // Needs no running Raft: a removed node still shows what it had. Of one that is damaged nobody knows what that is.
-    if context.identity.borrow().standing == Standing::Damaged {
-        let reason =
-            "this node's data is damaged, and it waits for its peers to give it anew".into();
-        return Err(RequestError::NotReady { reason });
+    // Needs no running Raft: a removed node still shows what it had, unless that cannot be opened.
+    if context.reader.is_stand_in() {
+        return Err(RequestError::NotReady { reason: DAMAGED.into() });
     }
     let age = context.staleness();
     let Some(max) = max_stale else { return Ok(pin(context, age)) };

@@ -79,12 +79,12 @@ impl Survivor {
         let identity =
             identity.ok_or_else(|| RecoverError::NoNode { directory: disk.locate("") })?;
         let outside = match identity.standing {
-            Standing::Invited | Standing::Founder => None,
+            // What is damaged is refused below; the rest may be all that is left.
+            Standing::Invited | Standing::Founder | Standing::Damaged => None,
             Standing::Removed => Some("removed from its cluster"),
             Standing::Resetting => Some("giving up a former life"),
             Standing::Restoring => Some("being restored from a backup"),
             Standing::WentBack => Some("put back to an older state"),
-            Standing::Damaged => Some("waiting to be replaced, since its data is damaged"),
         };
         if let Some(what) = outside {
             return Err(RecoverError::Outside { file: disk.locate(identity::FILE), what });

@@ -109,6 +109,8 @@ impl Desk {
                 Ok(Response::TransferLeader(taken))
             }
             Request::SnapshotBegin => {
+                // Whoever takes no part would only refuse it when all of it is there.
+                self.context.raft()?;
                 let begun = transfer::begin(&self.context.storage).await;
                 begun.inspect_err(|error| not_installed(card, error))
             }

@@ -29,16 +29,18 @@ pub struct KvReader {
 struct Current {
     reader: Reader,
     life: u64,
+    is_stand_in: bool,
 }
 
 impl KvReader {
-    pub(super) fn new(reader: Reader) -> KvReader {
-        KvReader { current: Arc::new(ArcSwap::from_pointee(Current { reader, life: 0 })) }
+    pub(super) fn new(reader: Reader, is_stand_in: bool) -> KvReader {
+        let current = Current { reader, life: 0, is_stand_in };
+        KvReader { current: Arc::new(ArcSwap::from_pointee(current)) }
     }
 
     pub(super) fn replace(&self, reader: Reader, is_new_life: bool) {
         let life = self.current.load().life + u64::from(is_new_life);
-        self.current.store(Arc::new(Current { reader, life }));
+        self.current.store(Arc::new(Current { reader, life, is_stand_in: false }));
     }
 
     /// Pins the newest committed state.
@@ -46,9 +48,15 @@ impl KvReader {
         KvSnapshot::new(self.current.load().reader.snapshot())
     }
 
-    /// Whether a page of the store was found damaged since it was opened, by whoever needed it.
-    pub fn is_damaged(&self) -> bool {
-        self.current.load().reader.is_damaged()
+    /// The last page of the store that was found damaged since it was opened, by whoever needed it, as the error said
+    /// it.
+    pub fn damage(&self) -> Option<String> {
+        self.current.load().reader.damage()
+    }
+
+    /// Whether this is an empty store in place of one that is damaged. Nothing can be read in it that is true.
+    pub fn is_stand_in(&self) -> bool {
+        self.current.load().is_stand_in
     }
 
     /// Pins the newest committed state, and says in which life of the store: revisions of two lives have

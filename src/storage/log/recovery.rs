@@ -22,7 +22,6 @@
 //! that the next opening need not wonder. Each step may be interrupted by a crash and is then simply
 //! repeated: until the mark nobody has been told anything.
 
-use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
@@ -357,8 +356,8 @@ impl LogParts {
             segments: self.segments.into_iter().map(|read| read.segment).collect(),
             failure: None,
         };
-        let is_damaged = AtomicBool::new(false);
-        let shared = Arc::new(Shared { options, inner: Mutex::new(inner), is_damaged });
+        let (inner, damage) = (Mutex::new(inner), Mutex::default());
+        let shared = Arc::new(Shared { options, inner, damage });
         let writer = LogWriter {
             shared: shared.clone(),
             nonce,
