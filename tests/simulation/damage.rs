@@ -1,13 +1,17 @@
 //! Disks that give back other bytes than were written to them: whoever meets the damage serves none of it, and is replaced by
 //! its peers if they can do without it.
 
+use std::sync::Arc;
 use std::time::Duration;
 
+use conuredb::actors::membership::autopilot::Rules;
 use conuredb::actors::messages::{Consistency, Join, RequestError, Watch};
+use conuredb::actors::node::NodeOptions;
 use conuredb::simulation::client::{self as clients, wait_for};
 use conuredb::simulation::surroundings::options;
 use conuredb::simulation::world::World;
-use conuredb::storage::disk::MemDisk;
+use conuredb::storage::disk::{Disk, MemDisk};
+use conuredb::storage::identity::{Identity, Standing};
 use conuredb::storage::kv;
 
 use conuredb::types::{AskedBy, KeyRange, NodeId};
@@ -305,6 +309,26 @@ fn nothing_is_read_in_place_of_a_store_that_cannot_be_opened() {
         // An operator joins it again, as any that was removed.
         clients::join(&world, &leader, removed).await.expect("it joins again");
         clients::wait_for_voters(&world, &NAMES, 3).await;
+    });
+}
+
+#[test]
+fn a_node_that_is_not_to_be_replaced_goes_on_with_what_it_has() {
+    World::run(11, |world| async move {
+        found(&world).await;
+        let leader = clients::leader(&world, &NAMES).await;
+        let noted = NAMES.into_iter().find(|name| *name != leader).unwrap();
+        let former = id_of(&world, &leader, noted).await;
+        world.kill(noted);
+        let disk: Arc<dyn Disk> = Arc::new(world.disk(noted).unwrap());
+        let identity = Identity::load(&disk).unwrap().expect("it has one");
+        let damaged = Identity { standing: Standing::Damaged, ..identity };
+        damaged.store(&disk).expect("memory does not fail");
+        let rules = Rules { replace_damaged: false, ..Rules::default() };
+        let options = NodeOptions { rules, ..options(noted, &[&leader]) };
+        world.try_start(noted, options).await.expect("its data can be opened");
+        clients::wait_for_voters(&world, &NAMES, 3).await;
+        assert_eq!(id_of(&world, &leader, noted).await, former);
     });
 }
 

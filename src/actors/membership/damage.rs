@@ -25,8 +25,9 @@ use crate::types::NodeId;
 
 /// Pause between two requests: doubled with each new life, up to the longest, since a disk that damages what it is given
 /// would have all of it sent again and again; and whenever this node hands the lead over for it, since the one that leads
-/// then may be damaged, too.
+/// then may be damaged, too. Refusals double it a few times only: what it waits for may come at any moment.
 const ASK_AGAIN_AFTER: Duration = Duration::from_millis(500);
+const DOUBLING_REFUSALS: u32 = 3;
 const LONGEST_PAUSE: Duration = Duration::from_secs(3_600);
 
 /// What a node knows of its requests to be replaced.
@@ -35,6 +36,8 @@ pub(super) struct Asked {
     last: Option<Instant>,
     /// Times that this process has begun a new life or handed the lead over for damage.
     times: u32,
+    /// Refusals in a row.
+    refusals: u32,
     /// The members of the cluster when it asked first, and itself as it was then; a new life has forgotten them, and
     /// may not be let in at once.
     members: Vec<Member>,
@@ -45,6 +48,11 @@ impl Asked {
     fn end(&mut self) {
         self.times += u32::from(!self.members.is_empty());
         self.members.clear();
+    }
+
+    fn pause(&self) -> Duration {
+        let doublings = self.times.min(16) + self.refusals.min(DOUBLING_REFUSALS);
+        ASK_AGAIN_AFTER.saturating_mul(1 << doublings).min(LONGEST_PAUSE)
     }
 }
 
@@ -80,7 +88,12 @@ impl Parts {
             timeout: CHANGE_LIMIT,
             trace: None,
         };
-        match self.admin.ask_to_join(&members, &join).await {
+        let answer = self.admin.ask_to_join(&members, &join).await;
+        {
+            let mut asked = self.asked.lock().unwrap_or_else(PoisonError::into_inner);
+            asked.refusals = if answer.is_err() { asked.refusals + 1 } else { 0 };
+        }
+        match answer {
             Ok(()) => log::info!("this node's data were damaged; its peers give them anew"),
             Err(error) => log::warn!("this node's data are damaged, and not replaced yet: {error}"),
         }
@@ -92,8 +105,7 @@ impl Parts {
         if is_damaged && asked.members.is_empty() {
             asked.members = self.admin.known_members();
         }
-        let pause = ASK_AGAIN_AFTER.saturating_mul(1 << asked.times.min(16)).min(LONGEST_PAUSE);
-        let is_due = asked.last.is_none_or(|last| last.elapsed() >= pause);
+        let is_due = asked.last.is_none_or(|last| last.elapsed() >= asked.pause());
         if asked.members.is_empty() || !is_due {
             return None;
         }

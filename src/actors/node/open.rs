@@ -52,6 +52,11 @@ pub(super) fn open(options: &NodeOptions, around: &Surroundings) -> Result<Opene
         log::error!("{damage}");
         mark(&mut identity);
         identity.store(disk)?;
+    } else if identity.standing == Standing::Damaged && !options.rules.replace_damaged {
+        // Nothing was given up for the note: it is as after any other restart.
+        log::warn!("damage was found on this node before; it is not to be replaced, and goes on");
+        identity.standing = Standing::Invited;
+        identity.store(disk)?;
     }
     let (log, log_writer, recovery) = match log {
         Some(opened) => opened,
