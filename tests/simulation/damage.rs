@@ -332,6 +332,23 @@ fn a_node_that_is_not_to_be_replaced_goes_on_with_what_it_has() {
     });
 }
 
+/// Found by the seed 841: it had lost its disk, and the new one was damaged before it was let in.
+#[test]
+fn a_node_that_is_damaged_before_it_is_a_member_is_let_in() {
+    World::run(12, |world| async move {
+        world.start("n1", &[]).await;
+        world.start("n2", &["n1"]).await;
+        clients::wait_for_voters(&world, &["n1", "n2"], 2).await;
+        world.start("n3", &["nobody"]).await;
+        world.kill("n3");
+        for meta in [0, 4096] {
+            world.disk("n3").unwrap().flip_bit(kv::FILE, meta + 100, 1);
+        }
+        world.start("n3", &["n1"]).await;
+        clients::wait_for_voters(&world, &NAMES, 3).await;
+    });
+}
+
 /// There is nobody to fetch from: the node says what is damaged, and serves the rest.
 #[test]
 fn a_node_without_peers_refuses_what_is_damaged_and_says_so() {

@@ -111,7 +111,9 @@ impl Parts {
             }
         }
         self.refuse_if_former_lives(&members, &member).await?;
-        self.let_in(member, None, join.voter, deadline).await
+        // Damaged before it was let in: no vote of it counts.
+        let replaces = (join.asked_by == AskedBy::Damaged).then_some(member.node_id);
+        self.let_in(member, replaces, join.voter, deadline).await
     }
 
     /// Invites a node, removes the former incarnations of its name, and adds it as a learner.

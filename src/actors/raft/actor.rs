@@ -274,13 +274,14 @@ impl Parts {
         let AcceptInvitation { cluster_id, replaces } = invitation;
         let _life = self.life.lock().await;
         let identity = self.place.identity();
-        if replaces == Some(identity.node_id) && self.context.is_damaged() {
-            return self.begin_new_life(cluster_id).await;
-        }
         let standing = identity.standing;
         let pristine = self.context.log.load_full().is_none_or(|log| log.state().last.is_none());
         let same_cluster = identity.cluster_id == cluster_id;
-        if pristine && standing.takes_part() && (same_cluster || !identity.cluster_id.is_some()) {
+        let may_belong = same_cluster || !identity.cluster_id.is_some();
+        if replaces == Some(identity.node_id) && may_belong && self.context.is_damaged() {
+            return self.begin_new_life(cluster_id).await;
+        }
+        if pristine && standing.takes_part() && may_belong {
             if !same_cluster {
                 self.place.change(|identity| {
                     identity.cluster_id = cluster_id;

@@ -52,7 +52,7 @@ pub enum Request {
     /// removed from this one; the last two give up their former life for it.
     Invite {
         cluster_id: ClusterId,
-        /// The incarnation whose data are damaged: the leader has taken its vote, so that it may give them up.
+        /// The incarnation whose data are damaged: it has no vote (any more), so that it may give them up.
         replaces: Option<NodeId>,
     },
     /// Asks whether the node `node_id` is a member, of whoever knows.
