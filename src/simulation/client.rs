@@ -124,15 +124,23 @@ pub async fn transfer(world: &World, node: &str, to: &str) -> Result<(), Request
 }
 
 pub async fn join(world: &World, at: &str, name: &str) -> Result<(), RequestError> {
-    let join = Join {
-        name: name.into(),
-        raft_addr: raft_addr(name),
+    ask_to_join(world, at, joining(name, AskedBy::Operator)).await
+}
+
+/// A request to let in the node on a machine, under the machine's name.
+pub fn joining(machine: &str, asked_by: AskedBy) -> Join {
+    Join {
+        name: machine.into(),
+        raft_addr: raft_addr(machine),
         http_addr: String::new(),
         voter: true,
-        asked_by: AskedBy::Operator,
+        asked_by,
         timeout: CHANGE_LIMIT,
         trace: None,
-    };
+    }
+}
+
+pub async fn ask_to_join(world: &World, at: &str, join: Join) -> Result<(), RequestError> {
     let recipient = world.gateway(at).map(|gateway| gateway.join);
     ask(recipient, join, CHANGE_LIMIT).await.unwrap_or(Err(gone()))
 }

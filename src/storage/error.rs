@@ -6,7 +6,8 @@
 //! state on disk unknown ([`StorageError::is_fatal`]: close the store, let the log replay).
 //! No variant stands for "not found": absence is an answer, not an error.
 
-use std::io;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::{fmt, io};
 
 use crate::storage::node::MAX_TREE_KEY_BYTES;
 
@@ -91,5 +92,23 @@ impl StorageError {
     /// Whether the store must be closed: what is durable is unknown.
     pub fn is_fatal(&self) -> bool {
         matches!(self, StorageError::DurabilityUnknown { .. } | StorageError::Stopped { .. })
+    }
+}
+
+/// What was found damaged last in a file, as the error said it; from any thread.
+#[derive(Debug, Default)]
+pub(in crate::storage) struct LastDamage(Mutex<Option<String>>);
+
+impl LastDamage {
+    pub fn note(&self, error: &impl fmt::Display) {
+        *self.lock() = Some(error.to_string());
+    }
+
+    pub fn get(&self) -> Option<String> {
+        self.lock().clone()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<String>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

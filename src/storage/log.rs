@@ -71,7 +71,7 @@ mod tests;
 
 use std::collections::VecDeque;
 use std::ops::Range;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use bytes::Bytes;
 
@@ -84,6 +84,7 @@ use self::record::{Record, record_bytes};
 use self::segment::{SEGMENT_HEADER_BYTES, Segment};
 use self::view::View;
 use super::disk::Disk;
+use super::error::LastDamage;
 use crate::types::LogId;
 
 /// Longest vote, in bytes: two numbers and a flag need 17, and it must fit into a segment header.
@@ -168,8 +169,7 @@ pub struct Log {
 struct Shared {
     options: LogOptions,
     inner: Mutex<Inner>,
-    /// What was found damaged last.
-    damage: Mutex<Option<String>>,
+    damage: LastDamage,
 }
 
 /// Held for short moments only, never across a call to the disk.
@@ -317,13 +317,12 @@ impl Log {
 
     /// The last record that was found damaged since the log was opened, by whoever needed it, as the error said it.
     pub fn damage(&self) -> Option<String> {
-        self.shared.damage.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.shared.damage.get()
     }
 
     fn note(&self, error: &LogError) {
         if error.is_corrupt() {
-            let mut damage = self.shared.damage.lock().unwrap_or_else(PoisonError::into_inner);
-            *damage = Some(error.to_string());
+            self.shared.damage.note(error);
         }
     }
 }

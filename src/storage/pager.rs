@@ -8,13 +8,13 @@
 //! it freely. Whatever does not check out becomes [`StorageError::Corrupt`] with file and offset.
 
 use std::io;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use bytes::Bytes;
 
 use crate::storage::cache::{Cache, Guard, PageView};
 use crate::storage::disk::DiskFile;
-use crate::storage::error::StorageError;
+use crate::storage::error::{LastDamage, StorageError};
 use crate::storage::freemap::MapPages;
 use crate::storage::meta::META_PAGES;
 use crate::storage::node::{MAX_NODE_PAGES, Node, Payload};
@@ -132,13 +132,12 @@ pub struct Pager {
     /// The file's full name, for messages.
     location: String,
     cache: Arc<Cache>,
-    /// What was found damaged last.
-    damage: Mutex<Option<String>>,
+    damage: LastDamage,
 }
 
 impl Pager {
     pub fn new(file: Arc<dyn DiskFile>, location: String, cache: Arc<Cache>) -> Pager {
-        Pager { file, location, cache, damage: Mutex::default() }
+        Pager { file, location, cache, damage: LastDamage::default() }
     }
 
     pub fn file(&self) -> &Arc<dyn DiskFile> {
@@ -155,7 +154,7 @@ impl Pager {
 
     /// The last page that was found damaged since the file was opened, as the error said it.
     pub fn damage(&self) -> Option<String> {
-        self.damage.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.damage.get()
     }
 
     /// Reads a page from the disk past the cache, and verifies it.
@@ -253,7 +252,7 @@ impl Pager {
     pub fn damaged(&self, at: PageRef, expected: String, found: String) -> StorageError {
         let (file, offset) = (self.location.clone(), at.offset());
         let error = StorageError::Corrupt { file, offset, expected, found };
-        *self.damage.lock().unwrap_or_else(PoisonError::into_inner) = Some(error.to_string());
+        self.damage.note(&error);
         error
     }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use conuredb::actors::membership::autopilot::Rules;
-use conuredb::actors::messages::{Consistency, Join, RequestError, Watch};
+use conuredb::actors::messages::{Consistency, RequestError, Watch};
 use conuredb::actors::node::NodeOptions;
 use conuredb::simulation::client::{self as clients, wait_for};
 use conuredb::simulation::surroundings::options;
@@ -13,11 +13,11 @@ use conuredb::simulation::world::World;
 use conuredb::storage::disk::{Disk, MemDisk};
 use conuredb::storage::identity::{Identity, Standing};
 use conuredb::storage::kv;
-
 use conuredb::types::{AskedBy, KeyRange, NodeId};
 use tokio::time::sleep;
 
-use super::{NAMES, found};
+use super::membership::id_of;
+use super::{NAMES, found, found_two};
 
 /// What stands in the value that will be damaged, and nowhere else.
 const MARK: &[u8] = b"this is where the disk forgets";
@@ -47,18 +47,41 @@ async fn put_marked(world: &World, node: &str, others: usize) -> Vec<u8> {
     marked
 }
 
-async fn id_of(world: &World, at: &str, name: &str) -> NodeId {
-    let members = clients::members(world, at).await.expect("members");
-    members.into_iter().find(|member| member.name == name).expect("a member").node_id
+/// Flips a bit in both meta pages: what the tree was cannot be told, nor who the members are.
+fn flip_metas(world: &World, machine: &str) {
+    for meta in [0, 4096] {
+        world.disk(machine).unwrap().flip_bit(kv::FILE, meta + 100, 1);
+    }
 }
 
-/// Waits until a node has been replaced, and has all that it had before.
-async fn wait_for_successor(world: &World, damaged: &str, of: NodeId, at: &str, marked: &[u8]) {
+/// Three nodes that found a cluster: who leads, and the others.
+async fn found_led(world: &World) -> (String, [&'static str; 2]) {
+    found(world).await;
+    let leader = clients::leader(world, &NAMES).await;
+    let others: Vec<&str> = NAMES.into_iter().filter(|name| *name != leader).collect();
+    (leader, others.try_into().expect("three nodes, of which one leads"))
+}
+
+async fn wait_until_level(world: &World, leader: &str, follower: &str) {
+    wait_for(world, "the follower to have it all", async |world| {
+        let (leads, follows) =
+            (clients::status(world, leader).await?, clients::status(world, follower).await?);
+        (follows.applied_index >= leads.commit_index).then_some(())
+    })
+    .await;
+}
+
+async fn wait_until_replaced(world: &World, damaged: &str, of: NodeId, at: &str) {
     wait_for(world, "the damaged node to be replaced", async |world| {
         let well = clients::are_well(world, &NAMES, 3).await;
         (well && id_of(world, at, damaged).await != of).then_some(())
     })
     .await;
+}
+
+/// Waits until a node has been replaced, and has all that it had before.
+async fn wait_for_successor(world: &World, damaged: &str, of: NodeId, at: &str, marked: &[u8]) {
+    wait_until_replaced(world, damaged, of, at).await;
     let read = clients::get(world, damaged, "marked").await.expect("a read");
     assert_eq!(read.as_deref(), Some(marked));
 }
@@ -68,10 +91,7 @@ async fn wait_for_successor(world: &World, damaged: &str, of: NodeId, at: &str, 
 #[test]
 fn a_leader_that_cannot_read_the_snapshot_a_follower_needs_stops() {
     World::run(1, |world| async move {
-        found(&world).await;
-        let leader = clients::leader(&world, &NAMES).await;
-        let others: Vec<&str> = NAMES.into_iter().filter(|name| *name != leader).collect();
-        let (away, damaged) = (others[0], others[1]);
+        let (leader, [away, damaged]) = found_led(&world).await;
         world.crash(away);
         let marked = put_marked(&world, &leader, 200).await;
         // Without its cache, so that it has to read what the disk has.
@@ -106,9 +126,7 @@ fn a_leader_that_cannot_read_the_snapshot_a_follower_needs_stops() {
 #[test]
 fn a_damaged_page_is_never_served_and_is_fetched_from_the_others() {
     World::run(2, |world| async move {
-        found(&world).await;
-        let leader = clients::leader(&world, &NAMES).await;
-        let damaged = NAMES.into_iter().find(|name| *name != leader).unwrap();
+        let (leader, [damaged, _]) = found_led(&world).await;
         let marked = put_marked(&world, &leader, 200).await;
         clients::wait_for_voters(&world, &NAMES, 3).await;
         world.kill(damaged);
@@ -135,17 +153,10 @@ fn a_damaged_page_is_never_served_and_is_fetched_from_the_others() {
 #[test]
 fn a_damaged_record_of_the_log_is_fetched_from_the_others() {
     World::run(3, |world| async move {
-        found(&world).await;
-        let leader = clients::leader(&world, &NAMES).await;
-        let damaged = NAMES.into_iter().find(|name| *name != leader).unwrap();
+        let (leader, [damaged, _]) = found_led(&world).await;
         // Too few for a checkpoint that would purge it, and enough behind it to prove that it was durable.
         let marked = put_marked(&world, &leader, 8).await;
-        wait_for(&world, "the follower to have it all", async |world| {
-            let (leads, follows) =
-                (clients::status(world, &leader).await?, clients::status(world, damaged).await?);
-            (follows.applied_index >= leads.commit_index).then_some(())
-        })
-        .await;
+        wait_until_level(&world, &leader, damaged).await;
         world.kill(damaged);
         assert!(flip_in_marks(&world.disk(damaged).unwrap(), "log-") > 0, "the log was purged");
         let former = id_of(&world, &leader, damaged).await;
@@ -157,20 +168,14 @@ fn a_damaged_record_of_the_log_is_fetched_from_the_others() {
     });
 }
 
-/// Both meta pages: what the tree was cannot be told, nor who the members are.
 #[test]
 fn a_store_that_cannot_be_opened_is_fetched_from_the_others() {
     World::run(6, |world| async move {
-        found(&world).await;
-        let leader = clients::leader(&world, &NAMES).await;
-        let damaged = NAMES.into_iter().find(|name| *name != leader).unwrap();
+        let (leader, [damaged, _]) = found_led(&world).await;
         let marked = put_marked(&world, &leader, 200).await;
         clients::wait_for_voters(&world, &NAMES, 3).await;
         world.kill(damaged);
-        let disk = world.disk(damaged).unwrap();
-        for meta in [0, 4096] {
-            disk.flip_bit(kv::FILE, meta + 100, 1);
-        }
+        flip_metas(&world, damaged);
         let former = id_of(&world, &leader, damaged).await;
         let refused = world.try_start(damaged, options(damaged, &[])).await;
         let reason = refused.expect_err("it has no seeds").to_string();
@@ -184,10 +189,7 @@ fn a_store_that_cannot_be_opened_is_fetched_from_the_others() {
 #[test]
 fn a_damaged_node_that_is_needed_keeps_what_it_has() {
     World::run(7, |world| async move {
-        found(&world).await;
-        let leader = clients::leader(&world, &NAMES).await;
-        let others: Vec<&str> = NAMES.into_iter().filter(|name| *name != leader).collect();
-        let (away, damaged) = (others[0], others[1]);
+        let (leader, [away, damaged]) = found_led(&world).await;
         let marked = put_marked(&world, &leader, 200).await;
         clients::wait_for_voters(&world, &NAMES, 3).await;
         world.crash(away);
@@ -214,22 +216,11 @@ fn a_damaged_node_that_is_needed_keeps_what_it_has() {
 #[test]
 fn a_sound_node_is_not_replaced() {
     World::run(8, |world| async move {
-        found(&world).await;
-        let leader = clients::leader(&world, &NAMES).await;
-        let sound = NAMES.into_iter().find(|name| *name != leader).unwrap();
+        let (leader, [sound, _]) = found_led(&world).await;
         let marked = put_marked(&world, &leader, 20).await;
         let former = id_of(&world, &leader, sound).await;
-        let join = Join {
-            name: sound.into(),
-            raft_addr: format!("{sound}:7001"),
-            http_addr: String::new(),
-            voter: true,
-            asked_by: AskedBy::Damaged,
-            timeout: Duration::from_secs(5),
-            trace: None,
-        };
-        let asked = world.gateway(&leader).unwrap().join.send(join).await.unwrap();
-        let refused = asked.expect_err("it is sound");
+        let join = clients::joining(sound, AskedBy::Damaged);
+        let refused = clients::ask_to_join(&world, &leader, join).await.expect_err("it is sound");
         assert!(refused.to_string().contains("has a log of this cluster"), "{refused}");
         clients::wait_for_voters(&world, &NAMES, 3).await;
         assert_eq!(id_of(&world, &leader, sound).await, former);
@@ -242,16 +233,9 @@ fn a_sound_node_is_not_replaced() {
 #[test]
 fn a_damaged_node_is_given_to_no_other_cluster() {
     World::run(9, |world| async move {
-        found(&world).await;
-        let leader = clients::leader(&world, &NAMES).await;
-        let others: Vec<&str> = NAMES.into_iter().filter(|name| *name != leader).collect();
+        let (leader, [damaged, other]) = found_led(&world).await;
         put_marked(&world, &leader, 8).await;
-        let damaged = others[0];
-        wait_for(&world, "the follower to have it all", async |world| {
-            let applied = clients::status(world, damaged).await?.applied_index;
-            (applied >= clients::status(world, &leader).await?.commit_index).then_some(())
-        })
-        .await;
+        wait_until_level(&world, &leader, damaged).await;
         let former = id_of(&world, &leader, damaged).await;
         for name in NAMES {
             world.kill(name);
@@ -265,16 +249,12 @@ fn a_damaged_node_is_given_to_no_other_cluster() {
         let status = clients::status(&world, damaged).await.expect("it runs");
         assert!(status.not_ready.iter().any(|why| why.contains("damaged")), "{status:?}");
         // Its own cluster replaces it when it is there again.
-        for name in [leader.as_str(), others[1]] {
+        for name in [leader.as_str(), other] {
             world.start(name, &[]).await;
         }
         world.crash(damaged);
         world.start(damaged, &[&leader]).await;
-        wait_for(&world, "the damaged node to be replaced", async |world| {
-            let well = clients::are_well(world, &NAMES, 3).await;
-            (well && id_of(world, &leader, damaged).await != former).then_some(())
-        })
-        .await;
+        wait_until_replaced(&world, damaged, former, &leader).await;
     });
 }
 
@@ -282,18 +262,14 @@ fn a_damaged_node_is_given_to_no_other_cluster() {
 #[test]
 fn nothing_is_read_in_place_of_a_store_that_cannot_be_opened() {
     World::run(10, |world| async move {
-        found(&world).await;
-        let leader = clients::leader(&world, &NAMES).await;
-        let removed = NAMES.into_iter().find(|name| *name != leader).unwrap();
+        let (leader, [removed, _]) = found_led(&world).await;
         put_marked(&world, &leader, 200).await;
         clients::remove(&world, &leader, removed).await.expect("a removal");
         let stale = Consistency::Stale { max_stale: None };
         let read = clients::view(&world, removed, stale).await.expect("a stale read");
         assert!(read.view.revision() > 0, "a removed node shows what it had");
         world.kill(removed);
-        for meta in [0, 4096] {
-            world.disk(removed).unwrap().flip_bit(kv::FILE, meta + 100, 1);
-        }
+        flip_metas(&world, removed);
         world.start(removed, &["nobody"]).await;
         let Err(refused) = clients::view(&world, removed, stale).await else { panic!("it reads") };
         assert!(refused.to_string().contains("damaged"), "{refused}");
@@ -315,9 +291,7 @@ fn nothing_is_read_in_place_of_a_store_that_cannot_be_opened() {
 #[test]
 fn a_node_that_is_not_to_be_replaced_goes_on_with_what_it_has() {
     World::run(11, |world| async move {
-        found(&world).await;
-        let leader = clients::leader(&world, &NAMES).await;
-        let noted = NAMES.into_iter().find(|name| *name != leader).unwrap();
+        let (leader, [noted, _]) = found_led(&world).await;
         let former = id_of(&world, &leader, noted).await;
         world.kill(noted);
         let disk: Arc<dyn Disk> = Arc::new(world.disk(noted).unwrap());
@@ -336,14 +310,10 @@ fn a_node_that_is_not_to_be_replaced_goes_on_with_what_it_has() {
 #[test]
 fn a_node_that_is_damaged_before_it_is_a_member_is_let_in() {
     World::run(12, |world| async move {
-        world.start("n1", &[]).await;
-        world.start("n2", &["n1"]).await;
-        clients::wait_for_voters(&world, &["n1", "n2"], 2).await;
+        found_two(&world).await;
         world.start("n3", &["nobody"]).await;
         world.kill("n3");
-        for meta in [0, 4096] {
-            world.disk("n3").unwrap().flip_bit(kv::FILE, meta + 100, 1);
-        }
+        flip_metas(&world, "n3");
         world.start("n3", &["n1"]).await;
         clients::wait_for_voters(&world, &NAMES, 3).await;
     });

@@ -17,6 +17,13 @@ use conuredb::simulation::world::World;
 
 const NAMES: [&str; 3] = ["n1", "n2", "n3"];
 
+/// Two nodes: one founds a cluster, the other joins it by its seed.
+async fn found_two(world: &World) {
+    world.start("n1", &[]).await;
+    world.start("n2", &["n1"]).await;
+    clients::wait_for_voters(world, &["n1", "n2"], 2).await;
+}
+
 /// Three nodes that found a cluster and join it by their seeds.
 async fn found(world: &World) {
     world.start("n1", &[]).await;

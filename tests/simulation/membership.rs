@@ -6,15 +6,14 @@ use conuredb::actors::messages::{Join, Member, RequestError};
 use conuredb::actors::node::NodeOptions;
 use conuredb::actors::raft::context::RaftTiming;
 use conuredb::simulation::client::{
-    self as clients, are_well, get, join, leader, put, remove, status, wait_for, wait_for_voters,
+    self as clients, are_well, ask_to_join, get, join, joining, leader, put, remove, status,
+    wait_for, wait_for_voters,
 };
 use conuredb::simulation::surroundings::options;
 use conuredb::simulation::world::World;
 use conuredb::storage::disk::Disk;
 use conuredb::types::AskedBy;
 use tokio::time::sleep;
-
-pub(super) const LIMIT: Duration = Duration::from_secs(10);
 
 pub(super) async fn members(world: &World, at: &str) -> Vec<Member> {
     clients::members(world, at).await.expect("members")
@@ -69,16 +68,8 @@ fn a_node_that_holds_data_of_another_cluster_refuses_to_join() {
 fn a_wrong_name_and_a_taken_address_are_conflicts() {
     World::run(3, |world| async move {
         super::found(&world).await;
-        let wrong = Join {
-            name: "n9".into(),
-            raft_addr: "n2:7001".into(),
-            http_addr: String::new(),
-            voter: true,
-            asked_by: AskedBy::Operator,
-            timeout: LIMIT,
-            trace: None,
-        };
-        let refused = world.gateway("n1").unwrap().join.send(wrong).await.unwrap();
+        let wrong = Join { name: "n9".into(), ..joining("n2", AskedBy::Operator) };
+        let refused = ask_to_join(&world, "n1", wrong).await;
         assert!(matches!(refused, Err(RequestError::NodeConflict { .. })), "{refused:?}");
         let unknown = remove(&world, "n1", "n9").await;
         assert!(matches!(unknown, Err(RequestError::UnknownNode { .. })), "{unknown:?}");
@@ -179,16 +170,8 @@ fn a_second_living_node_of_a_name_is_refused_and_pushes_nobody_out() {
         let ids = [id_of(&world, "n1", "n1").await, id_of(&world, "n1", "n2").await];
         for (machine, name) in [("x1", "n1"), ("x2", "n2")] {
             world.start_as(machine, name, &["n1"]).await;
-            let second = Join {
-                name: name.into(),
-                raft_addr: format!("{machine}:7001"),
-                http_addr: String::new(),
-                voter: true,
-                asked_by: AskedBy::Operator,
-                timeout: LIMIT,
-                trace: None,
-            };
-            let refused = world.gateway("n1").unwrap().join.send(second).await.unwrap();
+            let second = Join { name: name.into(), ..joining(machine, AskedBy::Operator) };
+            let refused = ask_to_join(&world, "n1", second).await;
             assert!(matches!(refused, Err(RequestError::NodeConflict { .. })), "{refused:?}");
         }
         sleep(Duration::from_secs(20)).await;

@@ -3,16 +3,17 @@
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use conuredb::actors::messages::{Join, RequestError};
+use conuredb::actors::messages::RequestError;
 use conuredb::simulation::client::{
-    get, join, leader, put, remove, status, transfer, wait_for, wait_for_voters,
+    ask_to_join, get, join, joining, leader, put, remove, status, transfer, wait_for,
+    wait_for_voters,
 };
 use conuredb::simulation::world::World;
 use conuredb::types::AskedBy;
 use tokio::time::sleep;
 
-use super::membership::{LIMIT, id_of, members, names};
-use super::{NAMES, cut_off, found};
+use super::membership::{id_of, members, names};
+use super::{NAMES, cut_off, found, found_two};
 
 #[test]
 fn a_removed_node_stops_serving_says_why_and_can_come_back() {
@@ -82,9 +83,7 @@ fn a_removed_node_does_not_ask_its_seeds_to_come_back() {
 #[test]
 fn a_removed_node_that_still_waits_for_a_seeds_answer_does_not_come_back() {
     World::run(10, |world| async move {
-        world.start("n1", &[]).await;
-        world.start("n2", &["n1"]).await;
-        wait_for_voters(&world, &["n1", "n2"], 2).await;
+        found_two(&world).await;
         world.seeds_answer.store(false, Ordering::Relaxed);
         world.start("n3", &["n1"]).await;
         wait_for_voters(&world, &NAMES, 3).await;
@@ -98,9 +97,7 @@ fn a_removed_node_that_still_waits_for_a_seeds_answer_does_not_come_back() {
 #[test]
 fn a_removed_node_that_never_knew_that_it_was_in_does_not_come_back() {
     World::run(11, |world| async move {
-        world.start("n1", &[]).await;
-        world.start("n2", &["n1"]).await;
-        wait_for_voters(&world, &["n1", "n2"], 2).await;
+        found_two(&world).await;
         world.start("n3", &["n1"]).await;
         while names(&world, "n1").await.len() < 3 {
             sleep(Duration::from_micros(100)).await;
@@ -138,17 +135,8 @@ fn a_node_that_was_removed_is_not_let_in_by_what_it_asked_for_before() {
         let leads = leader(&world, &NAMES).await;
         let out = NAMES.into_iter().find(|name| *name != leads).expect("three nodes");
         remove(&world, &leads, out).await.expect("a removal");
-        let late = Join {
-            name: out.into(),
-            raft_addr: format!("{out}:7001"),
-            http_addr: String::new(),
-            voter: true,
-            asked_by: AskedBy::Node,
-            timeout: LIMIT,
-            trace: None,
-        };
-        let refused = world.gateway(&leads).unwrap().join.send(late).await.unwrap();
-        let refused = refused.expect_err("it was removed");
+        let late = joining(out, AskedBy::Node);
+        let refused = ask_to_join(&world, &leads, late).await.expect_err("it was removed");
         assert!(matches!(refused, RequestError::Refused { .. }), "{refused:?}");
         assert!(refused.to_string().contains("does not come back by itself"), "{refused}");
         assert_eq!(members(&world, &leads).await.len(), 2);

@@ -12,7 +12,7 @@
 //! One at a time: a second node is not replaced while the first one's successor is no voter yet, so that a batch of bad
 //! disks does not take the last good copy of a page.
 
-use std::sync::PoisonError;
+use std::sync::{MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -62,7 +62,7 @@ impl Parts {
         let context = self.admin.context();
         let is_damaged = self.rules.replace_damaged && context.is_damaged();
         if !is_damaged && self.own_member().is_some() {
-            self.asked.lock().unwrap_or_else(PoisonError::into_inner).end();
+            self.asked().end();
             return;
         }
         let Some(members) = self.whom_to_ask(is_damaged) else { return };
@@ -73,7 +73,7 @@ impl Parts {
                 Ok(()) => self.admin.step_aside(deadline).await,
                 Err(error) => Err(error),
             };
-            self.asked.lock().unwrap_or_else(PoisonError::into_inner).times += 1;
+            self.asked().times += 1;
             if let Err(error) = stepped {
                 return log::warn!("this node is damaged, and goes on leading: {error}");
             }
@@ -90,7 +90,7 @@ impl Parts {
         };
         let answer = self.admin.ask_to_join(&members, &join).await;
         {
-            let mut asked = self.asked.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut asked = self.asked();
             asked.refusals = if answer.is_err() { asked.refusals + 1 } else { 0 };
         }
         match answer {
@@ -99,9 +99,13 @@ impl Parts {
         }
     }
 
+    fn asked(&self) -> MutexGuard<'_, Asked> {
+        self.asked.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// The members, if it is time to ask them.
     fn whom_to_ask(&self, is_damaged: bool) -> Option<Vec<Member>> {
-        let mut asked = self.asked.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut asked = self.asked();
         if is_damaged && asked.members.is_empty() {
             asked.members = self.admin.known_members();
         }

@@ -36,6 +36,7 @@ use super::{
     SEGMENT_HEADER_BYTES, Shared,
 };
 use crate::storage::disk::Disk;
+use crate::storage::error::LastDamage;
 
 /// Of the first segment of a log; a file name of zeros is nobody's.
 const FIRST_SEQUENCE: u32 = 1;
@@ -356,7 +357,7 @@ impl LogParts {
             segments: self.segments.into_iter().map(|read| read.segment).collect(),
             failure: None,
         };
-        let (inner, damage) = (Mutex::new(inner), Mutex::default());
+        let (inner, damage) = (Mutex::new(inner), LastDamage::default());
         let shared = Arc::new(Shared { options, inner, damage });
         let writer = LogWriter {
             shared: shared.clone(),
