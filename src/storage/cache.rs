@@ -68,9 +68,9 @@ const RESERVED_MOST: usize = 1_024;
 /// What a search reads first: the header, and the slots of a leaf of ordinary entries.
 const SEARCHED_BYTES: usize = 256;
 
-/// Entries of clean pages that the hand looks at in one call, so that no commit waits long for its frames. Those of
-/// dirty pages cost next to nothing and do not count: tens of thousands of them may be in a row.
-const EVICTION_STEPS: usize = 64 * EVICTION;
+/// Entries of pages that the hand looks at for each frame that is asked for, so that no commit waits long for its
+/// frames. Where all pages were read since it last came by, the pool grows by one in so many until it came round.
+const LOOKS: usize = 16;
 
 /// A page, for as long as the reader stays pinned.
 pub enum PageView<'g> {
@@ -115,6 +115,10 @@ struct Pool {
     made: u32,
     /// Where eviction goes on.
     hand: u32,
+    /// The last round found too little: so many frames are taken before the next one begins.
+    rest: usize,
+    /// The system has made memory for frames below this number, or is about to.
+    prepared: u32,
 }
 
 /// A frame taken out of the pool, to be filled by whoever has this; goes back when dropped.
@@ -245,6 +249,18 @@ impl Cache {
         }
     }
 
+    /// Has the system make memory for `frames` more than there are, as far as the pool may grow. What takes them would wait
+    /// for it otherwise: milliseconds for each 2 MiB of a virtual machine whose host has to make them too.
+    pub fn prepare(&self, frames: usize) {
+        let capacity = self.capacity();
+        let mut pool = self.memory.pool();
+        let from = pool.made.max(pool.prepared);
+        let to = (pool.made as usize + frames).min(capacity).min(ID_MASK as usize) as u32;
+        pool.prepared = to.max(from);
+        drop(pool); // which nobody should wait for
+        self.memory.frames.populate(from..to);
+    }
+
     /// Bytes that pages take, and the pool's unused frames.
     pub fn used_bytes(&self) -> usize {
         self.memory.pool().made as usize * PAGE_BYTES + self.large.clean_bytes()
@@ -272,7 +288,7 @@ impl Cache {
 
     /// Appends `count` unused frames to `out`, evicting when the pool has its size.
     fn take_frames(&self, count: usize, out: &mut Vec<FrameId>, guard: &Guard) {
-        let capacity = self.pool_bytes.saturating_sub(self.large.clean_bytes()) / PAGE_BYTES;
+        let capacity = self.capacity();
         let reserved = (capacity / RESERVED_PART).clamp(EVICTION, RESERVED_MOST);
         let mut pool = self.memory.pool();
         // Ahead of need, since evicted frames come back late; those on their way count, or more would be driven
@@ -280,8 +296,12 @@ impl Cache {
         if pool.free.len() + pool.returning < count + reserved
             && pool.made as usize + count > capacity
         {
-            let evicted = self.evict(&mut pool, count + EVICTION);
-            self.memory.release_later(&mut pool, evicted, guard);
+            if pool.rest == 0 {
+                let evicted = self.evict(&mut pool, count + EVICTION);
+                pool.rest = if evicted.len() < count { EVICTION } else { 0 };
+                self.memory.release_later(&mut pool, evicted, guard);
+            }
+            pool.rest = pool.rest.saturating_sub(count);
         }
         for _ in 0..count {
             out.push(pool.free.pop().unwrap_or_else(|| {
@@ -299,21 +319,26 @@ impl Cache {
         }
     }
 
+    /// Frames that the pool may have.
+    fn capacity(&self) -> usize {
+        self.pool_bytes.saturating_sub(self.large.clean_bytes()) / PAGE_BYTES
+    }
+
     /// Takes up to `count` clean pages that were not read lately out of the table; returns their frames.
     fn evict(&self, pool: &mut Pool, count: usize) -> Vec<FrameId> {
+        let frames = &self.memory.frames;
         let mut evicted = Vec::with_capacity(count);
-        let mut looked_at = 0;
-        // Two rounds: the first takes marks away, the second pages.
-        for _ in 0..2 * pool.made {
-            if evicted.len() == count || looked_at == EVICTION_STEPS {
+        for _ in 0..LOOKS * count {
+            if evicted.len() == count {
                 break;
             }
-            let id = pool.hand;
-            pool.hand = (pool.hand + 1) % pool.made;
+            let ahead = frames.evictable(pool.hand..pool.made);
+            let Some((id, number)) = ahead.or_else(|| frames.evictable(0..pool.hand)) else {
+                break;
+            };
+            pool.hand = (id + 1) % pool.made;
             // The frame may have another page by now, or none: the entry decides.
-            let Some(number) = self.memory.frames.page(id) else { continue };
             let Some(slot) = self.table.get(number as usize) else { continue };
-            looked_at += 1;
             let entry = slot.load(Ordering::Relaxed);
             if entry & ID_MASK != id + 1 || entry & (PRIVATE | DIRTY) != 0 {
                 continue;
@@ -321,6 +346,7 @@ impl Cache {
             let now = if entry & REFERENCED != 0 { entry & !REFERENCED } else { 0 };
             let swapped = slot.compare_exchange(entry, now, Ordering::AcqRel, Ordering::Relaxed);
             if swapped.is_ok() && now == 0 {
+                frames.keep(id);
                 evicted.push(id);
             }
         }

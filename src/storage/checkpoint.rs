@@ -35,8 +35,7 @@ const WRITE_BYTES: usize = 1 << 20;
 pub struct Checkpoint {
     pub(super) pager: Arc<Pager>,
     pub(super) meta: Meta,
-    /// The root's dirty pages. They stay in the cache, unchanged, until the store takes note of the
-    /// checkpoint's end.
+    /// The root's dirty pages. They stay in the cache, unchanged, until they are durable.
     pub(super) pages: Arc<Dirty>,
     /// The pages of the map of free space.
     pub(super) map: Vec<Page>,
@@ -81,8 +80,18 @@ impl Checkpoint {
             .write_at(self.meta.offset(), &self.meta.encode())
             .map_err(|source| self.unknown("write the meta page", source))?;
         self.sync("make the meta page durable")?;
+        self.let_go();
         let written_bytes = self.len_bytes() + PAGE_BYTES as u64;
         Ok(CheckpointDone { meta: self.meta, written_bytes })
+    }
+
+    /// The pages may be evicted now. That is done here, as it takes milliseconds for tens of thousands of them: the root
+    /// that is being written has all of them until the store takes note of the end, so nobody replaces any.
+    fn let_go(&self) {
+        let cache = self.pager.cache();
+        self.pages.iter().for_each(|at| cache.mark_clean(at));
+        // As many may be made twice until the next checkpoint ends: before it begins, and beside it.
+        cache.prepare(2 * self.pages.iter().count());
     }
 
     /// Gives the file the root's length. Cutting is safe before the root is durable, as the durable

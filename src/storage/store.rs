@@ -285,7 +285,6 @@ impl Store {
         match result {
             Ok(done) => {
                 assert_eq!(done.meta, flight.meta, "the checkpoint that ends is the one begun");
-                flight.pages.iter().for_each(|page| self.pager.cache().mark_clean(page));
                 self.draft.space.drawn_durable();
                 let before = std::mem::replace(&mut self.durable, flight.meta);
                 self.draft.release(before.root.txn);

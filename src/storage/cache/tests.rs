@@ -59,6 +59,54 @@ fn dirty_pages_stay_until_they_are_clean() {
     assert!((2..400).all(|number| !has(&cache, number)), "clean and not read any more");
 }
 
+/// Else a batch that reads a hundred pages from the disk beside a checkpoint passes by all frames a hundred times, which
+/// took 80 ms in a pool of 1 GiB.
+#[test]
+fn a_pool_that_is_all_dirty_is_not_searched_for_each_frame() {
+    let (cache, mut writer) = Cache::new(128 * PAGE_BYTES);
+    (2..400).for_each(|number| publish(&mut writer, number));
+    cache.memory.pool().free.clear();
+    cache.memory.pool().rest = 0;
+    let taken: Vec<_> = (0..EVICTION).map(|_| cache.free_frame(&pin())).collect();
+    assert_eq!(cache.memory.pool().rest, 0, "one round for so many frames");
+    let one_more = cache.free_frame(&pin());
+    assert_eq!(cache.memory.pool().rest, EVICTION - 1);
+    drop((taken, one_more));
+}
+
+#[test]
+fn the_hand_looks_at_so_many_pages_and_then_the_pool_grows() {
+    let pages = 8 * LOOKS * EVICTION;
+    let (cache, _writer) = Cache::new(pages * PAGE_BYTES);
+    (2..pages as u64 + 2).for_each(|number| install(&cache, number));
+    assert!((2..pages as u64 + 2).all(|number| has(&cache, number)), "and is marked as read");
+    let hand = || cache.memory.pool().hand as usize;
+    assert_eq!(hand(), 0);
+    for takes in 1..4 {
+        drop(cache.free_frame(&pin()));
+        cache.memory.pool().free.clear();
+        cache.memory.pool().rest = 0;
+        let looks = LOOKS * (1 + EVICTION);
+        assert!(hand() > 0 && hand() <= takes * looks, "{} after {takes}", hand());
+    }
+}
+
+#[test]
+fn memory_is_made_ahead_as_far_as_the_pool_may_grow() {
+    let pages = 4_000;
+    let (cache, _writer) = Cache::new(pages * PAGE_BYTES);
+    install(&cache, 7);
+    let made = cache.used_bytes();
+    cache.prepare(1_700);
+    cache.prepare(1_000); // is there
+    assert_eq!(cache.memory.pool().prepared, 1_701);
+    cache.prepare(100_000);
+    assert_eq!(cache.memory.pool().prepared as usize, pages);
+    assert_eq!(cache.used_bytes(), made, "it is not in use");
+    (100..3_000).for_each(|number| install(&cache, number));
+    assert!((100..3_000).all(|number| has(&cache, number)));
+}
+
 #[test]
 fn private_pages_are_the_writers_alone() {
     let (cache, mut writer) = Cache::new(128 * PAGE_BYTES);
