@@ -90,8 +90,8 @@ impl Checkpoint {
     fn let_go(&self) {
         let cache = self.pager.cache();
         self.pages.iter().for_each(|at| cache.mark_clean(at));
-        // As many may be made twice until the next checkpoint ends: before it begins, and beside it.
-        cache.prepare(2 * self.pages.iter().count());
+        // While the next checkpoint writes as many, as many may be made beside it.
+        cache.prepare(self.pages.iter().count());
     }
 
     /// Gives the file the root's length. Cutting is safe before the root is durable, as the durable

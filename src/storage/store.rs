@@ -199,6 +199,8 @@ impl Store {
         for &page in &retired {
             if self.draft.space.retire(page, txn) {
                 self.draft.cache.forget(page);
+            } else {
+                self.draft.cache.let_go(page);
             }
         }
         self.draft.recycle(retired);

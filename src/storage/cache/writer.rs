@@ -133,6 +133,19 @@ impl CacheWriter {
         }
     }
 
+    /// Gives up the frame of a public page that only older roots have, unless it is dirty: whoever still reads those finds it
+    /// on the disk.
+    pub fn let_go(&mut self, at: PageRef) {
+        if at.span == 1
+            && let Some(slot) = self.cache.table.get(at.number as usize)
+            && slot.load(Ordering::Relaxed) & DIRTY == 0
+        {
+            let entry = slot.swap(0, Ordering::AcqRel);
+            assert_eq!(entry & PRIVATE, 0, "page {} is not public", at.number);
+            self.doomed.extend((entry & ID_MASK).checked_sub(1));
+        }
+    }
+
     /// Sends the frames of forgotten pages on their way back to the pool. Called after each commit.
     pub fn collect(&mut self, guard: &Guard) {
         if !self.doomed.is_empty() {

@@ -3,7 +3,8 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::*;
-use crate::storage::page::PAGE_BYTES;
+use crate::storage::cache::pin;
+use crate::storage::page::{PAGE_BYTES, PageRef};
 
 fn key(nth: u64) -> [u8; 8] {
     nth.to_be_bytes()
@@ -42,6 +43,30 @@ fn a_held_snapshot_keeps_its_view_through_thousands_of_commits_and_costs_only_wh
     checkpoint(&mut store).unwrap();
     let stats = store.stats();
     assert_eq!((stats.held_bytes, stats.pinned_roots), (0, 0), "all of it came back");
+    store.check().unwrap();
+}
+
+/// They are on the disk for whoever still reads them, and their frames serve the pages that replaced them.
+#[test]
+fn a_clean_page_leaves_memory_with_the_commit_that_replaces_it_and_a_dirty_one_stays() {
+    let mut store = open(&MemDisk::new()).unwrap();
+    let fill = |store: &mut Store, value: u8| -> (PageRef, Model) {
+        let model: Model = (0..500).map(|nth| (key(nth).to_vec(), vec![value; 100])).collect();
+        put_all(store, model.iter().map(|(key, value)| (&key[..], &value[..])));
+        (store.root().tree(T).root.unwrap(), model)
+    };
+    let is_in_memory = |store: &Store, page| store.pager.cache().get(page, &pin()).is_some();
+    let (clean, model) = fill(&mut store, 1);
+    checkpoint(&mut store).unwrap();
+    let held = store.snapshot();
+    assert!(is_in_memory(&store, clean));
+    let (dirty, _) = fill(&mut store, 2);
+    assert!(!is_in_memory(&store, clean));
+    let flying = store.begin_checkpoint().unwrap().unwrap();
+    fill(&mut store, 3);
+    assert!(is_in_memory(&store, dirty), "it is to be written");
+    store.finish_checkpoint(flying.write()).unwrap();
+    assert_holds(&held, &model);
     store.check().unwrap();
 }
 
