@@ -13,6 +13,7 @@
 //!                       txn.rs                     transactions
 //!                       top.rs                     all members, live
 //!                       leases.rs, held.rs         leases; locks and elections
+//!                       ahead.rs                   what is typed while a command runs
 //! ```
 //!
 //! What the three share is all but the reading of words: a command does the same everywhere. They differ
@@ -34,6 +35,7 @@ use tokio::runtime::Runtime;
 
 use crate::client::Client;
 
+mod ahead;
 mod bulk;
 pub mod columns;
 mod command;
@@ -57,6 +59,7 @@ mod top;
 mod txn;
 mod words;
 
+use ahead::TypedAhead;
 use command::Command;
 use exit::Failure;
 use extra::{Asked, What};
@@ -155,6 +158,7 @@ impl Shell<'_> {
             Err(failure) => return fail(failure),
         };
         let mut session = self.session(Mode::Prompt);
+        let mut ahead = TypedAhead::keep();
         print::welcome();
         loop {
             let status = self.runtime.block_on(session.glance());
@@ -166,6 +170,7 @@ impl Shell<'_> {
             match self.read(line.as_bytes()).and_then(|asked| match asked {
                 Some(Asked { what: What::Own(Command::Exit), .. }) => Ok(true),
                 Some(asked) => {
+                    let _lent = asked.runs_a_program().then(|| ahead.lend());
                     self.runtime.block_on(session.run_until_ctrl_c(asked)).map(|()| false)
                 }
                 None => Ok(false),
@@ -223,4 +228,5 @@ pub fn is_interactive() -> bool {
 /// Gives the terminal back as it was before the prompt, for a program that ends in the midst of a line.
 pub fn restore_terminal() {
     top::leave_screen();
+    ahead::put_back();
 }

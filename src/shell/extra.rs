@@ -42,6 +42,13 @@ pub struct Asked {
     pub output: Option<Output>,
 }
 
+impl Asked {
+    /// Whether another program has the terminal meanwhile.
+    pub fn runs_a_program(&self) -> bool {
+        matches!(self.what, What::Own(Command::Lock { .. }))
+    }
+}
+
 pub enum What {
     Own(Command),
     Extra {

@@ -93,8 +93,8 @@ impl Session {
         tokio::select! {
             done = self.answer_to(asked) => done,
             _ = tokio::signal::ctrl_c() => {
-                // The terminal has shown "^C" where the next words would go.
-                print::note("");
+                // What a terminal shows of it, had it not been told to show nothing.
+                print::note("^C");
                 if goes_on {
                     // The way in which it ends.
                     return Ok(());

@@ -63,6 +63,36 @@ fn url_of(terminal: &Terminal, node: &str) -> String {
     line.split_whitespace().nth(1).expect("a URL").to_owned()
 }
 
+/// Sixty lines come at once, all but the first while commands run, as when they are pasted or typed by somebody who does not
+/// wait. None may be lost. A program under a lock has the terminal as it was, and what follows it goes to the prompt again.
+#[test]
+fn what_is_typed_while_a_command_runs_is_done_next() {
+    let place = Place::empty();
+    let terminal = demo(&place);
+    let lines: String = (1..=60).map(|nth| format!("put many/{nth} value{nth}\r")).collect();
+    terminal.types(&lines);
+    terminal.shows("OK revision 60");
+    let screen = at_prompt(&terminal);
+    for nth in 1..=60 {
+        assert!(screen.contains(&format!("OK revision {nth}\n")), "{nth} on\n{screen}");
+    }
+    terminal.enter("get many/37");
+    terminal.shows("value37");
+
+    at_prompt(&terminal);
+    terminal.enter("lock seat -- sh -c 'read line; echo heard $line; stty -a'");
+    terminal.until("the lock", |screen| screen.contains("sh -c") && !waits(screen));
+    terminal.enter("a line");
+    let screen = terminal.shows("heard a line");
+    let screen = terminal.until("its modes", |now| now.len() > screen.len() && waits(now));
+    let modes: Vec<&str> = screen.split_whitespace().collect();
+    assert!(["icrnl", "icanon", "echo"].iter().all(|mode| modes.contains(mode)), "{screen}");
+    terminal.types("put last 1\rget last\r");
+    terminal.until("the last two", |screen| screen.contains("> get last\n1"));
+    terminal.press(&["C-d"]);
+    assert_eq!(terminal.ended(), 0);
+}
+
 #[test]
 fn the_prompt_edits_completes_asks_and_follows_a_failover() {
     let place = Place::empty();
