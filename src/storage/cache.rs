@@ -266,6 +266,13 @@ impl Cache {
         self.memory.pool().made as usize * PAGE_BYTES + self.large.clean_bytes()
     }
 
+    /// Frames that there is memory for, or is about to be, which were in no use yet.
+    #[cfg(test)]
+    pub fn prepared_frames(&self) -> u32 {
+        let pool = self.memory.pool();
+        pool.prepared.saturating_sub(pool.made)
+    }
+
     /// Waits until the frames on their way back are back. All caches of a process are in the same epochs, so a test
     /// has to wait for readers of other tests, which may have no processor.
     #[cfg(test)]

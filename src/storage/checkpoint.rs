@@ -31,6 +31,9 @@ use crate::storage::pager::Pager;
 /// small enough to hold in memory.
 const WRITE_BYTES: usize = 1 << 20;
 
+/// From so many commits on since the checkpoint before, more are expected beside the next one. A load has a few long ones.
+const STEADY_COMMITS: u64 = 16;
+
 /// A root on its way to the disk.
 pub struct Checkpoint {
     pub(super) pager: Arc<Pager>,
@@ -39,6 +42,8 @@ pub struct Checkpoint {
     pub(super) pages: Arc<Dirty>,
     /// The pages of the map of free space.
     pub(super) map: Vec<Page>,
+    /// Commits since the durable root.
+    pub(super) commits: u64,
 }
 
 /// A root that is durable; the store still has to be told.
@@ -90,8 +95,10 @@ impl Checkpoint {
     fn let_go(&self) {
         let cache = self.pager.cache();
         self.pages.iter().for_each(|at| cache.mark_clean(at));
-        // While the next checkpoint writes as many, as many may be made beside it.
-        cache.prepare(self.pages.iter().count());
+        if self.commits >= STEADY_COMMITS {
+            // While the next checkpoint writes as many, as many may be made beside it.
+            cache.prepare(self.pages.iter().count());
+        }
     }
 
     /// Gives the file the root's length. Cutting is safe before the root is durable, as the durable

@@ -263,7 +263,8 @@ impl Store {
         let bytes = self.dirty.bytes();
         let pages = Arc::new(self.dirty.take());
         self.in_flight = Some(Flight { meta, pages: Arc::clone(&pages), bytes });
-        Ok(Some(Checkpoint { pager: Arc::clone(&self.pager), meta, pages, map }))
+        let commits = root.txn - self.durable.root.txn;
+        Ok(Some(Checkpoint { pager: Arc::clone(&self.pager), meta, pages, map, commits }))
     }
 
     /// Reads the part of the map that the file ends in, or the tail looks shorter than it is.

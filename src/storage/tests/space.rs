@@ -70,6 +70,23 @@ fn a_clean_page_leaves_memory_with_the_commit_that_replaces_it_and_a_dirty_one_s
     store.check().unwrap();
 }
 
+/// A load has no use for memory that is made ahead, and would wait for it.
+#[test]
+fn memory_is_made_ahead_of_steady_commits_and_not_behind_a_load() {
+    let disk: Arc<dyn Disk> = Arc::new(MemDisk::new());
+    let options = StoreOptions { cache_bytes: 4 << 20 };
+    let mut store = Store::open(&disk, FILE, options).unwrap();
+    let keys: Vec<_> = (0..500).map(key).collect();
+    put_all(&mut store, keys.iter().map(|key| (&key[..], &[1; 100][..])));
+    checkpoint(&mut store).unwrap();
+    assert_eq!(store.pager.cache().prepared_frames(), 0);
+    keys.iter().for_each(|key| put_all(&mut store, [(&key[..], &[2; 100][..])]));
+    let dirty_bytes = store.stats().dirty_bytes;
+    checkpoint(&mut store).unwrap();
+    let prepared_bytes = store.pager.cache().prepared_frames() as usize * PAGE_BYTES;
+    assert_eq!(prepared_bytes as u64, dirty_bytes);
+}
+
 #[test]
 fn snapshots_let_go_in_any_order_give_everything_back() {
     let mut store = open(&MemDisk::new()).unwrap();
