@@ -72,6 +72,9 @@ const SEARCHED_BYTES: usize = 256;
 /// frames. Where all pages were read since it last came by, the pool grows by one in so many until it came round.
 const LOOKS: usize = 16;
 
+/// Frames with dirty pages that the hand passes in the time of a look.
+const STRETCH: u32 = 256;
+
 /// A page, for as long as the reader stays pinned.
 pub enum PageView<'g> {
     Frame(&'g [u8; PAGE_BYTES]),
@@ -335,14 +338,19 @@ impl Cache {
     fn evict(&self, pool: &mut Pool, count: usize) -> Vec<FrameId> {
         let frames = &self.memory.frames;
         let mut evicted = Vec::with_capacity(count);
+        // Frames passed since one was found that may be evicted.
+        let mut passed = 0;
         for _ in 0..LOOKS * count {
-            if evicted.len() == count {
+            if evicted.len() == count || passed >= pool.made {
                 break;
             }
-            let ahead = frames.evictable(pool.hand..pool.made);
-            let Some((id, number)) = ahead.or_else(|| frames.evictable(0..pool.hand)) else {
-                break;
+            let stretch = pool.hand..pool.made.min(pool.hand + STRETCH);
+            let Some((id, number)) = frames.evictable(stretch.clone()) else {
+                passed += stretch.end - stretch.start;
+                pool.hand = stretch.end % pool.made;
+                continue;
             };
+            passed = 0;
             pool.hand = (id + 1) % pool.made;
             // The frame may have another page by now, or none: the entry decides.
             let Some(slot) = self.table.get(number as usize) else { continue };

@@ -91,6 +91,27 @@ fn the_hand_looks_at_so_many_pages_and_then_the_pool_grows() {
     }
 }
 
+/// Else the hand that follows a checkpoint, which marks one page after the other clean, goes round for each of them.
+#[test]
+fn the_hand_goes_on_where_it_stopped_among_dirty_pages() {
+    let pages = 40 * STRETCH;
+    let (cache, mut writer) = Cache::new(128 * PAGE_BYTES);
+    (2..u64::from(pages)).for_each(|number| publish(&mut writer, number));
+    cache.mark_clean(at(2, 1));
+    let evict = |count| cache.evict(&mut cache.memory.pool(), count).len();
+    let hand = || cache.memory.pool().hand;
+    cache.memory.pool().hand = 0;
+    assert_eq!(evict(2), 1);
+    let looks = 2 * LOOKS as u32;
+    assert_eq!(hand() / STRETCH, looks - 1, "as far as so many looks go");
+    cache.mark_clean(at(3, 1));
+    assert_eq!(evict(1), 1, "the hand comes round");
+    let found = hand();
+    assert!(found < STRETCH, "{found}");
+    assert_eq!(evict(100), 0);
+    assert!(hand() - found <= STRETCH, "{}: a round, and then no more", hand());
+}
+
 #[test]
 fn memory_is_made_ahead_as_far_as_the_pool_may_grow() {
     let pages = 4_000;
