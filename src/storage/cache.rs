@@ -7,7 +7,7 @@
 //! ```text
 //! bits 0..29   the frame's number plus one; 0: the page is not in memory
 //! 29 REFERENCED  read since the hand last passed (second-chance eviction)
-//! 30 DIRTY       committed and not on the disk yet: never evicted
+//! 30 DIRTY       committed and not in the file yet: never evicted
 //! 31 PRIVATE     of a transaction that has not committed: the writer's alone
 //! ```
 //!
@@ -240,7 +240,7 @@ impl Cache {
         self.large.install(page.reference().number, Arc::clone(page), self.large_limit());
     }
 
-    /// Notes that a committed page is on the disk now and may be evicted.
+    /// Notes that a committed page is in the file now and may be evicted.
     pub fn mark_clean(&self, at: PageRef) {
         if at.span > 1 {
             self.large.mark_clean(at.number, at.birth, self.large_limit());
@@ -250,6 +250,12 @@ impl Cache {
             }
             slot.fetch_and(!DIRTY, Ordering::AcqRel);
         }
+    }
+
+    /// Whether a committed page is in memory only. One of several pages' length counts as such as long as it lives.
+    pub fn is_dirty(&self, at: PageRef) -> bool {
+        let slot = self.table.get(at.number as usize);
+        at.span > 1 || slot.is_some_and(|slot| slot.load(Ordering::Relaxed) & DIRTY != 0)
     }
 
     /// Has the system make memory for `frames` more than there are, as far as the pool may grow. What takes them would wait

@@ -38,7 +38,7 @@ const STEADY_COMMITS: u64 = 16;
 pub struct Checkpoint {
     pub(super) pager: Arc<Pager>,
     pub(super) meta: Meta,
-    /// The root's dirty pages. They stay in the cache, unchanged, until they are durable.
+    /// The root's dirty pages. They stay in the cache, unchanged, until they are written.
     pub(super) pages: Arc<Dirty>,
     /// The pages of the map of free space.
     pub(super) map: Vec<Page>,
@@ -85,20 +85,14 @@ impl Checkpoint {
             .write_at(self.meta.offset(), &self.meta.encode())
             .map_err(|source| self.unknown("write the meta page", source))?;
         self.sync("make the meta page durable")?;
-        self.let_go();
-        let written_bytes = self.len_bytes() + PAGE_BYTES as u64;
-        Ok(CheckpointDone { meta: self.meta, written_bytes })
-    }
-
-    /// The pages may be evicted now. That is done here, as it takes milliseconds for tens of thousands of them: the root
-    /// that is being written has all of them until the store takes note of the end, so nobody replaces any.
-    fn let_go(&self) {
-        let cache = self.pager.cache();
-        self.pages.iter().for_each(|at| cache.mark_clean(at));
+        let long = self.pages.iter().filter(|at| at.span > 1);
+        long.for_each(|at| self.pager.cache().mark_clean(at));
         if self.commits >= STEADY_COMMITS {
             // While the next checkpoint writes as many, as many may be made beside it.
-            cache.prepare(self.pages.iter().count());
+            self.pager.cache().prepare(self.pages.iter().count());
         }
+        let written_bytes = self.len_bytes() + PAGE_BYTES as u64;
+        Ok(CheckpointDone { meta: self.meta, written_bytes })
     }
 
     /// Gives the file the root's length. Cutting is safe before the root is durable, as the durable
@@ -121,10 +115,13 @@ impl Checkpoint {
         pages.sort_unstable_by_key(|(at, _)| at.number);
         let mut buffer = Vec::with_capacity(WRITE_BYTES.min(self.len_bytes() as usize));
         let mut offset = 0;
+        // What is in the buffer of the dirty pages.
+        let mut buffered = Vec::new();
         for (at, page) in pages {
             let is_neighbour = at.offset() == offset + buffer.len() as u64;
             if !is_neighbour || buffer.len() + at.len_bytes() > WRITE_BYTES {
                 self.write_at(offset, &buffer)?;
+                self.let_go(buffered.drain(..));
                 buffer.clear();
                 offset = at.offset();
             }
@@ -132,6 +129,7 @@ impl Checkpoint {
             match page {
                 Some(page) => buffer.extend_from_slice(page.bytes()),
                 None => {
+                    buffered.push(at);
                     let guard = &pin();
                     let dirty = self.pager.cache().get(at, guard);
                     buffer.extend_from_slice(&dirty.expect("dirty pages stay in the cache"));
@@ -139,7 +137,18 @@ impl Checkpoint {
             }
             seal(&mut buffer[start..]);
         }
-        self.write_at(offset, &buffer)
+        self.write_at(offset, &buffer)?;
+        self.let_go(buffered.drain(..));
+        Ok(())
+    }
+
+    /// Pages of one page's length may be evicted as soon as they are written: the file gives them back before it is synced
+    /// as after, and who evicts them needs their memory for what is written meanwhile. Should this checkpoint fail yet, the
+    /// sync of the next one covers them. Done here since it takes milliseconds for tens of thousands of them: the root
+    /// that is being written has all of them until the store takes note of the end, so nobody replaces any.
+    fn let_go(&self, pages: impl Iterator<Item = PageRef>) {
+        let cache = self.pager.cache();
+        pages.filter(|at| at.span == 1).for_each(|at| cache.mark_clean(at));
     }
 
     fn write_at(&self, offset: u64, bytes: &[u8]) -> Result<(), StorageError> {

@@ -11,7 +11,7 @@
 //! ```text
 //! begin_checkpoint  (writer)    pins the committed root; a page list, no I/O
 //! Checkpoint::write (anywhere)  the I/O, while the writer commits on
-//! finish_checkpoint (writer)    the root is durable: its pages are clean, the one before is let go
+//! finish_checkpoint (writer)    the root is durable: the one before is let go
 //! ```
 //!
 //! A page that was replaced before any checkpoint wrote it, and that a snapshot still sees, stays in
@@ -277,7 +277,7 @@ impl Store {
     /// Takes note of how the checkpoint in flight ended, and hands an error on.
     ///
     /// After an error that is not fatal the durable root is the one before, and the next checkpoint
-    /// writes all that this one meant to. After a fatal one the store begins no more checkpoints,
+    /// writes all that this one meant to and did not. After a fatal one the store begins no more checkpoints,
     /// and all pages of both roots stay held.
     pub fn finish_checkpoint(
         &mut self,
@@ -301,8 +301,8 @@ impl Store {
             }
             Err(error) => {
                 for page in flight.pages.iter() {
-                    // Commits may have replaced some meanwhile.
-                    if self.space().is_live(page) {
+                    // Commits may have replaced some meanwhile, and some are written: the next sync covers them.
+                    if self.space().is_live(page) && self.pager.cache().is_dirty(page) {
                         self.dirty.insert(page, self.draft.cache.frame(page));
                     }
                 }

@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::*;
 use crate::storage::cache::pin;
+use crate::storage::disk::{Calls, Fault, PowerCut};
 use crate::storage::page::{PAGE_BYTES, PageRef};
 
 fn key(nth: u64) -> [u8; 8] {
@@ -67,6 +68,31 @@ fn a_clean_page_leaves_memory_with_the_commit_that_replaces_it_and_a_dirty_one_s
     assert!(is_in_memory(&store, dirty), "it is to be written");
     store.finish_checkpoint(flying.write()).unwrap();
     assert_holds(&held, &model);
+    store.check().unwrap();
+}
+
+/// What a checkpoint had written before it failed may leave memory, and is durable with the next one, whose sync covers it.
+#[test]
+fn what_a_failed_checkpoint_wrote_is_not_written_again() {
+    let disk = MemDisk::new();
+    let mut store = open(&disk).unwrap();
+    let model: Model = (0..3_000).map(|nth| (key(nth).to_vec(), vec![nth as u8; 1_000])).collect();
+    put_all(&mut store, model.iter().map(|(key, value)| (&key[..], &value[..])));
+    let dirty = store.stats().dirty_bytes;
+    disk.fail(Calls::Write, 2, Fault::Error(std::io::ErrorKind::Other));
+    let error = checkpoint(&mut store).unwrap_err();
+    assert!(!error.is_fatal() && disk.faults_left() == 0, "{error}");
+    let left = store.stats().dirty_bytes;
+    assert!(0 < left && left + (2 << 20) <= dirty + (64 << 10), "{left} of {dirty}");
+    assert_holds(&store.snapshot(), &model);
+    store.check().unwrap();
+
+    let second = store.begin_checkpoint().unwrap().unwrap();
+    assert!(second.len_bytes() < left + (64 << 10));
+    store.finish_checkpoint(second.write()).unwrap();
+    drop(store);
+    let mut store = open(&disk.crash(PowerCut::KeepNone)).unwrap();
+    assert_holds(&store.snapshot(), &model);
     store.check().unwrap();
 }
 
