@@ -32,6 +32,7 @@ use std::io::{self, BufRead, IsTerminal};
 use std::process::ExitCode;
 
 use tokio::runtime::Runtime;
+use tokio::signal::unix::{SignalKind, signal};
 
 use crate::client::Client;
 
@@ -158,6 +159,16 @@ impl Shell<'_> {
             Err(failure) => return fail(failure),
         };
         let mut session = self.session(Mode::Prompt);
+        // Heard from here on, Ctrl-C ends a command. Before, it would end this program, and leave the terminal as it is.
+        let _heard = {
+            let _entered = self.runtime.enter();
+            signal(SignalKind::interrupt())
+        };
+        let usual = std::panic::take_hook();
+        std::panic::set_hook(Box::new(move |panic| {
+            restore_terminal();
+            usual(panic);
+        }));
         let mut ahead = TypedAhead::keep();
         print::welcome();
         loop {

@@ -1,4 +1,4 @@
-//! What is typed while a command runs: the next prompt takes it, all of it.
+//! What is typed while a command runs: the next prompt takes all of it, or the question that the command asks.
 //!
 //! In its usual mode a terminal makes lines of what is typed, and a newline of each Enter. The editor of the prompt
 //! takes a carriage return for Enter. Newlines that wait for it come in one go, as a program's paste does, and of those

@@ -22,7 +22,7 @@
 //! * by a reader that fills a frame it took out of the pool, before it enters it in the table.
 //!
 //! A frame whose entry was public goes back to the pool through the epochs: whoever takes the entry
-//! away (a compare-and-swap decides) defers the frame's return until every reader that was pinned at
+//! away (one atomic exchange decides who) defers the frame's return until every reader that was pinned at
 //! that moment has unpinned. This does not depend on page numbers, roots or references being sound,
 //! so a damaged file cannot make it false.
 //!
@@ -69,8 +69,12 @@ const RESERVED_MOST: usize = 1_024;
 const SEARCHED_BYTES: usize = 256;
 
 /// Entries of pages that the hand looks at for each frame that is asked for, so that no commit waits long for its
-/// frames. Where all pages were read since it last came by, the pool grows by one in so many until it came round.
+/// frames. Where all pages were read since it last came by, the pool grows, by the part below at most.
 const LOOKS: usize = 16;
+
+/// From this part above its size on the pool grows no more for want of looks: the hand takes so many at once.
+const OVER_PART: usize = 16;
+const OVER_LOOKS: usize = 4_096;
 
 /// Frames with dirty pages that the hand passes in the time of a look.
 const STRETCH: u32 = 256;
@@ -122,6 +126,13 @@ struct Pool {
     rest: usize,
     /// The system has made memory for frames below this number, or is about to.
     prepared: u32,
+}
+
+/// What a round of the hand came to.
+struct Evicted {
+    frames: Vec<FrameId>,
+    /// It went by all frames since it last saw a page that may be evicted.
+    is_barren: bool,
 }
 
 /// A frame taken out of the pool, to be filled by whoever has this; goes back when dropped.
@@ -258,12 +269,13 @@ impl Cache {
         at.span > 1 || slot.is_some_and(|slot| slot.load(Ordering::Relaxed) & DIRTY != 0)
     }
 
-    /// Has the system make memory for `frames` more than there are, as far as the pool may grow. What takes them would wait
+    /// Has the system make memory for `frames` that are in no use, as far as the pool may grow. What takes them would wait
     /// for it otherwise: milliseconds for each 2 MiB of a virtual machine whose host has to make them too.
     pub fn prepare(&self, frames: usize) {
         let capacity = self.capacity();
         let mut pool = self.memory.pool();
         let from = pool.made.max(pool.prepared);
+        let frames = frames.saturating_sub(pool.free.len() + pool.returning);
         let to = (pool.made as usize + frames).min(capacity).min(ID_MASK as usize) as u32;
         pool.prepared = to.max(from);
         drop(pool); // which nobody should wait for
@@ -313,9 +325,13 @@ impl Cache {
             && pool.made as usize + count > capacity
         {
             if pool.rest == 0 {
-                let evicted = self.evict(&mut pool, count + EVICTION);
-                pool.rest = if evicted.len() < count { EVICTION } else { 0 };
-                self.memory.release_later(&mut pool, evicted, guard);
+                let is_over = pool.made as usize > capacity + capacity / OVER_PART;
+                let least = if is_over { OVER_LOOKS } else { 0 };
+                let looks = (LOOKS * (count + EVICTION)).max(least);
+                let Evicted { frames, is_barren } = self.evict(&mut pool, count + EVICTION, looks);
+                let is_short = frames.len() < count;
+                pool.rest = if is_short && (is_barren || !is_over) { EVICTION } else { 0 };
+                self.memory.release_later(&mut pool, frames, guard);
             }
             pool.rest = pool.rest.saturating_sub(count);
         }
@@ -340,13 +356,13 @@ impl Cache {
         self.pool_bytes.saturating_sub(self.large.clean_bytes()) / PAGE_BYTES
     }
 
-    /// Takes up to `count` clean pages that were not read lately out of the table; returns their frames.
-    fn evict(&self, pool: &mut Pool, count: usize) -> Vec<FrameId> {
+    /// Takes up to `count` clean pages that were not read lately out of the table, with so many looks.
+    fn evict(&self, pool: &mut Pool, count: usize, looks: usize) -> Evicted {
         let frames = &self.memory.frames;
         let mut evicted = Vec::with_capacity(count);
         // Frames passed since one was found that may be evicted.
         let mut passed = 0;
-        for _ in 0..LOOKS * count {
+        for _ in 0..looks {
             if evicted.len() == count || passed >= pool.made {
                 break;
             }
@@ -371,7 +387,7 @@ impl Cache {
                 evicted.push(id);
             }
         }
-        evicted
+        Evicted { frames: evicted, is_barren: passed >= pool.made }
     }
 }
 

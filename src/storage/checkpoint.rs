@@ -145,7 +145,10 @@ impl Checkpoint {
     /// Pages of one page's length may be evicted as soon as they are written: the file gives them back before it is synced
     /// as after, and who evicts them needs their memory for what is written meanwhile. Should this checkpoint fail yet, the
     /// sync of the next one covers them. Done here since it takes milliseconds for tens of thousands of them: the root
-    /// that is being written has all of them until the store takes note of the end, so nobody replaces any.
+    /// that is being written holds all of them until the store takes note of the end, so no number is given to another.
+    ///
+    /// The price: where the disk refuses a page behind the system's back, a read may find the one before it, which its
+    /// checksum or birth tells, and report damage before a sync reports the error.
     fn let_go(&self, pages: impl Iterator<Item = PageRef>) {
         let cache = self.pager.cache();
         pages.filter(|at| at.span == 1).for_each(|at| cache.mark_clean(at));

@@ -71,7 +71,7 @@ pub struct StoreStats {
     /// Pages that only an older root has: a snapshot's, the durable one's or a checkpoint's.
     pub held_bytes: u64,
     pub free_bytes: u64,
-    /// Live pages that are not on disk yet; in memory.
+    /// Live pages that are to be written, and those that a checkpoint under way writes.
     pub dirty_bytes: u64,
     /// Memory that pages take, dirty ones included.
     pub cached_bytes: u64,
@@ -166,7 +166,7 @@ impl Store {
         }
     }
 
-    /// Live pages that are not on the disk yet; in memory.
+    /// See [`StoreStats::dirty_bytes`].
     pub fn dirty_bytes(&self) -> u64 {
         self.dirty.bytes() + self.in_flight.as_ref().map_or(0, |flight| flight.bytes)
     }

@@ -12,8 +12,12 @@ const LINES: &str = "45";
 
 /// Runs the program that its arguments are, notes which process that is, and shows its exit status in the end. tmux
 /// itself does not always learn it. Ctrl-C is the program's: the shells outlive it.
-const SCRIPT: &str = "trap : INT; sh -c 'echo $$ >\"$HOME/pid\"; exec \"$@\"' sh \"$@\"; \
-                      echo \"ended with $?\"; exec cat";
+const SCRIPT: &str = "trap : INT; sh -c 'echo $$ >\"$HOME/pid\"; exec \"$@\"' sh \"$@\"; code=$?; \
+                      case $(stty -a) in *-icrnl*|*-icanon*|*' -echo '*) stty sane; echo \"$MISUSED\";; esac; \
+                      echo \"ended with $code\"; exec cat";
+
+/// What is shown when the program leaves the terminal in other modes than it found.
+const MISUSED: &str = "the terminal is not as it was";
 
 /// Pause between two looks at the screen.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
@@ -31,7 +35,9 @@ impl Terminal {
     pub fn run(program: &[&str], variables: &[(&str, &str)]) -> Terminal {
         let terminal = Terminal { home: tempfile::tempdir().expect("a temporary directory") };
         let home = format!("HOME={}", terminal.home.path().display());
-        let mut words = vec!["new-session", "-d", "-x", COLUMNS, "-y", LINES, "-e", &home];
+        let misused = format!("MISUSED={MISUSED}");
+        let mut words = vec!["new-session", "-d", "-x", COLUMNS, "-y", LINES];
+        words.extend(["-e", &home, "-e", &misused]);
         let variables: Vec<String> =
             variables.iter().map(|(name, value)| format!("{name}={value}")).collect();
         for variable in &variables {
@@ -122,6 +128,7 @@ impl Terminal {
             screen.lines().last()?.rsplit_once("ended with ")?.1.trim().parse().ok()
         };
         let screen = self.until("the end of the program", |screen| told(screen).is_some());
+        assert!(!screen.contains(MISUSED), "{screen}");
         told(&screen).expect("an exit status")
     }
 }

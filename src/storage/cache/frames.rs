@@ -107,7 +107,7 @@ impl Frames {
 
     /// Has the system make memory for these frames now, which whoever writes to one first would wait for.
     pub fn populate(&self, frames: Range<FrameId>) {
-        for id in frames.step_by(FIRST) {
+        for id in huge_pages(frames) {
             let (bucket, at) = place(id as usize, FIRST);
             if bucket >= FIRST_HUGE {
                 self.reserve(id);
@@ -172,6 +172,12 @@ impl Frames {
         // SAFETY: as for `bytes`.
         unsafe { self.pointer(id).as_mut() }
     }
+}
+
+/// The first frames of the huge pages that these lie in.
+fn huge_pages(frames: Range<FrameId>) -> impl Iterator<Item = FrameId> {
+    let start = frames.start - frames.start % FIRST as FrameId;
+    (start..frames.end).step_by(FIRST)
 }
 
 impl Mapping {
@@ -266,6 +272,8 @@ mod tests {
         frames.reserve(used);
         // SAFETY: this test alone knows of the pool, and has one reference at a time.
         unsafe { frames.bytes_mut(used) }.fill(7);
+        assert!(huge_pages(2_000..2_100).eq([1_536, 2_048]));
+        assert_eq!(huge_pages(2_100..2_100).count(), 1);
         frames.populate(1..6_000);
         for (id, byte) in [(used, 7), (1_536, 0), (5_999, 0)] {
             // SAFETY: nobody writes any more.

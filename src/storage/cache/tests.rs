@@ -98,7 +98,7 @@ fn the_hand_goes_on_where_it_stopped_among_dirty_pages() {
     let (cache, mut writer) = Cache::new(128 * PAGE_BYTES);
     (2..u64::from(pages)).for_each(|number| publish(&mut writer, number));
     cache.mark_clean(at(2, 1));
-    let evict = |count| cache.evict(&mut cache.memory.pool(), count).len();
+    let evict = |count| cache.evict(&mut cache.memory.pool(), count, LOOKS * count).frames.len();
     let hand = || cache.memory.pool().hand;
     cache.memory.pool().hand = 0;
     assert_eq!(evict(2), 1);
@@ -110,6 +110,24 @@ fn the_hand_goes_on_where_it_stopped_among_dirty_pages() {
     assert!(found < STRETCH, "{found}");
     assert_eq!(evict(100), 0);
     assert!(hand() - found <= STRETCH, "{}: a round, and then no more", hand());
+}
+
+/// Pages that are read between any two rounds of the hand are never evicted, and the others go through what is left.
+#[test]
+fn the_pool_stays_within_a_tenth_of_its_size_when_most_of_it_is_read_all_the_time() {
+    let pages = 4_096;
+    let (cache, _writer) = Cache::new(pages * PAGE_BYTES);
+    let hot = 2..pages as u64 + 2;
+    hot.clone().for_each(|number| install(&cache, number));
+    for number in 10_000..25_000 {
+        if number % 8 == 0 {
+            let guard = pin();
+            hot.clone().for_each(|number| drop(cache.get(at(number, 1), &guard)));
+        }
+        install(&cache, number);
+    }
+    let used = cache.used_bytes() / PAGE_BYTES;
+    assert!(used <= pages / 10 * 11, "{used} pages of {pages}");
 }
 
 #[test]
@@ -156,6 +174,45 @@ fn a_page_read_under_a_damaged_reference_gives_way_to_the_writer() {
     assert_eq!(seen[4_000], 9, "what a pinned reader holds does not change");
     writer.publish(at(9, 2));
     assert_eq!(page::reference(&cache.get(at(9, 2), &guard).unwrap()), at(9, 2));
+}
+
+/// Pages are published, marked clean by another thread and let go by the writer, while readers and a small pool take their
+/// frames: what is found under a number is that page, of one generation.
+#[test]
+#[allow(clippy::disallowed_methods)] // real threads are what is tested
+fn readers_never_see_another_page_where_clean_ones_are_let_go() {
+    const LIVE: u64 = 64;
+    let (cache, mut writer) = Cache::new(128 * PAGE_BYTES);
+    let newest = std::sync::atomic::AtomicU64::new(0);
+    let (published, marked) = std::sync::mpsc::channel();
+    std::thread::scope(|scope| {
+        let (cache, newest) = (&cache, &newest);
+        scope.spawn(move || marked.into_iter().for_each(|number| cache.mark_clean(at(number, 1))));
+        scope.spawn(move || {
+            let mut seen = 0;
+            while newest.load(Ordering::Relaxed) < u64::MAX || seen == 0 {
+                let last = newest.load(Ordering::Relaxed).min(20_000);
+                for number in last.saturating_sub(2 * LIVE).max(2)..last {
+                    let guard = pin();
+                    let Some(page) = cache.get(at(number, 1), &guard) else { continue };
+                    assert_eq!(page::reference(&page), at(number, 1));
+                    assert!(page[100..].iter().all(|&byte| byte == number as u8));
+                    seen += 1;
+                }
+            }
+        });
+        for number in 2..20_000 {
+            publish(&mut writer, number);
+            newest.store(number, Ordering::Relaxed);
+            published.send(number).expect("a thread that marks");
+            if number > 2 + LIVE {
+                writer.let_go(at(number - LIVE, 1));
+                writer.collect(&pin());
+            }
+        }
+        newest.store(u64::MAX, Ordering::Relaxed);
+        drop(published);
+    });
 }
 
 /// Every byte of a page that readers see is of one generation, while the writer reuses numbers and
