@@ -269,13 +269,12 @@ impl Cache {
         at.span > 1 || slot.is_some_and(|slot| slot.load(Ordering::Relaxed) & DIRTY != 0)
     }
 
-    /// Has the system make memory for `frames` that are in no use, as far as the pool may grow. What takes them would wait
+    /// Has the system make memory for `frames` more than there are, as far as the pool may grow. What takes them would wait
     /// for it otherwise: milliseconds for each 2 MiB of a virtual machine whose host has to make them too.
     pub fn prepare(&self, frames: usize) {
         let capacity = self.capacity();
         let mut pool = self.memory.pool();
         let from = pool.made.max(pool.prepared);
-        let frames = frames.saturating_sub(pool.free.len() + pool.returning);
         let to = (pool.made as usize + frames).min(capacity).min(ID_MASK as usize) as u32;
         pool.prepared = to.max(from);
         drop(pool); // which nobody should wait for
