@@ -323,16 +323,7 @@ impl Cache {
         if pool.free.len() + pool.returning < count + reserved
             && pool.made as usize + count > capacity
         {
-            if pool.rest == 0 {
-                let is_over = pool.made as usize > capacity + capacity / OVER_PART;
-                let least = if is_over { OVER_LOOKS } else { 0 };
-                let looks = (LOOKS * (count + EVICTION)).max(least);
-                let Evicted { frames, is_barren } = self.evict(&mut pool, count + EVICTION, looks);
-                let is_short = frames.len() < count;
-                pool.rest = if is_short && (is_barren || !is_over) { EVICTION } else { 0 };
-                self.memory.release_later(&mut pool, frames, guard);
-            }
-            pool.rest = pool.rest.saturating_sub(count);
+            self.make_room(&mut pool, count, capacity, guard);
         }
         for _ in 0..count {
             out.push(pool.free.pop().unwrap_or_else(|| {
@@ -348,6 +339,20 @@ impl Cache {
         if is_short {
             guard.flush();
         }
+    }
+
+    /// Sends frames of a full pool on their way back, unless the round before found too little a moment ago.
+    fn make_room(&self, pool: &mut Pool, count: usize, capacity: usize, guard: &Guard) {
+        if pool.rest == 0 {
+            let is_over = pool.made as usize > capacity + capacity / OVER_PART;
+            let least = if is_over { OVER_LOOKS } else { 0 };
+            let looks = (LOOKS * (count + EVICTION)).max(least);
+            let Evicted { frames, is_barren } = self.evict(pool, count + EVICTION, looks);
+            let is_short = frames.len() < count;
+            pool.rest = if is_short && (is_barren || !is_over) { EVICTION } else { 0 };
+            self.memory.release_later(pool, frames, guard);
+        }
+        pool.rest = pool.rest.saturating_sub(count);
     }
 
     /// Frames that the pool may have.

@@ -128,8 +128,7 @@ impl CacheWriter {
             } else {
                 entry = slot.swap(0, Ordering::AcqRel);
             }
-            assert_eq!(entry & PRIVATE, 0, "page {} is not public", at.number);
-            self.doomed.extend((entry & ID_MASK).checked_sub(1));
+            self.doom(at, entry);
         }
     }
 
@@ -141,9 +140,14 @@ impl CacheWriter {
             && slot.load(Ordering::Relaxed) & DIRTY == 0
         {
             let entry = slot.swap(0, Ordering::AcqRel);
-            assert_eq!(entry & PRIVATE, 0, "page {} is not public", at.number);
-            self.doomed.extend((entry & ID_MASK).checked_sub(1));
+            self.doom(at, entry);
         }
+    }
+
+    /// Notes the frame, if there is one, of a public page's entry that was just taken away.
+    fn doom(&mut self, at: PageRef, entry: u32) {
+        assert_eq!(entry & PRIVATE, 0, "page {} is not public", at.number);
+        self.doomed.extend((entry & ID_MASK).checked_sub(1));
     }
 
     /// Sends the frames of forgotten pages on their way back to the pool. Called after each commit.
