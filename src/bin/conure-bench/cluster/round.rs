@@ -87,11 +87,11 @@ pub async fn run(
     }
     let processes = running.processes();
     let mut ended = pin_until(&mut tasks, counts_from).await?;
-    let (begun, cpu, own) = (Instant::now(), total_cpu(processes)?, own_cpu()?);
+    let (begun, cpu, own) = (Instant::now(), total_cpu(processes)?, own_cpu());
     if !ended {
         ended = pin_until(&mut tasks, ends.unwrap_or(begun + Duration::from_secs(86_400))).await?;
     }
-    let (took, cpu, own) = (begun.elapsed(), total_cpu(processes)? - cpu, own_cpu()? - own);
+    let (took, cpu, own) = (begun.elapsed(), total_cpu(processes)? - cpu, own_cpu() - own);
     let ops = shared.latencies.borrow().len();
     let rss = mean_resident_bytes(processes)?;
     if !ended && !pin_until(&mut tasks, Instant::now() + LAST_ANSWERS).await? {
