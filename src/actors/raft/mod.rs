@@ -26,6 +26,7 @@ pub mod expiry;
 pub mod expulsion;
 pub mod log_store;
 pub mod network;
+mod pace;
 pub mod peers;
 mod pinned;
 mod pipeline;

@@ -5,9 +5,10 @@
 //! command alone goes at once. While an entry is on its way to this node's disk, what comes waits for the next one: its
 //! own flush would not begin any sooner. The entry's turn ends with that flush, or when it is committed without it, so
 //! that a leader whose disk is slow goes on at the speed of its followers. Then the next one goes if it has as many commands as
-//! are not committed yet, or is large already; with fewer it waits for more, or for a commit, after which the clients of what was
-//! committed have new ones, but not longer than two milliseconds. So many clients make few large entries, two wait for nobody,
-//! and a commit that takes long, over a network that is slow, holds nobody up. An entry that is full is followed at once.
+//! are not committed yet, and as many as the clients who come in step will bring ([`super::pace`]), or is large already; with
+//! fewer it waits for more, or for a commit, but not longer than two milliseconds. So many clients make few large
+//! entries, and a commit that takes long, over a network that is slow, holds nobody up. An entry that is full is followed
+//! at once.
 //!
 //! The outcomes come back as they were proposed, one for each command of an entry. An entry is applied whole or not at
 //! all, so what is known of one that failed holds of each of its commands.
@@ -26,6 +27,7 @@ use openraft::type_config::alias::OneshotReceiverOf;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, sleep_until, timeout_at};
 
+use super::pace::Pace;
 use super::types::{ENVELOPE_BYTES, Outcomes, Raft, Sealed, TypeConfig};
 use super::write::Attempt;
 use crate::actors::messages::RequestError;
@@ -209,6 +211,7 @@ impl Proposer {
         let mut gathered = self.batch();
         // Commands of the entries that are committing.
         let mut uncommitted = 0;
+        let mut pace = Pace::default();
         // Until when what is gathered waits to become more.
         let mut held_until = None;
         loop {
@@ -218,6 +221,7 @@ impl Proposer {
                 Some(entry) = committing.next() => {
                     let entry: Committed = entry;
                     uncommitted -= entry.waiting.len();
+                    pace.committed(entry.waiting.len(), uncommitted, gathered.waiting.len());
                     answering.push(entry.answer());
                 }
                 () = end_of(&mut ended, turn.unwrap_or_default()), if turn.is_some() => turn = None,
@@ -231,9 +235,11 @@ impl Proposer {
                 continue;
             }
             let (is_full, now) = (self.left_over.is_some(), Instant::now());
-            let until = *held_until.get_or_insert_with(|| now + HOLD);
-            if is_full || gathered.is_large_beside(uncommitted) || now >= until {
+            let has_waited = now >= *held_until.get_or_insert_with(|| now + HOLD);
+            let company = uncommitted.max(pace.company());
+            if is_full || gathered.is_large_beside(company) || has_waited {
                 held_until = None;
+                pace.proposed(gathered.waiting.len(), has_waited);
                 let batch = std::mem::replace(&mut gathered, self.batch());
                 uncommitted += batch.waiting.len();
                 let (begun, committed) = self.propose(batch).await;
