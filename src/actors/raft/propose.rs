@@ -5,7 +5,7 @@
 //! command alone goes at once. While an entry is on its way to this node's disk, what comes waits for the next one: its
 //! own flush would not begin any sooner. The entry's turn ends with that flush, or when it is committed without it, so
 //! that a leader whose disk is slow goes on at the speed of its followers. Then the next one goes if it has as many commands as
-//! are not committed yet, and as many as the clients who come in step will bring ([`super::pace`]), or is large already; with
+//! are not committed yet, and as many as the clients who come in step will bring (`pace.rs`), or is large already; with
 //! fewer it waits for more, or for a commit, but not longer than two milliseconds. So many clients make few large
 //! entries, and a commit that takes long, over a network that is slow, holds nobody up. An entry that is full is followed
 //! at once.
