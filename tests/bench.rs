@@ -120,7 +120,7 @@ fn processes_in(dir: &Path) -> usize {
 
 #[test]
 fn a_cluster_is_started_measured_verified_and_removed() {
-    for op in ["put", "get", "get-stale", "mixed"] {
+    for op in ["put", "get", "get-stale", "mixed", "scan"] {
         let dir = tempfile::tempdir().unwrap();
         let load = ["--op", op, "--ops=500", "--keys=200", "--clients=8"];
         let arguments = [&load[..], &["--spread=all", "--dist=zipf", "--json"]].concat();

@@ -80,7 +80,7 @@ impl ClusterArgs {
     pub fn spread(&self) -> Spread {
         self.spread.unwrap_or(match self.op {
             Op::GetStale => Spread::Follower,
-            Op::Put | Op::Get | Op::Mixed => Spread::Leader,
+            Op::Put | Op::Get | Op::Mixed | Op::Scan => Spread::Leader,
         })
     }
 }
@@ -95,6 +95,8 @@ pub enum Op {
     GetStale,
     /// As many puts as linearizable gets
     Mixed,
+    /// Linearizable reads of 100 keys in a row
+    Scan,
 }
 
 impl Op {
@@ -104,6 +106,7 @@ impl Op {
             Op::Get => "get",
             Op::GetStale => "get-stale",
             Op::Mixed => "mixed",
+            Op::Scan => "scan",
         }
     }
 

@@ -92,6 +92,9 @@ impl Running {
     }
 }
 
+/// A key and its value.
+pub type Pair = (Bytes, Bytes);
+
 /// Asks one thing at a time.
 pub enum Client {
     Http(Box<HttpClient>),
@@ -114,6 +117,15 @@ impl Client {
             Client::Http(client) => client.get(key, stale).await,
             #[cfg(feature = "bench-peers")]
             Client::Grpc(connection) => connection.get(key, stale).await,
+        }
+    }
+
+    /// The first `limit` keys from `start` on.
+    pub async fn scan(&mut self, start: &str, limit: usize) -> Result<Vec<Pair>, ClientError> {
+        match self {
+            Client::Http(client) => client.scan(start, limit).await,
+            #[cfg(feature = "bench-peers")]
+            Client::Grpc(connection) => connection.scan(start, limit).await,
         }
     }
 }

@@ -59,6 +59,8 @@ pub enum ClientError {
     NotHttp { address: String, source: httparse::Error },
     #[error("{address} closed the connection in the middle of an answer")]
     CutOff { address: String },
+    #[error("{address} answered with something else than a page of keys: {what}")]
+    NotAPage { address: String, what: String },
     #[error("{address} answered {status}: {said}")]
     Refused { address: String, status: u16, said: String },
     #[cfg(feature = "bench-peers")]

@@ -13,12 +13,16 @@ use prost::Message;
 use tokio::net::TcpStream;
 
 use super::args::System;
+use super::client::Pair;
 use super::conure::Nodes;
 use super::error::{ClientError, ClusterError};
 use super::process::{Process, free_ports, wait_ready};
 
 /// Clients to a connection.
 pub const CLIENTS_PER_CONNECTION: usize = 16;
+
+/// The end of a range that has none.
+const NO_END: &[u8] = &[0];
 
 /// Before each gRPC message: a byte that says "not compressed", and its length.
 const PREFIX_BYTES: usize = 5;
@@ -40,6 +44,10 @@ mod proto {
     pub struct RangeRequest {
         #[prost(bytes = "bytes", tag = "1")]
         pub key: bytes::Bytes,
+        #[prost(bytes = "bytes", tag = "2")]
+        pub range_end: bytes::Bytes,
+        #[prost(int64, tag = "3")]
+        pub limit: i64,
         #[prost(bool, tag = "7")]
         pub serializable: bool,
     }
@@ -52,6 +60,8 @@ mod proto {
 
     #[derive(Clone, PartialEq, prost::Message)]
     pub struct KeyValue {
+        #[prost(bytes = "bytes", tag = "1")]
+        pub key: bytes::Bytes,
         #[prost(bytes = "bytes", tag = "5")]
         pub value: bytes::Bytes,
     }
@@ -166,9 +176,20 @@ impl Connection {
 
     pub async fn get(&self, key: &str, stale: bool) -> Result<Option<Bytes>, ClientError> {
         let key = Bytes::copy_from_slice(key.as_bytes());
-        let request = proto::RangeRequest { key, serializable: stale };
+        let request = proto::RangeRequest { key, serializable: stale, ..Default::default() };
         let found: proto::RangeResponse = self.call("/etcdserverpb.KV/Range", &request).await?;
         Ok(found.kvs.into_iter().next().map(|record| record.value))
+    }
+
+    pub async fn scan(&self, start: &str, limit: usize) -> Result<Vec<Pair>, ClientError> {
+        let request = proto::RangeRequest {
+            key: Bytes::copy_from_slice(start.as_bytes()),
+            range_end: Bytes::from_static(NO_END),
+            limit: limit as i64,
+            serializable: false,
+        };
+        let found: proto::RangeResponse = self.call("/etcdserverpb.KV/Range", &request).await?;
+        Ok(found.kvs.into_iter().map(|record| (record.key, record.value)).collect())
     }
 
     fn broken(&self, source: h2::Error) -> ClientError {

@@ -5,10 +5,14 @@
 
 use std::io;
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use bytes::{Buf, Bytes, BytesMut};
+use serde::Deserialize;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
+use super::client::Pair;
 use super::error::ClientError;
 
 /// Header fields of an answer: a few more than a node sends.
@@ -18,6 +22,31 @@ const MOST_FIELDS: usize = 32;
 pub struct Answer {
     pub status: u16,
     pub body: Bytes,
+}
+
+/// A page of a range, as far as it is looked at.
+#[derive(Deserialize)]
+struct Page {
+    items: Vec<Item>,
+}
+
+/// What is no text comes as base64.
+#[derive(Deserialize)]
+struct Item {
+    key: String,
+    value: Option<String>,
+    value_base64: Option<String>,
+}
+
+impl Item {
+    fn pair(self) -> Result<Pair, String> {
+        let value = match (self.value, self.value_base64) {
+            (Some(text), None) => text.into_bytes(),
+            (None, Some(base64)) => STANDARD.decode(base64).map_err(|error| error.to_string())?,
+            _ => return Err(format!("{} has not one value", self.key)),
+        };
+        Ok((self.key.into(), value.into()))
+    }
 }
 
 /// See the module.
@@ -54,6 +83,18 @@ impl HttpClient {
             404 => Ok(None),
             _ => Err(self.refused(answer)),
         }
+    }
+
+    pub async fn scan(&mut self, start: &str, limit: usize) -> Result<Vec<Pair>, ClientError> {
+        let target = format_args!("/kv?start={start}&limit={limit}");
+        let answer = self.ask("GET", target, None).await?;
+        if answer.status != 200 {
+            return Err(self.refused(answer));
+        }
+        let page: Result<Page, _> = serde_json::from_slice(&answer.body);
+        let page = page.map_err(|error| error.to_string());
+        let pairs = page.and_then(|page| page.items.into_iter().map(Item::pair).collect());
+        pairs.map_err(|what| ClientError::NotAPage { address: self.address.clone(), what })
     }
 
     /// Gets any resource of the node.

@@ -8,6 +8,7 @@ use std::cell::RefCell;
 use bytes::Bytes;
 
 use super::args::Dist;
+use super::client::Pair;
 use crate::data::{Rng, Values};
 
 /// All keys of a system, and how often each was written.
@@ -64,6 +65,22 @@ impl Keys {
                 found.len()
             )),
         }
+    }
+
+    /// Compares what a scan of `limit` keys gave with what it had to give: these keys, in their order, and none else.
+    pub fn check_scan(&self, first: usize, limit: usize, found: &[Pair]) -> Result<(), String> {
+        let expected = first..self.len().min(first + limit);
+        if found.len() != expected.len() {
+            return Err(format!("{} keys, and not {}", found.len(), expected.len()));
+        }
+        for (number, (key, value)) in expected.zip(found) {
+            if *key != Keys::name(number) {
+                return Err(format!("{key:?} stands where {} belongs", Keys::name(number)));
+            }
+            self.check(number, Some(value))
+                .map_err(|what| format!("{}: {what}", Keys::name(number)))?;
+        }
+        Ok(())
     }
 }
 
@@ -140,5 +157,19 @@ mod tests {
         keys.note_written(0);
         keys.check(0, Some(&first)).unwrap_err();
         keys.check(0, Some(&second)).unwrap();
+    }
+
+    #[test]
+    fn a_scan_has_all_keys_in_their_order_and_each_with_its_value() {
+        let keys = Keys::new(5, 32, 1);
+        let pair = |number| (Bytes::from(Keys::name(number)), keys.next_value(number));
+        let pairs: Vec<Pair> = (0..5).map(pair).collect();
+        (0..5).for_each(|number| keys.note_written(number));
+        keys.check_scan(1, 3, &pairs[1..4]).unwrap();
+        keys.check_scan(3, 3, &pairs[3..]).unwrap();
+        keys.check_scan(1, 3, &pairs[1..3]).unwrap_err();
+        keys.check_scan(0, 3, &pairs[1..4]).unwrap_err();
+        let other = [pairs[1].clone(), (pairs[2].0.clone(), pairs[3].1.clone())];
+        keys.check_scan(1, 2, &other).unwrap_err();
     }
 }

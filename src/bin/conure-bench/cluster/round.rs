@@ -25,6 +25,9 @@ const LAST_ANSWERS: Duration = Duration::from_secs(60);
 /// Clients that load the keys, and read them afterwards.
 const SERVICE_CLIENTS: usize = 64;
 
+/// Keys of a scan.
+const SCAN_KEYS: usize = 100;
+
 /// Keys that are read after each round, at all nodes.
 const SAMPLE_KEYS: usize = 2_000;
 
@@ -135,12 +138,11 @@ async fn work(shared: Rc<Shared>, mut client: Client, mut draw: Draw) -> Result<
         shared.left.set(left - 1);
         let number = draw.next();
         let writes = shared.op == Op::Put || shared.op == Op::Mixed && draw.coin();
-        match writes {
-            true => put(&shared.keys, shared.system, &mut client, number).await?,
-            false => {
-                let stale = shared.op == Op::GetStale;
-                get(&shared.keys, shared.system, &mut client, number, stale).await?;
-            }
+        let (keys, system) = (&shared.keys, shared.system);
+        match shared.op {
+            _ if writes => put(keys, system, &mut client, number).await?,
+            Op::Scan => scan(keys, system, &mut client, number).await?,
+            op => get(keys, system, &mut client, number, op == Op::GetStale).await?,
         }
         let now = Instant::now();
         if begun >= shared.counts_from && shared.ends.get().is_none_or(|end| now < end) {
@@ -182,6 +184,19 @@ async fn get(
     let key = Keys::name(number);
     let found = client.get(&key, stale).await.map_err(request_error(system, "reading", &key))?;
     let checked = keys.check(number, found.as_ref());
+    checked.map_err(|what| ClusterError::WrongBytes { system, key, what })
+}
+
+async fn scan(
+    keys: &Keys,
+    system: System,
+    client: &mut Client,
+    first: usize,
+) -> Result<(), ClusterError> {
+    let key = Keys::name(first);
+    let found = client.scan(&key, SCAN_KEYS).await;
+    let found = found.map_err(request_error(system, "scanning from", &key))?;
+    let checked = keys.check_scan(first, SCAN_KEYS, &found);
     checked.map_err(|what| ClusterError::WrongBytes { system, key, what })
 }
 
