@@ -83,8 +83,8 @@ fn what_is_typed_while_a_command_runs_is_done_next() {
     terminal.enter("lock seat -- sh -c 'read line; echo heard $line; stty -a'");
     terminal.until("the lock", |screen| screen.contains("sh -c") && !waits(screen));
     terminal.enter("a line");
-    let screen = terminal.shows("heard a line");
-    let screen = terminal.until("its modes", |now| now.len() > screen.len() && waits(now));
+    terminal.shows("heard a line");
+    let screen = terminal.until("its modes", |now| now.contains("echoke") && waits(now));
     let modes: Vec<&str> = screen.split_whitespace().collect();
     assert!(["icrnl", "icanon", "echo"].iter().all(|mode| modes.contains(mode)), "{screen}");
     terminal.types("put last 1\rget last\r");

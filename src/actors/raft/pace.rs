@@ -8,7 +8,7 @@
 //! long as that holds, an entry waits for nearly as many commands as there were.
 //!
 //! Where commands come by themselves, whoever was answered, a wait delays them for nothing. With many commands in an
-//! entry it is no chance that nobody came beside it. With few, a trial tells: some entries wait, and if those that they
+//! entry it is no chance that hardly anybody came since. With few, a trial tells: some entries wait, and if those that they
 //! waited for did not come, or others still come while the last of them is under way, entries go at once again, and
 //! the next trial is further off.
 
@@ -22,12 +22,12 @@ const MAX_PAUSE_ENTRIES: u32 = 256;
 /// Entries in step after which it was not luck.
 const PROVEN_ENTRIES: u32 = 16;
 
-/// Commands among which it is not luck that hardly anybody came beside them: with so many expected, a quarter or less
-/// comes by chance once in 2,500 times.
+/// Commands among which it is not luck that hardly anybody came since.
 const SURE_COMMANDS: usize = 16;
 
-/// That part of the commands that were taken may come while they are under way, and clients are in step yet.
-const STRAY_PART: usize = 4;
+/// So many times as many as came since have to be in an entry. Where commands come by themselves, an entry that waited for as
+/// long as it may, and is committed within a third of a millisecond, has that many; no other has.
+const STRAY_PART: usize = 8;
 
 /// That part of the clients may stay away: those who are done, and the slowest.
 const AWAY_PART: usize = 10;
@@ -86,15 +86,16 @@ impl Pace {
         self.company = 0;
     }
 
-    /// An entry of so many commands is committed. So many are under way yet, and so many wait for the next entry.
+    /// An entry of so many commands is committed. Of those that came since it was proposed, so many are in entries under way, and
+    /// so many wait.
     pub fn committed(&mut self, commands: usize, under_way: usize, waiting: usize) {
-        let taken = commands + under_way;
-        let everybody = taken + waiting;
+        let strays = under_way + waiting;
+        let everybody = commands + strays;
         if everybody == 1 && self.wait == Wait::None {
             return;
         }
-        let is_in_step = waiting * STRAY_PART <= taken;
-        let is_sure = is_in_step && taken >= SURE_COMMANDS;
+        let is_in_step = strays * STRAY_PART <= commands;
+        let is_sure = is_in_step && commands >= SURE_COMMANDS && self.wait != Wait::Missed;
         self.state = self.follow(is_in_step);
         if is_sure {
             self.next_pause = PAUSE_ENTRIES;
@@ -179,17 +180,28 @@ mod tests {
         assert_eq!(closed(1, 0, 1_000), (vec![1; 1_000], 0));
     }
 
-    /// So many commands come while each entry is under way, and none of them because of an answer.
-    fn open(each: usize, entries: usize) -> usize {
-        let (mut pace, mut waiting, mut waits) = (Pace::default(), 1, 0);
-        for _ in 0..entries {
-            let has_waited = waiting < pace.company();
-            if has_waited {
-                waits += 1;
-                waiting += each;
+    /// Commands that come by chance, whoever was answered, at `rate` in a tenth of a millisecond. Entries are committed
+    /// after five tenths, and wait for company for twenty-five at most. Gives how many of 10,000 did.
+    fn open(rate: f64) -> usize {
+        let mut state = 1u64;
+        let mut chance = move || {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            (state >> 11) as f64 / (1u64 << 53) as f64
+        };
+        // Steps of a hundredth, in which two hardly come.
+        let mut come = |tenths: usize| (0..tenths * 10).filter(|_| chance() < rate / 10.0).count();
+        let (mut pace, mut waiting, mut waits) = (Pace::default(), 0, 0);
+        for _ in 0..10_000 {
+            while waiting == 0 {
+                waiting += come(1);
             }
-            let taken = std::mem::replace(&mut waiting, each);
-            pace.proposed(taken, has_waited);
+            let mut waited = 0;
+            while waiting < pace.company() && waited < 25 {
+                (waiting, waited) = (waiting + come(1), waited + 1);
+            }
+            waits += usize::from(waited > 0);
+            let taken = std::mem::replace(&mut waiting, come(5));
+            pace.proposed(taken, waited == 25);
             pace.committed(taken, 0, waiting);
         }
         waits
@@ -197,11 +209,62 @@ mod tests {
 
     #[test]
     fn commands_that_come_by_themselves_rarely_wait() {
-        for rate in [1, 2, 7, 40] {
-            let waits = open(rate, 10_000);
-            assert!(waits > 0, "there are trials");
-            assert!(waits < 200, "{rate}: {waits} of 10,000 entries waited");
+        for rate in [0.02, 0.1, 0.4, 1.6, 6.0] {
+            let waits = open(rate);
+            assert!(waits < 500, "{rate}: {waits} of 10,000 entries waited");
         }
+        assert!(open(1.6) > 0, "there are trials");
+    }
+
+    /// What an entry of so many commands has as company behind it, when so many came since.
+    fn company_behind(commands: usize, under_way: usize, waiting: usize) -> usize {
+        let mut pace = Pace::default();
+        pace.proposed(commands, false);
+        pace.committed(commands, under_way, waiting);
+        pace.company()
+    }
+
+    #[test]
+    fn many_commands_beside_whom_hardly_anybody_came_are_in_step_at_once() {
+        assert_eq!(company_behind(64, 0, 0), 58);
+        assert_eq!(company_behind(64, 0, 8), 65);
+        assert_eq!(company_behind(16, 0, 0), 15);
+        assert_eq!(company_behind(15, 0, 0), 0, "that may be luck");
+        assert_eq!(company_behind(64, 0, 9), 0);
+        assert_eq!(company_behind(64, 9, 0), 0, "those under way came since, too");
+    }
+
+    #[test]
+    fn a_burst_that_nobody_follows_has_one_wait() {
+        let mut pace = Pace::default();
+        pace.proposed(64, false);
+        pace.committed(64, 0, 0);
+        assert_eq!(pace.company(), 58);
+        pace.proposed(16, true);
+        pace.committed(16, 0, 0);
+        assert_eq!(pace.company(), 0);
+    }
+
+    #[test]
+    fn a_trial_that_ends_in_strays_puts_off_the_next() {
+        let mut pace = Pace::default();
+        let mut until_trial = || {
+            let mut entries = 0;
+            while pace.company() == 0 {
+                pace.proposed(4, false);
+                pace.committed(4, 0, 4);
+                entries += 1;
+            }
+            for _ in 0..TRIAL_ENTRIES {
+                let company = pace.company();
+                assert!(company >= 8, "{company}");
+                pace.proposed(company, false);
+                pace.committed(company, 0, company / 2);
+            }
+            assert_eq!(pace.company(), 0);
+            entries
+        };
+        assert_eq!([until_trial(), until_trial(), until_trial()], [5, 5, 9]);
     }
 
     #[test]

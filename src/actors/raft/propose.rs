@@ -178,6 +178,7 @@ impl Batch {
 /// An entry that is committed, or was refused.
 struct Committed {
     taken: Result<(), Fatal<TypeConfig>>,
+    is_committed: bool,
     completed: OneshotReceiverOf<TypeConfig, ClientWriteResult<TypeConfig>>,
     waiting: Vec<oneshot::Sender<Attempt>>,
 }
@@ -221,7 +222,10 @@ impl Proposer {
                 Some(entry) = committing.next() => {
                     let entry: Committed = entry;
                     uncommitted -= entry.waiting.len();
-                    pace.committed(entry.waiting.len(), uncommitted, gathered.waiting.len());
+                    if entry.is_committed {
+                        let waiting = gathered.waiting.len() + self.queue.len();
+                        pace.committed(entry.waiting.len(), uncommitted, waiting);
+                    }
                     answering.push(entry.answer());
                 }
                 () = end_of(&mut ended, turn.unwrap_or_default()), if turn.is_some() => turn = None,
@@ -278,12 +282,10 @@ impl Proposer {
         let (turns, turn) = (self.turns.clone(), self.turns.begin());
         let taken = self.raft.client_write_ff(Sealed::new(sealed), Some(responder)).await;
         let committed = async move {
-            if taken.is_ok() {
-                // It fails when the entry is refused.
-                let _ = committed.await;
-            }
+            // It fails when the entry is refused.
+            let is_committed = taken.is_ok() && committed.await.is_ok();
             turns.end(turn);
-            Committed { taken, completed, waiting }
+            Committed { taken, is_committed, completed, waiting }
         };
         (turn, committed)
     }
