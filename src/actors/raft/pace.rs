@@ -265,6 +265,21 @@ mod tests {
             entries
         };
         assert_eq!([until_trial(), until_trial(), until_trial()], [5, 5, 9]);
+        (0..6).for_each(|_| {
+            until_trial();
+        });
+        assert_eq!([until_trial(), until_trial()], [257, 257], "there is a longest");
+
+        // Clients who are surely in step: it comes soon.
+        pace.committed(64, 0, 0);
+        pace.proposed(64, false);
+        for _ in 0..5 {
+            assert_eq!(pace.company(), 0);
+            pace.committed(4, 0, 4);
+            pace.proposed(4, false);
+        }
+        pace.committed(4, 0, 4);
+        assert_eq!(pace.company(), 8);
     }
 
     #[test]
