@@ -172,7 +172,8 @@ pub fn options(machine: &str, seeds: &[&str]) -> NodeOptions {
         store: StoreOptions { cache_bytes: 1 << 20 },
         log: LogOptions {
             segment_bytes: 64 << 10,
-            max_payload_bytes: 32 << 10,
+            // A transaction with four long values fits, each of them with less than 12,000 bytes.
+            max_payload_bytes: 48 << 10,
             cache_bytes: 64 << 10,
             max_staged_bytes: 4 << 20,
             ..LogOptions::default()
