@@ -146,6 +146,14 @@ impl Pace {
 mod tests {
     use super::*;
 
+    impl Pace {
+        /// An entry goes and is committed, and so many came meanwhile.
+        fn pass(&mut self, commands: usize, has_waited: bool, waiting: usize) {
+            self.proposed(commands, has_waited);
+            self.committed(commands, 0, waiting);
+        }
+    }
+
     /// Clients that write again as soon as they are answered, in turns: one group is in the entry that is under way,
     /// one waits, one is on its way back. Gives the commands of each entry, and how many of them waited for company.
     fn closed(mut waiting: usize, mut returning: usize, entries: usize) -> (Vec<usize>, usize) {
@@ -201,8 +209,7 @@ mod tests {
             }
             waits += usize::from(waited > 0);
             let taken = std::mem::replace(&mut waiting, come(5));
-            pace.proposed(taken, waited == 25);
-            pace.committed(taken, 0, waiting);
+            pace.pass(taken, waited == 25, waiting);
         }
         waits
     }
@@ -237,11 +244,9 @@ mod tests {
     #[test]
     fn a_burst_that_nobody_follows_has_one_wait() {
         let mut pace = Pace::default();
-        pace.proposed(64, false);
-        pace.committed(64, 0, 0);
+        pace.pass(64, false, 0);
         assert_eq!(pace.company(), 58);
-        pace.proposed(16, true);
-        pace.committed(16, 0, 0);
+        pace.pass(16, true, 0);
         assert_eq!(pace.company(), 0);
     }
 
@@ -251,15 +256,13 @@ mod tests {
         let mut until_trial = || {
             let mut entries = 0;
             while pace.company() == 0 {
-                pace.proposed(4, false);
-                pace.committed(4, 0, 4);
+                pace.pass(4, false, 4);
                 entries += 1;
             }
             for _ in 0..TRIAL_ENTRIES {
                 let company = pace.company();
                 assert!(company >= 8, "{company}");
-                pace.proposed(company, false);
-                pace.committed(company, 0, company / 2);
+                pace.pass(company, false, company / 2);
             }
             assert_eq!(pace.company(), 0);
             entries
@@ -271,14 +274,12 @@ mod tests {
         assert_eq!([until_trial(), until_trial()], [257, 257], "there is a longest");
 
         // Clients who are surely in step: it comes soon.
-        pace.committed(64, 0, 0);
-        pace.proposed(64, false);
-        for _ in 0..5 {
+        pace.pass(64, false, 0);
+        for _ in 0..4 {
+            pace.pass(4, false, 4);
             assert_eq!(pace.company(), 0);
-            pace.committed(4, 0, 4);
-            pace.proposed(4, false);
         }
-        pace.committed(4, 0, 4);
+        pace.pass(4, false, 4);
         assert_eq!(pace.company(), 8);
     }
 
@@ -291,8 +292,7 @@ mod tests {
             let commands = if entry % 20 == 0 { 2 } else { 1 };
             let has_waited = commands < pace.company();
             waits += usize::from(has_waited);
-            pace.proposed(commands, has_waited);
-            pace.committed(commands, 0, 0);
+            pace.pass(commands, has_waited, 0);
         }
         assert!((1..100).contains(&waits), "{waits} of 10,000 entries waited");
     }
@@ -301,8 +301,7 @@ mod tests {
     fn clients_in_step_bear_one_delay_and_part_when_they_are_gone() {
         let mut pace = Pace::default();
         let mut step = |commands: usize, has_waited| {
-            pace.proposed(commands, has_waited);
-            pace.committed(commands, 0, 0);
+            pace.pass(commands, has_waited, 0);
             pace.company()
         };
         (0..50).for_each(|_| {
@@ -319,13 +318,11 @@ mod tests {
     fn an_entry_that_is_large_before_all_are_there_says_nothing() {
         let mut pace = Pace::default();
         for _ in 0..50 {
-            pace.proposed(100, false);
-            pace.committed(100, 0, 0);
+            pace.pass(100, false, 0);
         }
         assert_eq!(pace.company(), 90);
         let state = pace.state;
-        pace.proposed(60, false);
-        pace.committed(60, 0, 0);
+        pace.pass(60, false, 0);
         assert_eq!(pace.state, state);
     }
 }
