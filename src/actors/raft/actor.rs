@@ -30,6 +30,7 @@ use super::admin::{self, Admin};
 use super::context::Context;
 use super::log_store::LogStore;
 use super::network::NetworkFactory;
+use super::pipeline::Signals;
 use super::propose::{Running, Turns};
 use super::read::{self, Rounds};
 use super::rpc::MemberStanding;
@@ -194,12 +195,10 @@ impl Parts {
         let snapshot_bytes_per_second = self.context.timing.snapshot_bytes_per_second;
         let peers = self.context.peers.clone();
         let log_end = watch::Sender::new(log.state().last.map_or(0, |last| last.index + 1));
-        let network = NetworkFactory::new(
-            identity.node_id,
-            peers,
-            log_end.subscribe(),
-            snapshot_bytes_per_second,
-        );
+        let hurry = watch::Sender::new(());
+        let signals = Signals { log_end: log_end.subscribe(), hurry: hurry.subscribe() };
+        let network =
+            NetworkFactory::new(identity.node_id, peers, signals, snapshot_bytes_per_second);
         let turns = Arc::<Turns>::default();
         let log_store =
             LogStore::new((*log).clone(), self.log_actor.clone(), turns.clone(), log_end);
@@ -224,7 +223,7 @@ impl Parts {
             raft.initialize(members).await.map_err(|error| error.to_string())?;
             log::info!("founded cluster {}", identity.cluster_id);
         }
-        let raft = Arc::new(Running::new(raft, &log, turns, &self.spawner));
+        let raft = Arc::new(Running::new(raft, &log, turns, hurry, &self.spawner));
         self.context.raft.store(Some(raft.clone()));
         self.spawner.spawn(watcher::follow(self.context.clone(), raft.clone()));
         self.spawner.spawn(expiry::follow(self.context.clone(), raft.clone()));

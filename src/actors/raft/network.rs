@@ -23,11 +23,10 @@ use openraft::raft::{
 };
 use openraft::type_config::TypeConfigExt;
 use openraft::{OptionalSend, RaftNetworkV2, StorageError};
-use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::peers::{Lane, PeerError, Peers};
-use super::pipeline;
+use super::pipeline::{self, Signals};
 use super::rpc::{Request, Response};
 use super::state_machine::SnapshotData;
 use super::transfer::{self, Pace, SendError};
@@ -40,8 +39,7 @@ pub struct NetworkFactory {
     own_id: NodeId,
     peers: Peers,
     acknowledged: Acknowledged,
-    /// The index behind the last entry of this node's log.
-    log_end: watch::Receiver<u64>,
+    signals: Signals,
     /// How fast snapshots are sent to each peer; 0 for as fast as it goes.
     snapshot_bytes_per_second: u64,
 }
@@ -69,11 +67,11 @@ impl NetworkFactory {
     pub fn new(
         own_id: NodeId,
         peers: Peers,
-        log_end: watch::Receiver<u64>,
+        signals: Signals,
         snapshot_bytes_per_second: u64,
     ) -> NetworkFactory {
         let acknowledged = Acknowledged::default();
-        NetworkFactory { own_id, peers, acknowledged, log_end, snapshot_bytes_per_second }
+        NetworkFactory { own_id, peers, acknowledged, signals, snapshot_bytes_per_second }
     }
 }
 
@@ -87,7 +85,7 @@ impl RaftNetworkFactory<TypeConfig> for NetworkFactory {
             node: node.clone(),
             peers: self.peers.clone(),
             acknowledged: self.acknowledged.clone(),
-            log_end: self.log_end.clone(),
+            signals: self.signals.clone(),
             lane: Lane::Raft,
             snapshot_bytes_per_second: self.snapshot_bytes_per_second,
         }
@@ -105,7 +103,7 @@ pub struct PeerClient {
     node: PeerNode,
     peers: Peers,
     acknowledged: Acknowledged,
-    log_end: watch::Receiver<u64>,
+    signals: Signals,
     lane: Lane,
     snapshot_bytes_per_second: u64,
 }
@@ -228,8 +226,8 @@ impl RaftNetworkV2<TypeConfig> for PeerClient {
         S: Stream<Item = AppendEntriesRequest<TypeConfig>> + OptionalSend + Unpin + 'static,
     {
         let client: &'s PeerClient = self;
-        let log_end = client.log_end.clone();
-        let answers = pipeline::run(input, log_end, move |rpc| client.append(rpc, option.clone()));
+        let signals = client.signals.clone();
+        let answers = pipeline::run(input, signals, move |rpc| client.append(rpc, option.clone()));
         Box::pin(std::future::ready(Ok(answers)))
     }
 

@@ -4,8 +4,9 @@
 //! keeps order and the peer answers in order, so that here a request leaves while others are under way, up to a
 //! bound in number and in bytes. The peer makes durable at once what came meanwhile.
 //!
-//! A request without entries tells the peer what is committed. It is made when none is under way; else the next one with
-//! entries says that, too. This is more than thrift. openraft takes an answer for one to every request that it has made and
+//! A request without entries tells the peer what is committed. It is made when none has been under way for [`PATIENCE`]; else
+//! the next one with entries says that, too. Where a peer's reads wait for what is committed, nothing is waited for. That none
+//! is under way is more than thrift. openraft takes an answer for one to every request that it has made and
 //! that ends where the answered one does, and takes the time at which the last of them was made for one at which the peer
 //! still followed. Leases and reads rest on that time. So a request without entries must not be made while one
 //! that ends at the same entry is under way; should it happen, the answers to those before it are kept back, and its own
@@ -15,12 +16,14 @@
 //! Raft bears that from any network.
 
 use std::pin::Pin;
+use std::time::Duration;
 
 use futures_util::stream::{self, FuturesOrdered, Stream, StreamExt};
 use openraft::base::BoxStream;
 use openraft::errors::RPCError;
 use openraft::raft::{AppendEntriesRequest, AppendEntriesResponse, StreamAppendResult};
 use tokio::sync::watch;
+use tokio::time::{Instant, sleep_until};
 
 use super::types::{RaftLogId, TypeConfig, expected_bytes};
 
@@ -35,6 +38,10 @@ const REQUESTS: usize = 32;
 
 /// Bytes of entries under way to one peer from which on the next request waits: what a peer that hangs can hold.
 const BYTES: usize = 8 * 1024 * 1024;
+
+/// Time for the next entries to tell a peer what is committed, before a request of its own does: one client that writes
+/// without a pause sends its next put sooner. A peer applies that much later, and promises nobody to be sooner.
+const PATIENCE: Duration = Duration::from_millis(1);
 
 /// What a request is about: the entry before its own, its last one, and the bytes of all.
 #[derive(Clone, Copy)]
@@ -77,22 +84,28 @@ where
     /// Whether there may be more of them.
     goes_on: bool,
     send: F,
-    /// The index behind the last entry of this node's log, and behind that of the last request.
-    log_end: watch::Receiver<u64>,
+    signals: Signals,
+    /// The index behind the last entry of the last request.
     requested_end: u64,
+    /// When a request without entries may leave.
+    tells_at: Instant,
     under_way: FuturesOrdered<A>,
     bytes_under_way: usize,
     /// So many answers are kept back.
     kept_back: usize,
 }
 
-/// Sends `requests` by `send`, and gives what openraft wants to know of the answers. `log_end` is the index behind the
-/// last entry of the log that the requests are made from.
-pub fn run<'a, S, F, A>(
-    requests: S,
-    log_end: watch::Receiver<u64>,
-    send: F,
-) -> BoxStream<'a, Result>
+/// What requests depend on besides openraft.
+#[derive(Clone)]
+pub struct Signals {
+    /// The index behind the last entry of the log that the requests are made from.
+    pub log_end: watch::Receiver<u64>,
+    /// Changes when peers are to hear at once what is committed.
+    pub hurry: watch::Receiver<()>,
+}
+
+/// Sends `requests` by `send`, and gives what openraft wants to know of the answers.
+pub fn run<'a, S, F, A>(requests: S, signals: Signals, send: F) -> BoxStream<'a, Result>
 where
     S: Stream<Item = Request> + Send + 'a,
     F: Fn(Request) -> A + Send + 'a,
@@ -106,8 +119,9 @@ where
         requests: Box::pin(requests),
         goes_on: true,
         send,
-        log_end,
+        signals,
         requested_end: 0,
+        tells_at: Instant::now(),
         under_way: FuturesOrdered::new(),
         bytes_under_way: 0,
         kept_back: 0,
@@ -130,11 +144,12 @@ where
         loop {
             let is_idle = self.under_way.is_empty();
             let has_room = self.under_way.len() < REQUESTS && self.bytes_under_way < BYTES;
-            let has_entries = *self.log_end.borrow_and_update() > self.requested_end;
+            let is_due = self.is_due();
             tokio::select! {
                 biased;
                 Some((about, answer)) = self.under_way.next() => {
                     self.bytes_under_way -= about.len_bytes;
+                    self.tells_at = Instant::now() + PATIENCE;
                     let (result, goes_on) = about.result(answer);
                     let is_kept_back = self.kept_back > 0 && goes_on;
                     self.kept_back = self.kept_back.saturating_sub(1);
@@ -142,19 +157,34 @@ where
                         return Some((result, goes_on));
                     }
                 }
-                request = self.requests.next(), if self.goes_on && has_room && (is_idle || has_entries) => {
+                request = self.requests.next(), if self.goes_on && has_room && is_due => {
                     match request {
                         Some(request) => self.begin(request),
                         None => self.goes_on = false,
                     }
                 }
-                Ok(()) = self.log_end.changed(), if self.goes_on && !is_idle && !has_entries => {}
+                Ok(()) = self.signals.log_end.changed(), if self.goes_on && !is_due => {}
+                Ok(()) = self.signals.hurry.changed(), if self.goes_on && !is_due && is_idle => {
+                    self.tells_at = Instant::now(); // `changed` has seen it, for good
+                }
+                () = sleep_until(self.tells_at), if self.goes_on && !is_due && is_idle => {}
                 else => return None,
             }
         }
     }
 
+    /// Whether openraft's next request may leave, by what it can be.
+    fn is_due(&mut self) -> bool {
+        let has_entries = *self.signals.log_end.borrow_and_update() > self.requested_end;
+        let may_tell = || {
+            let hurries = self.signals.hurry.has_changed().unwrap_or(false);
+            self.under_way.is_empty() && (hurries || Instant::now() >= self.tells_at)
+        };
+        has_entries || may_tell()
+    }
+
     fn begin(&mut self, request: Request) {
+        self.signals.hurry.mark_unchanged();
         let about = About::of(&request);
         if request.entries.is_empty() {
             self.kept_back = self.under_way.len();
@@ -173,6 +203,7 @@ mod tests {
     use openraft::EntryPayload;
     use openraft::raft::StreamAppendError;
     use tokio::sync::{mpsc, oneshot};
+    use tokio::time::advance;
 
     use super::*;
     use crate::actors::raft::types::{Entry, Vote, raft_log_id};
@@ -199,6 +230,7 @@ mod tests {
     struct Peer {
         requests: mpsc::UnboundedSender<Request>,
         log_end: watch::Sender<u64>,
+        hurry: watch::Sender<()>,
         /// What arrived, by the index before it and the number of entries.
         arrived: Arc<Mutex<Vec<(u64, usize)>>>,
         replies: Arc<Mutex<Vec<Option<Reply>>>>,
@@ -220,8 +252,10 @@ mod tests {
             };
             let requests_of = stream::poll_fn(move |cx| queue.poll_recv(cx));
             let log_end = watch::Sender::new(0);
-            let answers = run(requests_of, log_end.subscribe(), send);
-            Peer { requests, log_end, arrived, replies, answers }
+            let hurry = watch::Sender::new(());
+            let signals = Signals { log_end: log_end.subscribe(), hurry: hurry.subscribe() };
+            let answers = run(requests_of, signals, send);
+            Peer { requests, log_end, hurry, arrived, replies, answers }
         }
 
         fn ask(&self, request: Request) {
@@ -257,8 +291,8 @@ mod tests {
 
     use AppendEntriesResponse::{Conflict, PartialSuccess, Success};
 
-    #[test]
-    fn requests_leave_while_others_are_under_way_and_their_answers_keep_their_order() {
+    #[tokio::test(start_paused = true)]
+    async fn requests_leave_while_others_are_under_way_and_their_answers_keep_their_order() {
         let mut peer = Peer::new();
         (0..3).for_each(|n| peer.ask(request(n, n + 1)));
         assert_eq!(peer.acknowledged(), None);
@@ -270,8 +304,8 @@ mod tests {
         assert_eq!(peer.acknowledged(), None);
     }
 
-    #[test]
-    fn one_without_entries_is_not_asked_for_while_others_are_under_way() {
+    #[tokio::test(start_paused = true)]
+    async fn one_without_entries_is_not_asked_for_while_others_are_under_way() {
         let mut peer = Peer::new();
         peer.ask(request(0, 2));
         peer.ask(request(2, 2));
@@ -279,14 +313,52 @@ mod tests {
         assert_eq!(peer.arrived(), [(0, 2)]);
         peer.answer(0, Success);
         assert_eq!([peer.acknowledged(), peer.acknowledged()], [Some(2), None]);
+        assert_eq!(peer.arrived(), [(0, 2)], "entries may come that tell the same");
+        advance(PATIENCE).await;
+        assert_eq!(peer.acknowledged(), None);
         assert_eq!(peer.arrived(), [(0, 2), (2, 0)]);
         peer.ask(request(2, 3));
         assert_eq!(peer.acknowledged(), None);
         assert_eq!(peer.arrived().last(), Some(&(2, 1)), "entries wait for nothing");
     }
 
-    #[test]
-    fn the_answer_to_one_without_entries_stands_for_those_before_it() {
+    #[tokio::test(start_paused = true)]
+    async fn the_patience_ends_by_itself() {
+        let mut peer = Peer::new();
+        peer.ask(request(0, 2));
+        assert_eq!(peer.acknowledged(), None);
+        peer.answer(0, Success);
+        assert_eq!(peer.acknowledged(), Some(2));
+        peer.ask(request(2, 2));
+        let told = tokio::time::timeout(2 * PATIENCE, peer.answers.next());
+        assert!(told.await.is_err(), "the peer has not answered");
+        assert_eq!(peer.arrived(), [(0, 2), (2, 0)]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_peer_whose_reads_wait_is_told_at_once() {
+        let mut peer = Peer::new();
+        peer.ask(request(0, 2));
+        assert_eq!(peer.acknowledged(), None);
+        peer.hurry.send_replace(());
+        assert_eq!(peer.acknowledged(), None, "entries are under way");
+        peer.answer(0, Success);
+        assert_eq!(peer.acknowledged(), Some(2));
+        peer.ask(request(2, 2));
+        assert_eq!(peer.acknowledged(), None);
+        assert_eq!(peer.arrived(), [(0, 2), (2, 0)]);
+        peer.answer(1, Success);
+        assert_eq!(peer.acknowledged(), Some(2));
+        peer.ask(request(2, 2));
+        assert_eq!(peer.acknowledged(), None);
+        assert_eq!(peer.arrived().len(), 2, "one hurry is for one request");
+        peer.hurry.send_replace(());
+        assert_eq!(peer.acknowledged(), None);
+        assert_eq!(peer.arrived().len(), 3);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_answer_to_one_without_entries_stands_for_those_before_it() {
         let mut peer = Peer::new();
         peer.ask(request(0, 2));
         peer.log_end.send_replace(9); // entries that openraft does not know of yet
@@ -299,8 +371,8 @@ mod tests {
         assert_eq!([peer.acknowledged(), peer.acknowledged()], [Some(2), None]);
     }
 
-    #[test]
-    fn a_peer_that_hangs_holds_a_bounded_number_of_requests() {
+    #[tokio::test(start_paused = true)]
+    async fn a_peer_that_hangs_holds_a_bounded_number_of_requests() {
         let mut peer = Peer::new();
         (0..2 * REQUESTS as u64).for_each(|n| peer.ask(request(n, n + 1)));
         assert_eq!(peer.acknowledged(), None);
@@ -310,8 +382,8 @@ mod tests {
         assert_eq!(peer.arrived().len(), REQUESTS + 1);
     }
 
-    #[test]
-    fn the_first_answer_that_is_no_plain_success_is_the_last() {
+    #[tokio::test(start_paused = true)]
+    async fn the_first_answer_that_is_no_plain_success_is_the_last() {
         let conflict = |told: &Option<Option<Result>>| match told {
             Some(Some(Ok(Err(StreamAppendError::Conflict(at))))) => Some(at.index),
             _ => None,

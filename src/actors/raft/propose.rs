@@ -59,6 +59,7 @@ const LOG_PART: usize = 2;
 pub struct Running {
     raft: Raft,
     proposals: mpsc::Sender<Proposal>,
+    hurry: watch::Sender<()>,
 }
 
 impl Deref for Running {
@@ -75,14 +76,25 @@ struct Proposal {
 }
 
 impl Running {
-    /// `turns` are those that the log of this Raft tells of its flushes.
-    pub fn new(raft: Raft, log: &Log, turns: Arc<Turns>, spawner: &Spawner) -> Running {
+    /// `turns` are those that the log of this Raft tells of its flushes, `hurry` is what its network listens to.
+    pub fn new(
+        raft: Raft,
+        log: &Log,
+        turns: Arc<Turns>,
+        hurry: watch::Sender<()>,
+        spawner: &Spawner,
+    ) -> Running {
         let (proposals, queue) = mpsc::channel(QUEUE_COMMANDS);
         let most_bytes = ENTRY_BYTES.min(log.max_payload_bytes() / LOG_PART);
         let raft_of_queue = raft.clone();
         let proposer = Proposer { raft: raft_of_queue, queue, left_over: None, turns, most_bytes };
         spawner.spawn(proposer.run());
-        Running { raft, proposals }
+        Running { raft, proposals, hurry }
+    }
+
+    /// Has the peers told without a pause what is committed by now: one of them serves reads that wait for it.
+    pub fn tell_committed(&self) {
+        self.hurry.send_replace(());
     }
 
     /// Proposes a command on this node, which leads or believes so, and waits for its outcome.
