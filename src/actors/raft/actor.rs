@@ -195,8 +195,9 @@ impl Parts {
         let snapshot_bytes_per_second = self.context.timing.snapshot_bytes_per_second;
         let peers = self.context.peers.clone();
         let log_end = watch::Sender::new(log.state().last.map_or(0, |last| last.index + 1));
-        let hurry = watch::Sender::new(());
-        let signals = Signals { log_end: log_end.subscribe(), hurry: hurry.subscribe() };
+        let hurry_until = watch::Sender::new(Instant::now());
+        let signals =
+            Signals { log_end: log_end.subscribe(), hurry_until: hurry_until.subscribe() };
         let network =
             NetworkFactory::new(identity.node_id, peers, signals, snapshot_bytes_per_second);
         let turns = Arc::<Turns>::default();
@@ -223,7 +224,7 @@ impl Parts {
             raft.initialize(members).await.map_err(|error| error.to_string())?;
             log::info!("founded cluster {}", identity.cluster_id);
         }
-        let raft = Arc::new(Running::new(raft, &log, turns, hurry, &self.spawner));
+        let raft = Arc::new(Running::new(raft, &log, turns, hurry_until, &self.spawner));
         self.context.raft.store(Some(raft.clone()));
         self.spawner.spawn(watcher::follow(self.context.clone(), raft.clone()));
         self.spawner.spawn(expiry::follow(self.context.clone(), raft.clone()));

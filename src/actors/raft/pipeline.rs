@@ -5,8 +5,8 @@
 //! bound in number and in bytes. The peer makes durable at once what came meanwhile.
 //!
 //! A request without entries tells the peer what is committed. It is made when none has been under way for [`PATIENCE`]; else
-//! the next one with entries says that, too. Where a peer's reads wait for what is committed, nothing is waited for. That none
-//! is under way is more than thrift. openraft takes an answer for one to every request that it has made and
+//! the next one with entries says that, too. Where there are reads it does not wait, since openraft's question to a quorum is such a
+//! request, and a follower's reads wait for what is committed. That none is under way is more than thrift. openraft takes an answer for one to every request that it has made and
 //! that ends where the answered one does, and takes the time at which the last of them was made for one at which the peer
 //! still followed. Leases and reads rest on that time. So a request without entries must not be made while one
 //! that ends at the same entry is under way; should it happen, the answers to those before it are kept back, and its own
@@ -100,8 +100,8 @@ where
 pub struct Signals {
     /// The index behind the last entry of the log that the requests are made from.
     pub log_end: watch::Receiver<u64>,
-    /// Changes when peers are to hear at once what is committed.
-    pub hurry: watch::Receiver<()>,
+    /// Until then requests without entries leave at once: reads go by their answers.
+    pub hurry_until: watch::Receiver<Instant>,
 }
 
 /// Sends `requests` by `send`, and gives what openraft wants to know of the answers.
@@ -164,9 +164,7 @@ where
                     }
                 }
                 Ok(()) = self.signals.log_end.changed(), if self.goes_on && !is_due => {}
-                Ok(()) = self.signals.hurry.changed(), if self.goes_on && !is_due && is_idle => {
-                    self.tells_at = Instant::now(); // `changed` has seen it, for good
-                }
+                Ok(()) = self.signals.hurry_until.changed(), if self.goes_on && !is_due && is_idle => {}
                 () = sleep_until(self.tells_at), if self.goes_on && !is_due && is_idle => {}
                 else => return None,
             }
@@ -176,15 +174,14 @@ where
     /// Whether openraft's next request may leave, by what it can be.
     fn is_due(&mut self) -> bool {
         let has_entries = *self.signals.log_end.borrow_and_update() > self.requested_end;
-        let may_tell = || {
-            let hurries = self.signals.hurry.has_changed().unwrap_or(false);
-            self.under_way.is_empty() && (hurries || Instant::now() >= self.tells_at)
+        let mut may_tell = || {
+            let now = Instant::now();
+            now >= self.tells_at || now < *self.signals.hurry_until.borrow_and_update()
         };
-        has_entries || may_tell()
+        has_entries || self.under_way.is_empty() && may_tell()
     }
 
     fn begin(&mut self, request: Request) {
-        self.signals.hurry.mark_unchanged();
         let about = About::of(&request);
         if request.entries.is_empty() {
             self.kept_back = self.under_way.len();
@@ -230,7 +227,7 @@ mod tests {
     struct Peer {
         requests: mpsc::UnboundedSender<Request>,
         log_end: watch::Sender<u64>,
-        hurry: watch::Sender<()>,
+        hurry_until: watch::Sender<Instant>,
         /// What arrived, by the index before it and the number of entries.
         arrived: Arc<Mutex<Vec<(u64, usize)>>>,
         replies: Arc<Mutex<Vec<Option<Reply>>>>,
@@ -252,10 +249,11 @@ mod tests {
             };
             let requests_of = stream::poll_fn(move |cx| queue.poll_recv(cx));
             let log_end = watch::Sender::new(0);
-            let hurry = watch::Sender::new(());
-            let signals = Signals { log_end: log_end.subscribe(), hurry: hurry.subscribe() };
+            let hurry_until = watch::Sender::new(Instant::now());
+            let signals =
+                Signals { log_end: log_end.subscribe(), hurry_until: hurry_until.subscribe() };
             let answers = run(requests_of, signals, send);
-            Peer { requests, log_end, hurry, arrived, replies, answers }
+            Peer { requests, log_end, hurry_until, arrived, replies, answers }
         }
 
         fn ask(&self, request: Request) {
@@ -336,25 +334,29 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_peer_whose_reads_wait_is_told_at_once() {
+    async fn nothing_waits_where_there_are_reads() {
         let mut peer = Peer::new();
         peer.ask(request(0, 2));
         assert_eq!(peer.acknowledged(), None);
-        peer.hurry.send_replace(());
-        assert_eq!(peer.acknowledged(), None, "entries are under way");
         peer.answer(0, Success);
         assert_eq!(peer.acknowledged(), Some(2));
         peer.ask(request(2, 2));
+        assert_eq!([peer.acknowledged(), peer.acknowledged()], [None, None]);
+        assert_eq!(peer.arrived(), [(0, 2)]);
+        peer.hurry_until.send_replace(Instant::now() + PATIENCE / 2);
         assert_eq!(peer.acknowledged(), None);
         assert_eq!(peer.arrived(), [(0, 2), (2, 0)]);
         peer.answer(1, Success);
         assert_eq!(peer.acknowledged(), Some(2));
         peer.ask(request(2, 2));
         assert_eq!(peer.acknowledged(), None);
-        assert_eq!(peer.arrived().len(), 2, "one hurry is for one request");
-        peer.hurry.send_replace(());
+        assert_eq!(peer.arrived().len(), 3, "the hurry goes on");
+        peer.answer(2, Success);
+        advance(PATIENCE / 2).await;
+        assert_eq!(peer.acknowledged(), Some(2));
+        peer.ask(request(2, 2));
         assert_eq!(peer.acknowledged(), None);
-        assert_eq!(peer.arrived().len(), 3);
+        assert_eq!(peer.arrived().len(), 3, "the hurry is over");
     }
 
     #[tokio::test(start_paused = true)]

@@ -55,11 +55,15 @@ const HOLD: Duration = Duration::from_millis(2);
 /// about, before they are encoded.
 const LOG_PART: usize = 2;
 
+/// For so long after a read peers hear at once what is committed: the read's own node may be one of them, and more reads may
+/// follow.
+const HURRY: Duration = Duration::from_millis(10);
+
 /// A Raft that runs, and the way of commands into it.
 pub struct Running {
     raft: Raft,
     proposals: mpsc::Sender<Proposal>,
-    hurry: watch::Sender<()>,
+    hurry_until: watch::Sender<Instant>,
 }
 
 impl Deref for Running {
@@ -76,12 +80,12 @@ struct Proposal {
 }
 
 impl Running {
-    /// `turns` are those that the log of this Raft tells of its flushes, `hurry` is what its network listens to.
+    /// `turns` are those that the log of this Raft tells of its flushes, `hurry_until` is what its network listens to.
     pub fn new(
         raft: Raft,
         log: &Log,
         turns: Arc<Turns>,
-        hurry: watch::Sender<()>,
+        hurry_until: watch::Sender<Instant>,
         spawner: &Spawner,
     ) -> Running {
         let (proposals, queue) = mpsc::channel(QUEUE_COMMANDS);
@@ -89,12 +93,12 @@ impl Running {
         let raft_of_queue = raft.clone();
         let proposer = Proposer { raft: raft_of_queue, queue, left_over: None, turns, most_bytes };
         spawner.spawn(proposer.run());
-        Running { raft, proposals, hurry }
+        Running { raft, proposals, hurry_until }
     }
 
-    /// Has the peers told without a pause what is committed by now: one of them serves reads that wait for it.
-    pub fn tell_committed(&self) {
-        self.hurry.send_replace(());
+    /// Has peers asked and told without a pause for a while: reads wait for it.
+    pub fn hurry(&self) {
+        self.hurry_until.send_replace(Instant::now() + HURRY);
     }
 
     /// Proposes a command on this node, which leads or believes so, and waits for its outcome.

@@ -23,6 +23,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 
 use super::context::{Context, DAMAGED};
 use super::peers::{Lane, PeerError};
+use super::propose::Running;
 use super::rpc::{Request, Response};
 use super::types::Raft;
 use crate::actors::messages::{Consistency, Read, RequestError};
@@ -94,12 +95,15 @@ fn no_leader(reason: &str) -> RequestError {
 }
 
 /// Has a quorum confirm that this node leads, and returns the index reads must wait for.
-pub(super) async fn confirm(raft: &Raft, limit: Duration) -> Round {
+pub(super) async fn confirm(raft: &Running, limit: Duration) -> Round {
     if planted(Plant::ReadWithoutQuorum) {
         let committed = raft.metrics().borrow_watched().local_committed;
         return Ok(committed.map_or(0, |id| id.index));
     }
-    match timeout(limit, raft.get_read_linearizer(ReadPolicy::ReadIndex)).await {
+    raft.hurry();
+    let confirmed = timeout(limit, raft.get_read_linearizer(ReadPolicy::ReadIndex)).await;
+    raft.hurry();
+    match confirmed {
         Ok(Ok(linearizer)) => Ok(linearizer.read_log_id().index()),
         Ok(Err(RaftError::APIError(LinearizableReadError::ForwardToLeader(_)))) => {
             Err(no_leader("leadership is changing"))

@@ -187,9 +187,7 @@ impl Desk {
         let raft = self.context.raft()?;
         match self.context.leader(&raft) {
             Some((leader, _)) if leader == self.context.own_id() => {
-                let index = self.read_index.send(AskReadIndex).await.map_err(closing)??;
-                raft.tell_committed();
-                Ok(index)
+                self.read_index.send(AskReadIndex).await.map_err(closing)?
             }
             _ => Err(RequestError::NoLeader { reason: "the node asked does not lead".into() }),
         }
