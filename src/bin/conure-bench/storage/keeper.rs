@@ -1,6 +1,8 @@
 //! Which value each key of a database has, so that any of them can be checked, and which writes come next:
 //! the same for every engine.
 
+use std::hint::black_box;
+
 use bytes::Bytes;
 
 use crate::data::{Data, Rng};
@@ -24,7 +26,10 @@ impl Keeper {
     /// Of a database as it was loaded.
     pub fn new(data: &Data) -> Keeper {
         let rng = Rng::new(data.seed, WRITES);
-        Keeper { generations: vec![0; data.len()], next: 1, rng }
+        // In memory from now on: what the system gives at the first write would count as the engine's.
+        let mut generations = vec![DELETED; data.len()];
+        black_box(&mut generations).fill(0);
+        Keeper { generations, next: 1, rng }
     }
 
     /// `count` random overwrites, which the engine will hold from now on.
