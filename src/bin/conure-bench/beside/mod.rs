@@ -38,7 +38,7 @@ async fn measure(args: &BesideArgs, load: &ClusterArgs) -> Result<(), ClusterErr
     let dir = cluster::directory(&load.run)?;
     eprintln!("starting {} nodes", load.nodes);
     let running = Running::start(System::Conure, load, dir.path()).await?;
-    let keys = Rc::new(Keys::new(load.keys, load.value_bytes, load.run.seed));
+    let keys = Rc::new(Keys::new(load.keys, load.value_bytes, load.run.seed, true));
     eprintln!("loading {} keys", load.keys);
     round::load(&running, &keys).await?;
     let mut rng = Rng::new(load.run.seed, 0);

@@ -89,7 +89,8 @@ async fn measure(args: &ClusterArgs) -> Result<(), ClusterError> {
     for &system in &systems {
         eprintln!("starting {system}");
         let running = Running::start(system, args, dir.path()).await?;
-        let keys = Rc::new(Keys::new(args.keys, args.value_bytes, args.run.seed));
+        let is_new = args.target.is_empty();
+        let keys = Rc::new(Keys::new(args.keys, args.value_bytes, args.run.seed, is_new));
         if args.op.reads() {
             eprintln!("{system}: loading {} keys", args.keys);
             round::load(&running, &keys).await?;
