@@ -39,7 +39,10 @@ use crate::storage::cursor::{Lent, Range};
 const PIECE_BYTES: usize = 256 * 1024;
 
 const MAGIC: [u8; 8] = *b"CONURESN";
-const VERSION: u8 = 2;
+const VERSION: u8 = 3;
+
+/// The oldest version that is read. It gives parts of values that are now stored as one.
+const OLDEST_VERSION: u8 = 2;
 const HEAD: u8 = 0;
 const RECORDS: u8 = 1;
 const TAIL: u8 = 2;
@@ -219,7 +222,7 @@ impl Pieces {
 
 fn check_head(body: &[u8]) -> Result<(), ImportError> {
     match body.strip_prefix(&MAGIC) {
-        Some([VERSION]) => Ok(()),
+        Some([OLDEST_VERSION..=VERSION]) => Ok(()),
         Some([found]) => Err(ImportError::Version { found: *found }),
         _ => Err(ImportError::Damaged { sequence: 0, what: "it does not begin a snapshot" }),
     }

@@ -7,7 +7,7 @@
 //!
 //! ```text
 //!   0..8    magic, the bytes "CONUREDB"
-//!   8..12   format version, 2
+//!   8..12   format version, 4; 3 is read as well
 //!  12..16   CRC-32 (IEEE) of bytes 0..12 and 16..512
 //!  16..24   checkpoint sequence; the valid page with the higher one wins
 //!  24..32   transaction of the root
@@ -30,7 +30,10 @@ use crate::storage::page::{PAGE_BYTES, PageRef, u32_at, u64_at};
 use crate::storage::root::{FACTS_BYTES, Root, TREES, Tree};
 
 /// Version of the whole file format.
-pub const FORMAT_VERSION: u32 = 3;
+pub const FORMAT_VERSION: u32 = 4;
+
+/// The oldest one that is read: its values in leaves are shorter, and nothing else differs.
+const OLDEST_VERSION: u32 = 3;
 
 /// Pages 0 and 1.
 pub const META_PAGES: u64 = 2;
@@ -109,7 +112,7 @@ impl Meta {
             let found = format!("checksum {computed:08x} where {stored:08x} is stored");
             return Err(MetaError::Damaged { found });
         }
-        if u32_at(bytes, 8) != FORMAT_VERSION {
+        if !(OLDEST_VERSION..=FORMAT_VERSION).contains(&u32_at(bytes, 8)) {
             return Err(MetaError::OtherVersion { found: u32_at(bytes, 8) });
         }
         if u32_at(bytes, 40) != PAGE_BYTES as u32 {
@@ -178,13 +181,16 @@ mod tests {
 
     #[test]
     fn another_version_is_told_from_damage() {
-        let mut newer = meta().encode();
-        newer[8] = FORMAT_VERSION as u8 + 1;
-        let sum = checksum(&newer);
-        newer[12..16].copy_from_slice(&sum.to_le_bytes());
-        assert_eq!(
-            Meta::decode(&newer),
-            Err(MetaError::OtherVersion { found: FORMAT_VERSION + 1 })
-        );
+        let read = |version: u32| {
+            let mut page = meta().encode();
+            page[8..12].copy_from_slice(&version.to_le_bytes());
+            let sum = checksum(&page);
+            page[12..16].copy_from_slice(&sum.to_le_bytes());
+            Meta::decode(&page)
+        };
+        for found in [OLDEST_VERSION - 1, FORMAT_VERSION + 1] {
+            assert_eq!(read(found), Err(MetaError::OtherVersion { found }));
+        }
+        assert_eq!(read(OLDEST_VERSION), Ok(meta()));
     }
 }

@@ -50,9 +50,10 @@ use crate::types::MAX_KEY_BYTES;
 /// Longest key of a tree, in bytes: a user's key and room for what an index puts before it.
 pub const MAX_TREE_KEY_BYTES: usize = MAX_KEY_BYTES + 64;
 
-/// Longer values lie in a page of their own: a quarter of a page, so that a leaf of one page holds
-/// at least three values beside keys of usual length.
-pub const MAX_INLINE_VALUE_BYTES: usize = PAGE_BYTES / 4;
+/// Longer values lie in a page of their own. A leaf of one page holds two of this length beside keys of up to 64
+/// bytes: a page for each would be half empty, and be written beside the leaf's.
+pub const MAX_INLINE_VALUE_BYTES: usize =
+    (PAGE_BYTES - NODE_HEADER_BYTES) / 2 - (SLOT_BYTES + INLINE_CELL_BYTES + 64);
 
 /// Longest part of an out-of-line value that stays in the leaf.
 pub const MAX_VALUE_HEAD_BYTES: usize = u8::MAX as usize;

@@ -412,7 +412,7 @@ fn foreign_newer_and_empty_files_are_refused_by_name() {
     let sum = [&newer[..12], &newer[16..512]].concat();
     newer[12..16].copy_from_slice(&crc32fast::hash(&sum).to_le_bytes());
     let error = refusal(newer);
-    assert!(matches!(error, StorageError::OtherVersion { found: 9, supported: 3, .. }), "{error}");
+    assert!(matches!(error, StorageError::OtherVersion { found: 9, supported: 4, .. }), "{error}");
 }
 
 #[test]

@@ -7,7 +7,7 @@ use rand::seq::SliceRandom;
 use super::*;
 use crate::storage::FACTS_BYTES;
 use crate::storage::disk::FileDisk;
-use crate::storage::node::MAX_TREE_KEY_BYTES;
+use crate::storage::node::{MAX_INLINE_VALUE_BYTES, MAX_TREE_KEY_BYTES};
 
 /// Puts `entries` in the given order, a transaction each, then takes them out in another.
 fn load_and_unload(entries: &[(Vec<u8>, Vec<u8>)], seed: u64) {
@@ -91,7 +91,7 @@ fn deep_trees_are_all_there() {
 
 #[test]
 fn the_longest_keys_and_the_empty_one_are_held_and_longer_ones_refused() {
-    let mut entries = random_entries(40, MAX_TREE_KEY_BYTES, 1_024, 6);
+    let mut entries = random_entries(40, MAX_TREE_KEY_BYTES, MAX_INLINE_VALUE_BYTES, 6);
     entries.push((Vec::new(), Vec::new()));
     load_and_unload(&entries, 6);
 
@@ -108,7 +108,7 @@ fn values_grow_in_place_and_shrink_again() {
     let mut store = open(&MemDisk::new()).unwrap();
     let mut model: Model = random_entries(300, 24, 150, 7).into_iter().collect();
     put_all(&mut store, model.iter().map(|(key, value)| (&key[..], &value[..])));
-    for len in [1_000, 1_024, 1_025, 5_000, 10, 0] {
+    for len in [1_000, MAX_INLINE_VALUE_BYTES, MAX_INLINE_VALUE_BYTES + 1, 5_000, 10, 0] {
         for (key, value) in &mut model {
             value.resize(len, len as u8);
             put_all(&mut store, [(&key[..], &value[..])]);
