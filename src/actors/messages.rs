@@ -187,6 +187,8 @@ pub struct Status {
     pub last_log_term: u64,
     pub snapshot_index: u64,
     pub snapshot_term: u64,
+    /// The first entry that the log still has, or will have; a follower that needs an older one gets a snapshot.
+    pub first_log_index: u64,
     pub revision: Revision,
     /// Since this node last heard from a leader, or was acknowledged by a quorum as leader.
     pub last_contact: Option<Duration>,

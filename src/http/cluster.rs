@@ -96,6 +96,7 @@ pub async fn stats(request: &HttpRequest, state: &State) -> Answer {
         "applied_index": status.applied_index,
         "last_snapshot_index": status.snapshot_index,
         "last_snapshot_term": status.snapshot_term,
+        "first_log_index": status.first_log_index,
         "last_contact": last_contact,
         "num_peers": status.member_count.saturating_sub(1),
         "log_bytes": status.log_bytes,

@@ -15,6 +15,7 @@
 //! kills.rs        kill -9 under load
 //! damage.rs       files that forget, under load
 //! real_input.rs   a text and this repository through REST and the shell, restarts and snapshots
+//! catch_up.rs     a node that joins while more is written than the log keeps
 //! odd_bytes.rs    odd keys and values at their limits, through leader and follower
 //! past.rs         earlier revisions, told alike by all nodes
 //! strangers.rs    who talks to the raft port and should not
@@ -47,6 +48,7 @@ mod promql;
 
 mod backup;
 mod bulk;
+mod catch_up;
 mod damage;
 mod examples;
 mod expiry;

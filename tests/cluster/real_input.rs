@@ -128,8 +128,11 @@ async fn a_text_and_this_repository_come_back_byte_for_byte() {
 
     // A fourth, which no log reaches back for any more.
     let seeds = format!("--seeds={}", cluster.nodes[1].url());
-    let purged = cluster.nodes[0].get("/raft/stats").await.json();
-    assert!(purged["last_snapshot_index"].as_u64() > Some(0), "no checkpoint was taken: {purged}");
+    until("the leader cuts its log", async || {
+        let stats = cluster.nodes[0].get("/raft/stats").await.json();
+        (stats["first_log_index"].as_u64() > Some(1_000)).then_some(())
+    })
+    .await;
     let newcomer = Node::start("node4", &[CALM, EAGER, &[&seeds[..]]].concat()).await;
     newcomer.wait_for_voters(4).await;
     newcomer.wait_until_ready().await;

@@ -40,7 +40,8 @@ async fn status_config_and_stats_have_the_shapes_of_the_contract() {
         json!({
             "state": "leader", "term": 3, "last_log_index": 13, "last_log_term": 3,
             "commit_index": 12, "applied_index": 11, "last_snapshot_index": 5,
-            "last_snapshot_term": 2, "last_contact": "4ms", "num_peers": 2, "log_bytes": 512,
+            "last_snapshot_term": 2, "first_log_index": 4, "last_contact": "4ms",
+            "num_peers": 2, "log_bytes": 512,
             "peers": { "node2": { "match_index": 10, "lag": 3 } },
         })
     );

@@ -32,6 +32,7 @@ use super::log_store::LogStore;
 use super::network::NetworkFactory;
 use super::pipeline::Signals;
 use super::propose::{Running, Turns};
+use super::purge::CatchUps;
 use super::read::{self, Rounds};
 use super::rpc::MemberStanding;
 use super::serve::AcceptInvitation;
@@ -198,8 +199,14 @@ impl Parts {
         let hurry_until = watch::Sender::new(Instant::now());
         let signals =
             Signals { log_end: log_end.subscribe(), hurry_until: hurry_until.subscribe() };
-        let network =
-            NetworkFactory::new(identity.node_id, peers, signals, snapshot_bytes_per_second);
+        let catch_ups = CatchUps::default();
+        let network = NetworkFactory::new(
+            identity.node_id,
+            peers,
+            signals,
+            catch_ups.clone(),
+            snapshot_bytes_per_second,
+        );
         let turns = Arc::<Turns>::default();
         let log_store =
             LogStore::new((*log).clone(), self.log_actor.clone(), turns.clone(), log_end);
@@ -224,7 +231,7 @@ impl Parts {
             raft.initialize(members).await.map_err(|error| error.to_string())?;
             log::info!("founded cluster {}", identity.cluster_id);
         }
-        let raft = Arc::new(Running::new(raft, &log, turns, hurry_until, &self.spawner));
+        let raft = Arc::new(Running::new(raft, &log, turns, hurry_until, catch_ups, &self.spawner));
         self.context.raft.store(Some(raft.clone()));
         self.spawner.spawn(watcher::follow(self.context.clone(), raft.clone()));
         self.spawner.spawn(expiry::follow(self.context.clone(), raft.clone()));
@@ -243,9 +250,8 @@ impl Parts {
             election_timeout_max: ms(timing.election_timeout_max),
             install_snapshot_timeout: ms(SNAPSHOT_PIECE_LIMIT),
             snapshot_policy: SnapshotPolicy::LogsSinceLast(timing.checkpoint_entries),
-            max_in_snapshot_log_to_keep: timing.keep_entries,
-            // A follower further behind than the log reaches gets a snapshot; the log reaches back this far.
-            replication_lag_threshold: timing.checkpoint_entries * 2 + timing.keep_entries,
+            // Never by itself: `super::purge` says when.
+            max_in_snapshot_log_to_keep: u64::MAX,
             // A restarted leader must win an election before it serves: its applied state is that of the
             // last checkpoint.
             enable_leader_restore: Some(false),

@@ -282,6 +282,7 @@ impl Context {
             last_log_term: last.map_or(0, |id| id.term),
             snapshot_index: index(&metrics.snapshot),
             snapshot_term: metrics.snapshot.map_or(0, |id| *id.leader_id),
+            first_log_index: metrics.purged.map_or(0, |id| id.index + 1),
             revision: state.revision(),
             last_contact: self.last_contact(&metrics),
             peers: peer_progress(&metrics, &members),

@@ -31,6 +31,7 @@ pub mod peers;
 mod pinned;
 mod pipeline;
 pub mod propose;
+mod purge;
 pub mod read;
 pub mod recover;
 pub mod retention;

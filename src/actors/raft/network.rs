@@ -27,6 +27,7 @@ use tokio::time::Instant;
 
 use super::peers::{Lane, PeerError, Peers};
 use super::pipeline::{self, Signals};
+use super::purge::CatchUps;
 use super::rpc::{Request, Response};
 use super::state_machine::SnapshotData;
 use super::transfer::{self, Pace, SendError};
@@ -40,6 +41,7 @@ pub struct NetworkFactory {
     peers: Peers,
     acknowledged: Acknowledged,
     signals: Signals,
+    catch_ups: CatchUps,
     /// How fast snapshots are sent to each peer; 0 for as fast as it goes.
     snapshot_bytes_per_second: u64,
 }
@@ -68,10 +70,18 @@ impl NetworkFactory {
         own_id: NodeId,
         peers: Peers,
         signals: Signals,
+        catch_ups: CatchUps,
         snapshot_bytes_per_second: u64,
     ) -> NetworkFactory {
         let acknowledged = Acknowledged::default();
-        NetworkFactory { own_id, peers, acknowledged, signals, snapshot_bytes_per_second }
+        NetworkFactory {
+            own_id,
+            peers,
+            acknowledged,
+            signals,
+            catch_ups,
+            snapshot_bytes_per_second,
+        }
     }
 }
 
@@ -86,6 +96,7 @@ impl RaftNetworkFactory<TypeConfig> for NetworkFactory {
             peers: self.peers.clone(),
             acknowledged: self.acknowledged.clone(),
             signals: self.signals.clone(),
+            catch_ups: self.catch_ups.clone(),
             lane: Lane::Raft,
             snapshot_bytes_per_second: self.snapshot_bytes_per_second,
         }
@@ -104,6 +115,7 @@ pub struct PeerClient {
     peers: Peers,
     acknowledged: Acknowledged,
     signals: Signals,
+    catch_ups: CatchUps,
     lane: Lane,
     snapshot_bytes_per_second: u64,
 }
@@ -277,6 +289,8 @@ impl RaftNetworkV2<TypeConfig> for PeerClient {
             Pace { timeout: option.soft_ttl(), bytes_per_second: self.snapshot_bytes_per_second };
         let metrics = self.peers.dialer().metrics.clone();
         let begun = Instant::now();
+        let upto = snapshot.meta.last_log_id.as_ref().map_or(0, |id| id.index);
+        self.catch_ups.begin(self.target, upto);
         let sending = transfer::send(link, vote, snapshot, pace, &metrics);
         let sent: Result<_, StreamingError<TypeConfig>> = tokio::select! {
             biased;
@@ -294,6 +308,7 @@ impl RaftNetworkV2<TypeConfig> for PeerClient {
         match &sent {
             Ok(_) => metrics.snapshot_send.observe(begun.elapsed()),
             Err(_) => {
+                self.catch_ups.give_up(self.target);
                 metrics.snapshot_send_failures.inc();
             }
         }

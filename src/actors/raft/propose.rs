@@ -28,6 +28,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, sleep_until, timeout_at};
 
 use super::pace::Pace;
+use super::purge::CatchUps;
 use super::types::{ENVELOPE_BYTES, Outcomes, Raft, Sealed, TypeConfig};
 use super::write::Attempt;
 use crate::actors::messages::RequestError;
@@ -64,6 +65,7 @@ pub struct Running {
     raft: Raft,
     proposals: mpsc::Sender<Proposal>,
     hurry_until: watch::Sender<Instant>,
+    catch_ups: CatchUps,
 }
 
 impl Deref for Running {
@@ -80,12 +82,14 @@ struct Proposal {
 }
 
 impl Running {
-    /// `turns` are those that the log of this Raft tells of its flushes, `hurry_until` is what its network listens to.
+    /// `turns` are those that the log of this Raft tells of its flushes, `hurry_until` is what its network listens to, and
+    /// `catch_ups` what it tells.
     pub fn new(
         raft: Raft,
         log: &Log,
         turns: Arc<Turns>,
         hurry_until: watch::Sender<Instant>,
+        catch_ups: CatchUps,
         spawner: &Spawner,
     ) -> Running {
         let (proposals, queue) = mpsc::channel(QUEUE_COMMANDS);
@@ -93,7 +97,12 @@ impl Running {
         let raft_of_queue = raft.clone();
         let proposer = Proposer { raft: raft_of_queue, queue, left_over: None, turns, most_bytes };
         spawner.spawn(proposer.run());
-        Running { raft, proposals, hurry_until }
+        Running { raft, proposals, hurry_until, catch_ups }
+    }
+
+    /// The followers that the log is kept for.
+    pub fn catch_ups(&self) -> &CatchUps {
+        &self.catch_ups
     }
 
     /// Has peers asked and told without a pause for a while: reads wait for it.

@@ -1,8 +1,7 @@
 //! Watches a running Raft: metrics and log lines, and when a checkpoint is due by bytes.
 //!
-//! openraft takes a checkpoint after so many entries and purges the log behind it by entries. Entries may be
-//! large, so bytes are bounded here: past `checkpoint_bytes` of new log a checkpoint is
-//! taken, and a log of several times that is purged up to the last checkpoint, whatever the number of entries.
+//! openraft takes a checkpoint after so many entries. Entries may be large, so bytes are bounded here: past
+//! `checkpoint_bytes` of new log a checkpoint is taken, too. The log is purged behind it (`purge.rs`).
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,14 +12,12 @@ use tokio::time::timeout;
 
 use super::context::{Context, peer_progress};
 use super::propose::Running;
+use super::purge::{self, LogSize};
 use super::types::{Metrics, members};
 use crate::types::NodeId;
 
 /// How often the size of the log is looked at, and whether the leader was heard.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
-
-/// A log of so many times `checkpoint_bytes` is cut to the last checkpoint.
-const PURGE_FACTOR: u64 = 3;
 
 /// Keeps the metrics up to date until this Raft ends.
 pub async fn follow(context: Arc<Context>, raft: Arc<Running>) {
@@ -131,10 +128,11 @@ pub async fn checkpoints(context: Arc<Context>, raft: Arc<Running>) {
                 return;
             }
         }
-        let snapshot = raft.metrics().borrow_watched().snapshot;
-        if on_disk > limit * PURGE_FACTOR
-            && let Some(snapshot) = snapshot
-            && raft.trigger().purge_log(snapshot.index).await.is_err()
+        let keep_entries = context.timing.keep_entries;
+        let size = LogSize { on_disk_bytes: on_disk, checkpoint_bytes: limit, keep_entries };
+        let upto = purge::upto(&raft.metrics().borrow_watched(), &size, raft.catch_ups());
+        if let Some(upto) = upto
+            && raft.trigger().purge_log(upto).await.is_err()
         {
             return;
         }

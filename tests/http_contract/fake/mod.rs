@@ -77,6 +77,7 @@ impl Fake {
             last_log_term: 3,
             snapshot_index: 5,
             snapshot_term: 2,
+            first_log_index: 4,
             revision: 9,
             last_contact: Some(Duration::from_millis(4)),
             peers: BTreeMap::from([("node2".to_owned(), PeerProgress { match_index: 10, lag: 3 })]),

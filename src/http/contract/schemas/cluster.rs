@@ -48,6 +48,7 @@ pub fn add_to(schemas: &mut Map<String, Value>) {
             ("applied_index", number()),
             ("last_snapshot_index", number()),
             ("last_snapshot_term", number()),
+            ("first_log_index", number()),
             ("last_contact", json!({ "type": "string", "examples": ["4ms", "never"] })),
             ("num_peers", number()),
             ("log_bytes", number()),
