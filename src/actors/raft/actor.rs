@@ -38,7 +38,7 @@ use super::rpc::MemberStanding;
 use super::serve::AcceptInvitation;
 use super::state_machine::StateMachine;
 use super::types::{PeerNode, Raft};
-use super::{expiry, expulsion, retention, watch as watcher, write};
+use super::{expiry, expulsion, retention, stall, watch as watcher, write};
 use crate::actors::log::LogActor;
 use crate::actors::messages::inside::{Close, WipeLog, WipeStore};
 use crate::actors::messages::{GetMembers, GetStatus, RequestError, Write};
@@ -236,6 +236,7 @@ impl Parts {
         self.spawner.spawn(watcher::follow(self.context.clone(), raft.clone()));
         self.spawner.spawn(expiry::follow(self.context.clone(), raft.clone()));
         self.spawner.spawn(retention::follow(self.context.clone(), raft.clone()));
+        self.spawner.spawn(stall::follow(self.context.clone(), raft.clone()));
         self.spawner.spawn(watcher::checkpoints(self.context.clone(), raft));
         Ok(())
     }

@@ -8,7 +8,8 @@
 //! * [`context`]: what the handlers share;
 //! * [`mod@write`], [`propose`], [`mod@read`]: the life of a PUT and of a GET; `pinned`: who asks for states;
 //! * [`serve`]: answering peers;
-//! * [`watch`]: metrics, and when to take a checkpoint; [`expiry`]: when records end; [`retention`]: and the past;
+//! * [`watch`]: metrics, and when to take a checkpoint; `purge`: how much of the log may go; `stall`: a disk that stands
+//!   still; [`expiry`]: when records end; [`retention`]: and the past;
 //! * [`admin`]: membership changes and leadership, for the membership actor;
 //! * [`anew`]: the membership with which a restored store begins; [`recover`]: what a survivor of a lost quorum holds;
 //! * [`expulsion`]: nodes that may take part no more;
@@ -37,6 +38,7 @@ pub mod recover;
 pub mod retention;
 pub mod rpc;
 pub mod serve;
+mod stall;
 pub mod state_machine;
 pub mod transfer;
 pub mod types;
