@@ -59,7 +59,9 @@ pub enum ImportError {
     OutOfOrder { expected: u64, found: u64 },
     #[error("piece {sequence} of the snapshot is damaged: {what}")]
     Damaged { sequence: u64, what: &'static str },
-    #[error("the snapshot has format version {found}, this release reads version {VERSION}")]
+    #[error(
+        "the snapshot has format version {found}, this release reads {OLDEST_VERSION} to {VERSION}"
+    )]
     Version { found: u8 },
     #[error("the snapshot ended before its last piece")]
     Unfinished,

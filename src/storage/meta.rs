@@ -49,6 +49,8 @@ const _: () = assert!(FIRST_TREE + TREES * Tree::ENCODED_BYTES <= META_BYTES);
 /// What a meta page says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Meta {
+    /// Of the release that wrote it. Opening writes it as it was, so that a tear harms nothing; a checkpoint is of this one.
+    pub version: u32,
     pub sequence: u64,
     /// Pages in the file, the meta pages included.
     pub end: u64,
@@ -68,7 +70,8 @@ pub enum MetaError {
 impl Meta {
     /// The meta of a store that holds nothing yet.
     pub fn empty(sequence: u64) -> Meta {
-        Meta { sequence, end: META_PAGES, map: None, root: Root::EMPTY }
+        let version = FORMAT_VERSION;
+        Meta { version, sequence, end: META_PAGES, map: None, root: Root::EMPTY }
     }
 
     /// Where this checkpoint's meta page lies in the file.
@@ -80,7 +83,7 @@ impl Meta {
     pub fn encode(&self) -> Vec<u8> {
         let mut page = vec![0; PAGE_BYTES];
         page[0..8].copy_from_slice(&MAGIC);
-        page[8..12].copy_from_slice(&FORMAT_VERSION.to_le_bytes());
+        page[8..12].copy_from_slice(&self.version.to_le_bytes());
         page[16..24].copy_from_slice(&self.sequence.to_le_bytes());
         page[24..32].copy_from_slice(&self.root.txn.to_le_bytes());
         page[32..40].copy_from_slice(&self.end.to_le_bytes());
@@ -122,6 +125,7 @@ impl Meta {
         let trees = &bytes[FIRST_TREE..][..TREES * Tree::ENCODED_BYTES];
         let mut trees = trees.chunks(Tree::ENCODED_BYTES).map(Tree::decode);
         Ok(Meta {
+            version: u32_at(bytes, 8),
             sequence: u64_at(bytes, 16),
             end: u64_at(bytes, 32),
             map: Some(PageRef::decode(&bytes[48..])).filter(|at| at.number != 0),
@@ -160,7 +164,7 @@ mod tests {
         root.trees[3] = Tree { root: Some(PageRef { number: 5, birth: 999, span: 1 }), len: 3 };
         root.facts[63] = 7;
         let map = Some(PageRef { number: 9, birth: 8, span: 2 });
-        Meta { sequence: 9, end: 77, map, root }
+        Meta { version: FORMAT_VERSION, sequence: 9, end: 77, map, root }
     }
 
     #[test]
@@ -191,6 +195,8 @@ mod tests {
         for found in [OLDEST_VERSION - 1, FORMAT_VERSION + 1] {
             assert_eq!(read(found), Err(MetaError::OtherVersion { found }));
         }
-        assert_eq!(read(OLDEST_VERSION), Ok(meta()));
+        let older = Meta { version: OLDEST_VERSION, ..meta() };
+        assert_eq!(read(OLDEST_VERSION), Ok(older));
+        assert_eq!(Meta::decode(&older.encode()), Ok(older), "as it was");
     }
 }

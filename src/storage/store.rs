@@ -33,7 +33,7 @@ use crate::storage::disk::Disk;
 use crate::storage::draft::Draft;
 use crate::storage::error::StorageError;
 use crate::storage::freemap::Freemap;
-use crate::storage::meta::Meta;
+use crate::storage::meta::{FORMAT_VERSION, Meta};
 use crate::storage::open;
 use crate::storage::page::{MAX_PAGES, PAGE_BYTES, Page, PageKind, PageRef, TxnId};
 use crate::storage::pager::Pager;
@@ -258,7 +258,8 @@ impl Store {
             .chain(&drawn.pages)
             .map(|(at, payload)| Page::with_payload(PageKind::Map, *at, payload))
             .collect();
-        let meta = Meta { sequence, end: drawn.end, map: self.space().root(), root };
+        let (end, root_of_map) = (drawn.end, self.space().root());
+        let meta = Meta { version: FORMAT_VERSION, sequence, end, map: root_of_map, root };
         self.draft.space.hold(root.txn);
         let bytes = self.dirty.bytes();
         let pages = Arc::new(self.dirty.take());

@@ -30,7 +30,7 @@ use crate::codec::{self, CodecError};
 use crate::types::{ClusterId, NodeId};
 
 /// Version of the frames and of everything in them. A node that speaks another is refused by name.
-pub const PROTOCOL_VERSION: u16 = 5;
+pub const PROTOCOL_VERSION: u16 = 6;
 
 /// Begins every Hello, so that a stranger is recognized as one.
 const MAGIC: [u8; 8] = *b"ConureDB";

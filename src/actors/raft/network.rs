@@ -26,7 +26,7 @@ use openraft::{OptionalSend, RaftNetworkV2, StorageError};
 use tokio::time::Instant;
 
 use super::peers::{Lane, PeerError, Peers};
-use super::pipeline::{self, Signals};
+use super::pipeline::{self, PATIENCE, Signals};
 use super::purge::CatchUps;
 use super::rpc::{Request, Response};
 use super::state_machine::SnapshotData;
@@ -239,7 +239,13 @@ impl RaftNetworkV2<TypeConfig> for PeerClient {
     {
         let client: &'s PeerClient = self;
         let signals = client.signals.clone();
-        let answers = pipeline::run(input, signals, move |rpc| client.append(rpc, option.clone()));
+        // A heartbeat is one request, whose answer openraft takes when the stream has ended.
+        let patience = match client.lane {
+            Lane::Heartbeat => Duration::ZERO,
+            _ => PATIENCE,
+        };
+        let answers =
+            pipeline::run(input, signals, patience, move |rpc| client.append(rpc, option.clone()));
         Box::pin(std::future::ready(Ok(answers)))
     }
 
@@ -290,7 +296,7 @@ impl RaftNetworkV2<TypeConfig> for PeerClient {
         let metrics = self.peers.dialer().metrics.clone();
         let begun = Instant::now();
         let upto = snapshot.meta.last_log_id.as_ref().map_or(0, |id| id.index);
-        self.catch_ups.begin(self.target, upto);
+        let catch_up = self.catch_ups.begin(self.target, upto);
         let sending = transfer::send(link, vote, snapshot, pace, &metrics);
         let sent: Result<_, StreamingError<TypeConfig>> = tokio::select! {
             biased;
@@ -308,7 +314,7 @@ impl RaftNetworkV2<TypeConfig> for PeerClient {
         match &sent {
             Ok(_) => metrics.snapshot_send.observe(begun.elapsed()),
             Err(_) => {
-                self.catch_ups.give_up(self.target);
+                self.catch_ups.give_up(self.target, catch_up);
                 metrics.snapshot_send_failures.inc();
             }
         }

@@ -41,7 +41,7 @@ const BYTES: usize = 8 * 1024 * 1024;
 
 /// Time for the next entries to tell a peer what is committed, before a request of its own does: one client that writes
 /// without a pause sends its next put sooner. A peer applies that much later, and promises nobody to be sooner.
-const PATIENCE: Duration = Duration::from_millis(1);
+pub const PATIENCE: Duration = Duration::from_millis(1);
 
 /// What a request is about: the entry before its own, its last one, and the bytes of all.
 #[derive(Clone, Copy)]
@@ -85,6 +85,7 @@ where
     goes_on: bool,
     send: F,
     signals: Signals,
+    patience: Duration,
     /// The index behind the last entry of the last request.
     requested_end: u64,
     /// When a request without entries may leave.
@@ -104,8 +105,13 @@ pub struct Signals {
     pub hurry_until: watch::Receiver<Instant>,
 }
 
-/// Sends `requests` by `send`, and gives what openraft wants to know of the answers.
-pub fn run<'a, S, F, A>(requests: S, signals: Signals, send: F) -> BoxStream<'a, Result>
+/// Sends `requests` by `send`, those without entries with so much `patience`, and gives what openraft wants to know of the answers.
+pub fn run<'a, S, F, A>(
+    requests: S,
+    signals: Signals,
+    patience: Duration,
+    send: F,
+) -> BoxStream<'a, Result>
 where
     S: Stream<Item = Request> + Send + 'a,
     F: Fn(Request) -> A + Send + 'a,
@@ -120,6 +126,7 @@ where
         goes_on: true,
         send,
         signals,
+        patience,
         requested_end: 0,
         tells_at: Instant::now(),
         under_way: FuturesOrdered::new(),
@@ -149,7 +156,7 @@ where
                 biased;
                 Some((about, answer)) = self.under_way.next() => {
                     self.bytes_under_way -= about.len_bytes;
-                    self.tells_at = Instant::now() + PATIENCE;
+                    self.tells_at = Instant::now() + self.patience;
                     let (result, goes_on) = about.result(answer);
                     let is_kept_back = self.kept_back > 0 && goes_on;
                     self.kept_back = self.kept_back.saturating_sub(1);
@@ -252,7 +259,7 @@ mod tests {
             let hurry_until = watch::Sender::new(Instant::now());
             let signals =
                 Signals { log_end: log_end.subscribe(), hurry_until: hurry_until.subscribe() };
-            let answers = run(requests_of, signals, send);
+            let answers = run(requests_of, signals, PATIENCE, send);
             Peer { requests, log_end, hurry_until, arrived, replies, answers }
         }
 

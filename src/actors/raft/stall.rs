@@ -83,7 +83,7 @@ mod tests {
         let (mut stall, begun) = (Stall::default(), Instant::now());
         let mut look = |has_staged, durable, after_ms| {
             let now = begun + Duration::from_millis(after_ms);
-            stall.look(has_staged, durable, now).as_millis()
+            stall.look(has_staged, Lsn(durable), now).as_millis()
         };
         assert_eq!(look(true, 5, 0), 0);
         assert_eq!(look(true, 5, 100), 100);

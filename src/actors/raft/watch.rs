@@ -14,6 +14,7 @@ use super::context::{Context, peer_progress};
 use super::propose::Running;
 use super::purge::{self, LogSize};
 use super::types::{Metrics, members};
+use crate::actors::space::Room;
 use crate::types::NodeId;
 
 /// How often the size of the log is looked at, and whether the leader was heard.
@@ -129,7 +130,12 @@ pub async fn checkpoints(context: Arc<Context>, raft: Arc<Running>) {
             }
         }
         let keep_entries = context.timing.keep_entries;
-        let size = LogSize { on_disk_bytes: on_disk, checkpoint_bytes: limit, keep_entries };
+        let size = LogSize {
+            on_disk_bytes: on_disk,
+            checkpoint_bytes: limit,
+            keep_entries,
+            is_disk_full: context.space.room() != Room::Enough,
+        };
         let upto = purge::upto(&raft.metrics().borrow_watched(), &size, raft.catch_ups());
         if let Some(upto) = upto
             && raft.trigger().purge_log(upto).await.is_err()

@@ -32,7 +32,7 @@ use tempfile::TempDir;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::LocalSet;
 
-use self::args::{ClusterArgs, Op, RunArgs};
+use self::args::{ClusterArgs, Op, RunArgs, System};
 use self::client::Running;
 use self::error::ClusterError;
 use self::keys::Keys;
@@ -89,7 +89,7 @@ async fn measure(args: &ClusterArgs) -> Result<(), ClusterError> {
     for &system in &systems {
         eprintln!("starting {system}");
         let running = Running::start(system, args, dir.path()).await?;
-        let is_new = args.target.is_empty();
+        let is_new = args.target.is_empty() || system != System::Conure;
         let keys = Rc::new(Keys::new(args.keys, args.value_bytes, args.run.seed, is_new));
         if args.op.reads() {
             eprintln!("{system}: loading {} keys", args.keys);
