@@ -48,7 +48,7 @@ pub struct ClusterArgs {
     /// Another system to measure in turns; etcd needs the cargo feature bench-peers
     #[arg(long, value_enum)]
     pub vs: Option<Peer>,
-    /// Running nodes to measure, as URLs, instead of starting some; repeatable
+    /// Running nodes to measure, as URLs, instead of starting some; repeatable. Or etcd, to start and measure that alone
     #[arg(long, value_name = "URL", num_args = 1.., conflicts_with = "nodes")]
     pub target: Vec<String>,
     #[command(flatten)]
@@ -70,9 +70,15 @@ pub struct RunArgs {
     pub json: bool,
 }
 
+/// What `--target` takes instead of URLs.
+const ETCD: &str = "etcd";
+
 impl ClusterArgs {
     /// The systems of a run, the project's first.
     pub fn systems(&self) -> Vec<System> {
+        if self.target == [ETCD] {
+            return vec![System::Etcd];
+        }
         let peer = self.vs.map(|Peer::Etcd| System::Etcd);
         std::iter::once(System::Conure).chain(peer).collect()
     }
