@@ -23,13 +23,6 @@ const VALUES_BEFORE: usize = 128;
 /// 6 MiB: more than the log keeps by itself, less than it keeps for who catches up.
 const VALUES_MEANWHILE: usize = 384;
 
-/// The value of a metric without labels.
-async fn metric(node: &Node, name: &str) -> f64 {
-    let metrics = node.get("/metrics").await.text();
-    let value = metrics.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
-    value.and_then(|value| value.parse().ok()).unwrap_or_else(|| panic!("no {name}: {metrics}"))
-}
-
 #[tokio::test]
 async fn a_node_that_joins_under_load_needs_one_snapshot() {
     let mut cluster = Cluster::start(1, FLAGS).await;
@@ -42,16 +35,13 @@ async fn a_node_that_joins_under_load_needs_one_snapshot() {
         put("before", number).await;
     }
     let leader = &cluster.nodes[0];
-    until("the log is cut", async || {
-        let stats = leader.get("/raft/stats").await.json();
-        (stats["first_log_index"].as_u64() > Some(8)).then_some(())
-    })
-    .await;
+    until("the log is cut", async || (leader.first_log_index().await > Some(8)).then_some(()))
+        .await;
     let seeds = format!("--seeds={}", leader.url());
     let flags = [CALM, FLAGS, &["--bootstrap=false", &seeds]].concat();
     let newcomer = Node::start("node2", &flags).await;
     until("a snapshot is on its way", async || {
-        (metric(leader, "conuredb_snapshot_sent_bytes_total").await > 0.0).then_some(())
+        (leader.metric("conuredb_snapshot_sent_bytes_total").await? > 0.0).then_some(())
     })
     .await;
     for number in 0..VALUES_MEANWHILE {
@@ -60,14 +50,14 @@ async fn a_node_that_joins_under_load_needs_one_snapshot() {
     newcomer.wait_for_voters(2).await;
     newcomer.wait_until_ready().await;
 
-    let sent = metric(leader, "conuredb_snapshot_send_duration_seconds_count").await;
-    assert_eq!(sent, 1.0, "snapshots of one join");
+    let sent = leader.metric("conuredb_snapshot_send_duration_seconds_count").await;
+    assert_eq!(sent, Some(1.0), "snapshots of one join");
     assert_eq!(newcomer.records("before%2F").await.len(), VALUES_BEFORE);
     assert_eq!(newcomer.records("meanwhile%2F").await.len(), VALUES_MEANWHILE);
 
     // What was kept for it goes when it has caught up.
     until("the log is cut again", async || {
-        (metric(leader, "conuredb_log_bytes").await < 5.0 * 1024.0 * 1024.0).then_some(())
+        (leader.metric("conuredb_log_bytes").await? < 5.0 * 1024.0 * 1024.0).then_some(())
     })
     .await;
     cluster.nodes.push(newcomer);

@@ -75,9 +75,8 @@ async fn check_all_there(node: &Node, numbers: std::ops::Range<usize>) {
     }
 }
 
-async fn says_full(node: &Node, full: u64) -> bool {
-    let metrics = node.get("/metrics").await.text();
-    metrics.lines().any(|line| line == format!("conuredb_storage_full {full}"))
+async fn says_full(node: &Node, full: f64) -> bool {
+    node.metric("conuredb_storage_full").await == Some(full)
 }
 
 fn value(number: usize) -> Vec<u8> {
@@ -90,11 +89,11 @@ async fn a_full_disk_refuses_puts_serves_reads_and_deletes_and_clears_by_itself(
     let flags = [CALM, &["--set=storage.log_segment_bytes=12MiB"]].concat();
     let mut node = Node::start_at("node1", &flags, &disk.path().join("data")).await;
     node.wait_until_ready().await;
-    assert!(says_full(&node, 0).await);
+    assert!(says_full(&node, 0.0).await);
     let acknowledged = fill(&node).await;
     println!("{acknowledged} writes found room");
     assert!(acknowledged > 10, "only {acknowledged} writes found room");
-    assert!(says_full(&node, 1).await);
+    assert!(says_full(&node, 1.0).await);
     let words = node.log_lines("the disk is full");
     let words = words.first().expect("a reason in the log");
     let directory = node.data_dir().display().to_string();
@@ -114,7 +113,7 @@ async fn a_full_disk_refuses_puts_serves_reads_and_deletes_and_clears_by_itself(
         (node.put("/kv/after", "v").await.status == 200).then_some(())
     })
     .await;
-    assert!(says_full(&node, 0).await);
+    assert!(says_full(&node, 0.0).await);
     assert_eq!(node.log_lines("the disk has room again").len(), 1);
     assert!(node.is_running());
     check_all_there(&node, 5..acknowledged).await;

@@ -115,6 +115,18 @@ impl Node {
         self.answered(self.request(Method::POST, target, &json, body.to_owned()).await)
     }
 
+    /// The value of a metric without labels; `None` where there is none, or no answer.
+    pub async fn metric(&self, name: &str) -> Option<f64> {
+        let text = self.try_get("/metrics").await.ok()?.text();
+        let value = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '))?;
+        value.parse().ok()
+    }
+
+    /// The first entry that the node's log still has.
+    pub async fn first_log_index(&self) -> Option<u64> {
+        self.get("/raft/stats").await.json()["first_log_index"].as_u64()
+    }
+
     /// `POST /join` as the original is told: the other node's name and raft address, no more.
     pub async fn join(&self, other: &Node) -> Reply {
         let (id, address) = (&other.name, other.raft_addr());

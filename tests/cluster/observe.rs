@@ -129,11 +129,6 @@ async fn metrics_tell_of_the_process_the_disk_and_the_work() {
     let leader = &cluster.nodes[cluster.leader().await];
     leader.put("/kv/k", "v").await.is_ok();
     leader.get("/kv/k").await;
-    let value = async |name: &str| {
-        let text = leader.get("/metrics").await.text();
-        let mut lines = text.lines().filter_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
-        lines.next_back().and_then(|value| value.parse::<f64>().ok())
-    };
     for name in [
         "process_cpu_seconds_total",
         "process_resident_memory_bytes",
@@ -151,9 +146,10 @@ async fn metrics_tell_of_the_process_the_disk_and_the_work() {
         "conuredb_applied_entries_total",
         "conuredb_http_connections",
     ] {
-        let above_zero = until(name, async || value(name).await.filter(|value| *value > 0.0)).await;
+        let above_zero =
+            until(name, async || leader.metric(name).await.filter(|value| *value > 0.0)).await;
         assert!(above_zero.is_finite(), "{name}");
     }
-    assert_eq!(value("conuredb_keys").await, Some(1.0));
-    assert_eq!(value("conuredb_raft_voters").await, Some(3.0));
+    assert_eq!(leader.metric("conuredb_keys").await, Some(1.0));
+    assert_eq!(leader.metric("conuredb_raft_voters").await, Some(3.0));
 }

@@ -129,8 +129,7 @@ async fn a_text_and_this_repository_come_back_byte_for_byte() {
     // A fourth, which no log reaches back for any more.
     let seeds = format!("--seeds={}", cluster.nodes[1].url());
     until("the leader cuts its log", async || {
-        let stats = cluster.nodes[0].get("/raft/stats").await.json();
-        (stats["first_log_index"].as_u64() > Some(0)).then_some(()) // the newcomer has nothing
+        (cluster.nodes[0].first_log_index().await > Some(0)).then_some(()) // the newcomer has nothing
     })
     .await;
     let newcomer = Node::start("node4", &[CALM, EAGER, &[&seeds[..]]].concat()).await;

@@ -114,12 +114,6 @@ async fn deaf(node: &Node) -> TcpStream {
     stream
 }
 
-async fn metric(node: &Node, name: &str) -> Option<u64> {
-    let text = node.try_get("/metrics").await.ok()?.text();
-    let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '))?;
-    line.parse().ok()
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn a_deaf_watcher_is_cut_while_others_go_on() {
     let node = Node::start("node1", &[]).await;
@@ -130,7 +124,7 @@ async fn a_deaf_watcher_is_cut_while_others_go_on() {
     let mut watcher = client.watch(everything());
     next(&mut watcher).await;
     until("both to be watching", async || {
-        (metric(&node, "conuredb_watchers").await? == 2).then_some(())
+        (node.metric("conuredb_watchers").await? == 2.0).then_some(())
     })
     .await;
     let mut told = 0;
@@ -142,7 +136,7 @@ async fn a_deaf_watcher_is_cut_while_others_go_on() {
             next(&mut watcher).await;
             told += 1;
         }
-        (metric(&node, "conuredb_watchers_cut_total").await? == 1).then_some(())
+        (node.metric("conuredb_watchers_cut_total").await? == 1.0).then_some(())
     })
     .await;
     let last = client.put(b"k", "last", Condition::None).await.expect("a write");
@@ -189,7 +183,7 @@ async fn a_thousand_watchers_are_told_and_writes_go_on() {
         });
     }
     until("all to be watching", async || {
-        (metric(follower, "conuredb_watchers").await? >= WATCHERS as u64).then_some(())
+        (follower.metric("conuredb_watchers").await? >= WATCHERS as f64).then_some(())
     })
     .await;
     let began = Instant::now();
@@ -205,7 +199,7 @@ async fn a_thousand_watchers_are_told_and_writes_go_on() {
     })
     .await
     .expect("all were told in time");
-    assert_eq!(metric(follower, "conuredb_watchers_cut_total").await, Some(0));
+    assert_eq!(follower.metric("conuredb_watchers_cut_total").await, Some(0.0));
     println!(
         "{WRITES} writes in {written:?}, told to {WATCHERS} watchers in {:?}",
         began.elapsed()

@@ -263,6 +263,17 @@ mod tests {
             Peer { requests, log_end, hurry_until, arrived, replies, answers }
         }
 
+        /// One that has just acknowledged the first entries, and is to be told that they are committed.
+        fn to_be_told() -> Peer {
+            let mut peer = Peer::new();
+            peer.ask(request(0, 2));
+            assert_eq!(peer.acknowledged(), None);
+            peer.answer(0, Success);
+            assert_eq!(peer.acknowledged(), Some(2));
+            peer.ask(request(2, 2));
+            peer
+        }
+
         fn ask(&self, request: Request) {
             let end = request.entries.last().map_or(0, |entry| entry.log_id.index + 1);
             self.log_end
@@ -329,12 +340,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn the_patience_ends_by_itself() {
-        let mut peer = Peer::new();
-        peer.ask(request(0, 2));
-        assert_eq!(peer.acknowledged(), None);
-        peer.answer(0, Success);
-        assert_eq!(peer.acknowledged(), Some(2));
-        peer.ask(request(2, 2));
+        let mut peer = Peer::to_be_told();
         let told = tokio::time::timeout(2 * PATIENCE, peer.answers.next());
         assert!(told.await.is_err(), "the peer has not answered");
         assert_eq!(peer.arrived(), [(0, 2), (2, 0)]);
@@ -342,12 +348,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn nothing_waits_where_there_are_reads() {
-        let mut peer = Peer::new();
-        peer.ask(request(0, 2));
-        assert_eq!(peer.acknowledged(), None);
-        peer.answer(0, Success);
-        assert_eq!(peer.acknowledged(), Some(2));
-        peer.ask(request(2, 2));
+        let mut peer = Peer::to_be_told();
         assert_eq!([peer.acknowledged(), peer.acknowledged()], [None, None]);
         assert_eq!(peer.arrived(), [(0, 2)]);
         peer.hurry_until.send_replace(Instant::now() + PATIENCE / 2);

@@ -58,13 +58,11 @@ pub async fn follow(context: Arc<Context>, raft: Arc<Running>) {
             return;
         }
         let stalled = stall.look(log.staged_bytes() > 0, log.durable(), Instant::now());
-        let voters = raft.metrics().borrow_watched().membership_config.voter_ids().count();
-        if stalled < limit
-            || voters < 2
-            || context.space.room() != Room::Enough
-            || !context.leads(&raft)
-        {
+        if stalled < limit || context.space.room() != Room::Enough || !context.leads(&raft) {
             continue;
+        }
+        if raft.metrics().borrow_watched().membership_config.voter_ids().count() < 2 {
+            continue; // nobody could take over
         }
         log::warn!(
             "no flush of the log has ended for {stalled:?}: the disk of this leader stands still"
