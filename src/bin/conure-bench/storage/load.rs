@@ -11,9 +11,6 @@ use crate::engines::{Kind, Order, Tree, data_dir};
 use crate::error::BenchError;
 use crate::files::allocated_bytes;
 
-/// Keys loaded before, of the keys there are.
-const KEYS_PER_WARM: usize = 10;
-
 /// Loads every engine in random order, and opens it again.
 pub fn random(round: &mut Round<'_>) -> Result<Vec<Open<dyn Tree>>, BenchError> {
     let data = round.data;
@@ -67,11 +64,11 @@ fn load(
     Ok(tree)
 }
 
-/// An untimed load of some of the keys, into a directory that is thrown away.
+/// The same load untimed, into a directory that is thrown away: of virtual machines some give memory that is free back to
+/// their host, and would find it again a page at a time in whichever load comes first.
 fn warm(round: &Round<'_>, kind: Kind, order: Order, numbers: &[u32]) -> Result<(), BenchError> {
     let dir = round.make_dir(&format!("{kind}-warm"))?;
     let mut tree = round.open_tree(kind, &dir, Work::LoadRandom)?;
-    let numbers = &numbers[..numbers.len() / KEYS_PER_WARM];
     let mut pairs = numbers.iter().map(|number| round.data.pair(*number as usize, 0));
     tree.load(&mut pairs, order).map_err(failed(kind, Work::LoadRandom))?;
     drop(tree);
