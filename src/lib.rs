@@ -53,4 +53,5 @@ pub mod processes;
 pub mod shell;
 pub mod simulation;
 pub mod storage;
+pub mod threads;
 pub mod types;

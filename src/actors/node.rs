@@ -13,6 +13,7 @@
 mod kill;
 mod open;
 
+use std::ffi::CStr;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
@@ -50,6 +51,7 @@ use crate::storage::identity::IdentityError;
 use crate::storage::kv::KvReader;
 use crate::storage::log::{LogError, LogOptions};
 use crate::storage::store::StoreOptions;
+use crate::threads;
 use crate::types::{LogId, Retention};
 
 /// Segments of the log that are held in reserve for a full disk: one that deletes fill, and the next, or what
@@ -214,15 +216,16 @@ impl Node {
             let (metrics, on_fatal) = (metrics.clone(), on_fatal.clone());
             let (disk, log_options) = (around.disk.clone(), options.log.clone());
             let space = space.clone();
-            place(&options.threads, &mut arbiters, move |_| {
+            place(&options.threads, &mut arbiters, c"log", move |_| {
                 LogActor::new(log_writer, disk, log_options, space, metrics, on_fatal)
             })
         };
-        let checkpoints = place(&options.threads, &mut arbiters, |_| CheckpointActor);
+        let checkpoints =
+            place(&options.threads, &mut arbiters, c"checkpoint", |_| CheckpointActor);
         let (applied_sender, applied) = watch::channel(0);
         let storage = {
             let (space, metrics, on_fatal) = (space.clone(), metrics.clone(), on_fatal.clone());
-            place(&options.threads, &mut arbiters, move |_| {
+            place(&options.threads, &mut arbiters, c"storage", move |_| {
                 StorageActor::new(kv, checkpoints, applied_sender, space, metrics, on_fatal)
             })
         };
@@ -230,7 +233,7 @@ impl Node {
         let own_reader = reader.clone();
         let watch = {
             let (reader, applied, metrics) = (reader.clone(), applied.clone(), metrics.clone());
-            place(&options.threads, &mut arbiters, move |_| {
+            place(&options.threads, &mut arbiters, c"watch", move |_| {
                 WatchActor::new(reader, applied, metrics)
             })
         };
@@ -338,7 +341,7 @@ impl Node {
         if bytes_per_second > 0 && self.scrub.is_none() {
             let (storage, log) = (self.storage.clone(), self.log_in_use.clone());
             let metrics = self.metrics.clone();
-            self.scrub = Some(place(&self.threads, &mut self.arbiters, move |_| {
+            self.scrub = Some(place(&self.threads, &mut self.arbiters, c"scrub", move |_| {
                 ScrubActor::new(bytes_per_second, storage, log, metrics)
             }));
         }
@@ -390,12 +393,14 @@ impl Node {
 fn place<A: Actor<Context = Context<A>>>(
     threads: &Threads,
     arbiters: &mut Vec<Arbiter>,
+    name: &'static CStr,
     make: impl FnOnce(&mut Context<A>) -> A + Send + 'static,
 ) -> Addr<A> {
     match threads {
         Threads::Here => A::create(make),
         Threads::Dedicated { .. } => {
             let arbiter = Arbiter::new();
+            arbiter.spawn_fn(|| threads::name(name));
             let address = A::start_in_arbiter(&arbiter.handle(), make);
             arbiters.push(arbiter);
             address

@@ -76,6 +76,7 @@ use bytes::Bytes;
 
 use crate::actors::messages::Gateway;
 use crate::metrics::{Held, Metrics};
+use crate::threads;
 use access::SlowLines;
 use admission::Admission;
 use pins::Pins;
@@ -151,7 +152,12 @@ pub fn server(state: State, listeners: Vec<TcpListener>, workers: usize) -> io::
     let options = state.options.clone();
     let state = web::Data::new(state);
     let metrics = state.metrics.clone();
-    let mut server = HttpServer::new(move || App::new().configure(configure(state.clone())))
+    // Each worker makes its own.
+    let app = move || {
+        threads::name(c"http");
+        App::new().configure(configure(state.clone()))
+    };
+    let mut server = HttpServer::new(app)
         // Dropped with the connection.
         .on_connect(move |_, kept| drop(kept.insert(Held::new(&metrics.http_connections))))
         .workers(workers)

@@ -8,7 +8,8 @@ use crate::imports::imports;
 use crate::lexer::{Token, tokens};
 
 /// Floor 0: what everybody may import, and what imports nothing above itself.
-const GROUND: &[&str] = &["types", "error", "codec", "config", "metrics", "env", "logs", "plants"];
+const GROUND: &[&str] =
+    &["types", "error", "codec", "config", "metrics", "env", "logs", "plants", "threads"];
 
 /// A module on top, and what it may import besides itself and the ground floor.
 struct Room {

@@ -153,3 +153,21 @@ async fn metrics_tell_of_the_process_the_disk_and_the_work() {
     assert_eq!(leader.metric("conuredb_keys").await, Some(1.0));
     assert_eq!(leader.metric("conuredb_raft_voters").await, Some(3.0));
 }
+
+#[tokio::test]
+async fn threads_have_the_names_of_what_they_do() {
+    let cluster = Cluster::start(1, &[]).await;
+    cluster.leader().await;
+    let pid = cluster.nodes[0].pid().expect("it runs").as_raw_nonzero();
+    let name_of = |task: std::io::Result<std::fs::DirEntry>| {
+        std::fs::read_to_string(task.ok()?.path().join("comm")).ok()
+    };
+    let tasks = || std::fs::read_dir(format!("/proc/{pid}/task")).expect("it runs");
+    let wanted = ["checkpoint", "consensus", "http", "log", "scrub", "storage", "watch"];
+    until("threads with names", async || {
+        let names: BTreeSet<String> =
+            tasks().filter_map(name_of).map(|name| name.trim_end().to_owned()).collect();
+        wanted.iter().all(|name| names.contains(*name)).then_some(())
+    })
+    .await;
+}

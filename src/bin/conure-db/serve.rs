@@ -30,6 +30,7 @@ use conuredb::os::{OsChance, OsClock, process};
 use conuredb::storage::disk::{Disk, FileDisk};
 use conuredb::storage::log::LogOptions;
 use conuredb::storage::store::StoreOptions;
+use conuredb::threads;
 use conuredb::types::Retention;
 use tokio::runtime::Handle;
 use tokio::signal::unix::{SignalKind, signal};
@@ -83,7 +84,10 @@ pub fn run(cli: &Cli) -> ExitCode {
 /// The runtime of an arbiter's thread.
 async fn runtime_of(arbiter: &Arbiter) -> Result<Handle, String> {
     let (sender, runtime) = oneshot::channel();
-    arbiter.spawn_fn(move || drop(sender.send(Handle::current())));
+    arbiter.spawn_fn(move || {
+        threads::name(c"consensus");
+        drop(sender.send(Handle::current()));
+    });
     runtime.await.map_err(|_| "cannot start the thread for consensus".to_owned())
 }
 
