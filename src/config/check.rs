@@ -5,9 +5,6 @@ use std::time::Duration;
 use super::error::{ConfigError, ConfigErrors};
 use super::{Config, HostPort};
 
-/// What a segment of the log holds beside the longest value: its key, the entry around it, headers.
-const RECORD_ROOM_BYTES: u64 = 1024 * 1024;
-
 /// Silence of which a restart may be the cause.
 const LEAST_PATIENCE: Duration = Duration::from_secs(10);
 
@@ -90,22 +87,6 @@ pub fn check(config: &Config, errors: &mut Vec<ConfigError>) {
     }
 
     let segment_bytes = config.storage.log_segment_bytes;
-    if segment_bytes < config.limits.max_value_bytes as u64 + RECORD_ROOM_BYTES {
-        conflict(
-            &["limits.max_value_bytes", "storage.log_segment_bytes"],
-            "the log could not hold the longest value, whose record stands in one segment"
-                .to_owned(),
-            "set storage.log_segment_bytes to 1MiB above limits.max_value_bytes or more",
-        );
-    }
-    if segment_bytes < config.limits.max_txn_bytes as u64 + RECORD_ROOM_BYTES {
-        conflict(
-            &["limits.max_txn_bytes", "storage.log_segment_bytes"],
-            "the log could not hold the longest transaction, whose record stands in one segment"
-                .to_owned(),
-            "set storage.log_segment_bytes to 1MiB above limits.max_txn_bytes or more",
-        );
-    }
     if !segment_bytes.is_multiple_of(SEGMENT_UNIT_BYTES) {
         conflict(
             &["storage.log_segment_bytes"],

@@ -90,6 +90,9 @@ use crate::types::LogId;
 /// Longest vote, in bytes: two numbers and a flag need 17, and it must fit into a segment header.
 pub const MAX_VOTE_BYTES: usize = 1024;
 
+/// Longest payload that may be allowed, so that places in a segment of its own are numbers of 32 bits.
+const MAX_PAYLOAD_BYTES: usize = 1 << 30;
+
 /// An entry of the Raft log. What the payload means is not the log's business.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LogEntry {
@@ -112,7 +115,7 @@ impl Lsn {
 /// The bounds of a log.
 #[derive(Debug, Clone)]
 pub struct LogOptions {
-    /// Length of new segment files. Existing ones keep theirs.
+    /// Length of new segment files, but of one for a longer record. Existing ones keep theirs.
     pub segment_bytes: u64,
     /// How much of the recent entries is kept in memory; what is not durable yet is kept in any case.
     pub cache_bytes: usize,
@@ -145,15 +148,17 @@ impl Default for LogOptions {
 impl LogOptions {
     fn check(&self) -> Result<(), LogError> {
         let room_bytes = self.segment_bytes.saturating_sub(SEGMENT_HEADER_BYTES as u64);
-        let longest = self.max_payload_bytes.max(MAX_VOTE_BYTES);
         if self.segment_bytes > u64::from(u32::MAX) {
             return Err(LogError::Options("a segment has less than 4 GiB"));
         }
         if !self.segment_bytes.is_multiple_of(SEGMENT_HEADER_BYTES as u64) {
             return Err(LogError::Options("the length of a segment is a multiple of 4,096"));
         }
-        if longest as u64 > room_bytes || record_bytes(longest) as u64 > room_bytes {
-            return Err(LogError::Options("the longest record does not fit into a segment"));
+        if record_bytes(MAX_VOTE_BYTES) as u64 > room_bytes {
+            return Err(LogError::Options("the longest vote does not fit into a segment"));
+        }
+        if self.max_payload_bytes > MAX_PAYLOAD_BYTES {
+            return Err(LogError::Options("a record has at most 1 GiB"));
         }
         Ok(())
     }

@@ -58,6 +58,7 @@ mod latency;
 mod leadership;
 mod leases;
 mod lifecycle;
+mod limits;
 mod locks;
 mod logs;
 mod membership;

@@ -20,6 +20,7 @@
 pub mod actor;
 pub mod admin;
 pub mod anew;
+pub mod batch;
 #[cfg(test)]
 mod conformance;
 pub mod context;

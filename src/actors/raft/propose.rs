@@ -27,34 +27,21 @@ use openraft::type_config::alias::OneshotReceiverOf;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, sleep_until, timeout_at};
 
+use super::batch::{Batch, Proposal};
 use super::pace::Pace;
 use super::purge::CatchUps;
-use super::types::{ENVELOPE_BYTES, Outcomes, Raft, Sealed, TypeConfig};
+use super::types::{Outcomes, Raft, Sealed, TypeConfig};
 use super::write::Attempt;
 use crate::actors::messages::RequestError;
 use crate::actors::peer::Spawner;
-use crate::codec;
 use crate::storage::log::Log;
 use crate::types::Command;
 
 /// Commands that may wait for an entry: more than clients and peers may have under way by default.
 const QUEUE_COMMANDS: usize = 8 * 1024;
 
-/// Most commands of an entry, so that applying one stays a matter of milliseconds.
-const ENTRY_COMMANDS: usize = 512;
-
-/// Bytes up to which an entry takes more than one command. It bounds how long others wait for one to be written and sent.
-const ENTRY_BYTES: usize = 256 * 1024;
-
-/// Bytes from which an entry goes though more are not committed: what it costs is mostly its bytes by then.
-const LARGE_BYTES: usize = 64 * 1024;
-
 /// How long an entry waits at most to become larger.
 const HOLD: Duration = Duration::from_millis(2);
-
-/// Where the log takes only short entries, several commands take this part of one at most: how long they become is known
-/// about, before they are encoded.
-const LOG_PART: usize = 2;
 
 /// For so long after a read peers hear at once what is committed: the read's own node may be one of them, and more reads may
 /// follow.
@@ -76,11 +63,6 @@ impl Deref for Running {
     }
 }
 
-struct Proposal {
-    command: Command,
-    reply: oneshot::Sender<Attempt>,
-}
-
 impl Running {
     /// `turns` are those that the log of this Raft tells of its flushes, `hurry_until` is what its network listens to, and
     /// `catch_ups` what it tells.
@@ -93,9 +75,9 @@ impl Running {
         spawner: &Spawner,
     ) -> Running {
         let (proposals, queue) = mpsc::channel(QUEUE_COMMANDS);
-        let most_bytes = ENTRY_BYTES.min(log.max_payload_bytes() / LOG_PART);
-        let raft_of_queue = raft.clone();
-        let proposer = Proposer { raft: raft_of_queue, queue, left_over: None, turns, most_bytes };
+        let (raft_of_queue, record_bytes) = (raft.clone(), log.max_payload_bytes());
+        let proposer =
+            Proposer { raft: raft_of_queue, queue, left_over: None, turns, record_bytes };
         spawner.spawn(proposer.run());
         Running { raft, proposals, hurry_until, catch_ups }
     }
@@ -162,44 +144,6 @@ impl Turns {
     }
 }
 
-/// Commands that make an entry, and who waits for them.
-struct Batch {
-    sealed: Vec<u8>,
-    waiting: Vec<oneshot::Sender<Attempt>>,
-    /// Bytes up to which it takes more than one command.
-    most_bytes: usize,
-}
-
-impl Batch {
-    fn has_room_for(&self, command: &Command) -> bool {
-        let len_bytes = command.operation.payload_bytes() + ENVELOPE_BYTES;
-        self.waiting.is_empty()
-            || self.waiting.len() < ENTRY_COMMANDS
-                && self.sealed.len() + len_bytes <= self.most_bytes
-    }
-
-    /// Whether it is not worth a wait, with so many commands not committed.
-    fn is_large_beside(&self, uncommitted: usize) -> bool {
-        let commands = self.waiting.len();
-        commands >= uncommitted.min(ENTRY_COMMANDS) || self.sealed.len() >= LARGE_BYTES
-    }
-
-    fn add(&mut self, Proposal { command, reply }: Proposal) {
-        // Whoever gave up was told that nobody knows; what was not proposed is not applied.
-        if reply.is_closed() {
-            return;
-        }
-        self.sealed.reserve(command.operation.payload_bytes() + ENVELOPE_BYTES);
-        match codec::encode_behind(&command, &mut self.sealed) {
-            Ok(()) => self.waiting.push(reply),
-            Err(error) => {
-                let refusal = RequestError::Refused { detail: error.to_string() };
-                let _ = reply.send(Attempt::Refused(refusal));
-            }
-        }
-    }
-}
-
 /// An entry that is committed, or was refused.
 struct Committed {
     taken: Result<(), Fatal<TypeConfig>>,
@@ -225,7 +169,8 @@ struct Proposer {
     /// The command for which the last entry had no room.
     left_over: Option<Proposal>,
     turns: Arc<Turns>,
-    most_bytes: usize,
+    /// Longest entry that the log takes.
+    record_bytes: usize,
 }
 
 impl Proposer {
@@ -234,7 +179,7 @@ impl Proposer {
         let (mut committing, mut answering) = (FuturesUnordered::new(), FuturesUnordered::new());
         let mut ended = self.turns.ended.subscribe();
         let mut turn = None;
-        let mut gathered = self.batch();
+        let mut gathered = Batch::new(self.record_bytes);
         // Commands of the entries that are committing.
         let mut uncommitted = 0;
         let mut pace = Pace::default();
@@ -248,7 +193,7 @@ impl Proposer {
                     let entry: Committed = entry;
                     uncommitted -= entry.waiting.len();
                     if entry.is_committed {
-                        let waiting = gathered.waiting.len() + self.queue.len();
+                        let waiting = gathered.len() + self.queue.len();
                         pace.committed(entry.waiting.len(), uncommitted, waiting);
                     }
                     answering.push(entry.answer());
@@ -260,7 +205,7 @@ impl Proposer {
                     self.gather(first, &mut gathered);
                 }
             }
-            if turn.is_some() || gathered.waiting.is_empty() {
+            if turn.is_some() || gathered.is_empty() {
                 continue;
             }
             let (is_full, now) = (self.left_over.is_some(), Instant::now());
@@ -268,9 +213,9 @@ impl Proposer {
             let company = uncommitted.max(pace.company());
             if is_full || gathered.is_large_beside(company) || has_waited {
                 held_until = None;
-                pace.proposed(gathered.waiting.len(), has_waited);
-                let batch = std::mem::replace(&mut gathered, self.batch());
-                uncommitted += batch.waiting.len();
+                pace.proposed(gathered.len(), has_waited);
+                let batch = std::mem::replace(&mut gathered, Batch::new(self.record_bytes));
+                uncommitted += batch.len();
                 let (begun, committed) = self.propose(batch).await;
                 // One that is full is followed at once.
                 turn = (!is_full).then_some(begun);
@@ -281,10 +226,6 @@ impl Proposer {
             answering.push(entry.answer());
         }
         while answering.next().await.is_some() {}
-    }
-
-    fn batch(&self) -> Batch {
-        Batch { sealed: Vec::new(), waiting: Vec::new(), most_bytes: self.most_bytes }
     }
 
     /// Adds what waits, up to an entry's worth.
@@ -302,7 +243,7 @@ impl Proposer {
 
     /// Proposes an entry. What is returned waits until it is committed, or will not be.
     async fn propose(&self, batch: Batch) -> (u64, impl Future<Output = Committed> + use<>) {
-        let Batch { sealed, waiting, .. } = batch;
+        let (sealed, waiting) = batch.into_parts();
         let (responder, committed, completed) = ProgressResponder::new();
         let (turns, turn) = (self.turns.clone(), self.turns.begin());
         let taken = self.raft.client_write_ff(Sealed::new(sealed), Some(responder)).await;

@@ -19,6 +19,7 @@ use conuredb::actors::node::{Node, NodeOptions, Surroundings, Threads};
 use conuredb::actors::peer::handshake::Secret;
 use conuredb::actors::peer::net::Network;
 use conuredb::actors::raft::context::RaftTiming;
+use conuredb::codec::MAX_ENCODED_BYTES;
 use conuredb::config::{Cli, Config, FollowerMode};
 use conuredb::env::Chance;
 use conuredb::http;
@@ -44,9 +45,6 @@ const HTTP_WORKERS: usize = 2;
 /// entries after a crash to about a second. A checkpoint of random writes to a million records writes most
 /// leaves however many writes it is for (docs/decisions/0005-checkpoints.md).
 const CHECKPOINT_ENTRIES: u64 = 200_000;
-
-/// What a log segment holds beside one longest record: its header and the record's.
-const SEGMENT_SLACK_BYTES: usize = 8 * 1024;
 
 /// Runs a node with the settings that the flags and what else there is amount to.
 pub fn run(cli: &Cli) -> ExitCode {
@@ -227,9 +225,6 @@ fn listen(config: &Config) -> Result<TcpListener, String> {
 }
 
 fn node_options(config: &Config, consensus: ArbiterHandle) -> NodeOptions {
-    // What a segment can hold, not what this node accepts from clients: peers may be set to accept more.
-    let max_payload_bytes =
-        (config.storage.log_segment_bytes as usize).saturating_sub(SEGMENT_SLACK_BYTES);
     NodeOptions {
         name: config.node_id.clone(),
         raft_addr: config.raft_addr.to_string(),
@@ -259,7 +254,8 @@ fn node_options(config: &Config, consensus: ArbiterHandle) -> NodeOptions {
         store: StoreOptions { cache_bytes: config.storage.cache_bytes },
         log: LogOptions {
             segment_bytes: config.storage.log_segment_bytes,
-            max_payload_bytes,
+            // Not what this node accepts from clients: peers may be set to accept more.
+            max_payload_bytes: MAX_ENCODED_BYTES,
             nonce: rand::random(),
             ..LogOptions::default()
         },

@@ -106,8 +106,8 @@ fn create(spares: &mut Spares, nonce: u64) -> Result<(), LogError> {
         first_lsn: Lsn(1),
         state: Default::default(),
     };
-    spares.fill(u64::MAX)?;
-    spares.take(&header).map(|_| ())
+    let spare = spares.of_length(SEGMENT_HEADER_BYTES as u64)?;
+    spares.take(spare, &header).map(|_| ())
 }
 
 /// The log as far as it was read.

@@ -14,12 +14,18 @@
 //! order: header written, file synced, renamed, directory synced, and only then the first record. The
 //! way back has one step more than it seems to need: the directory is synced before the new spare is
 //! used, or its new content could show up under the old name.
+//!
+//! A record that no usual segment holds gets one of its own, as long as it needs, so that nodes which are set to
+//! different lengths take each other's entries. Such a segment is made when it is needed, and goes when it is purged, as
+//! segments do that are of another length since the setting changed.
 
 use std::io;
 use std::sync::Arc;
 
 use super::LogError;
-use super::segment::{PART_NAME, Segment, SegmentHeader, segment_name, spare_name};
+use super::segment::{
+    PART_NAME, SEGMENT_HEADER_BYTES, Segment, SegmentHeader, segment_name, spare_name,
+};
 use crate::storage::disk::{Disk, DiskFile};
 
 /// Spare files that are kept; more purged segments than that are removed. A checkpoint lets go of as
@@ -38,6 +44,12 @@ pub(super) struct Spares {
     segment_bytes: u64,
     names: Vec<String>,
     part: Option<Part>,
+}
+
+/// What can be made a segment.
+pub(super) struct Spare {
+    name: String,
+    len_bytes: u64,
 }
 
 /// A spare that is being made.
@@ -73,7 +85,7 @@ impl Spares {
     }
 
     /// Brings a spare nearer to being one by at most this much, if there is none; returns whether
-    /// there is one now, for [`Spares::take`].
+    /// there is one now.
     ///
     /// A failure leaves nothing behind, as far as that can be helped, and may be retried: no record
     /// is in a spare.
@@ -88,14 +100,40 @@ impl Spares {
                 self.names.push(name);
                 Ok(true)
             }
-            Err(error) => {
-                self.part = None;
-                // The space matters more than a second error about the same disk.
-                let _ = self.disk.remove(PART_NAME);
-                let action = "make room for a log segment in";
-                Err(LogError::io(action, self.disk.locate(PART_NAME), 0, error))
-            }
+            Err(error) => Err(self.give_up_part(error)),
         }
+    }
+
+    /// A spare for a segment of at least this much, made if there is none. Failures are as those of [`Spares::fill`].
+    pub fn of_length(&mut self, least_bytes: u64) -> Result<Spare, LogError> {
+        if least_bytes > self.segment_bytes {
+            return self.make_long(least_bytes);
+        }
+        self.fill(u64::MAX)?;
+        let name = self.names.pop().expect("it was filled");
+        Ok(Spare { name, len_bytes: self.segment_bytes })
+    }
+
+    /// A spare without zeros: one record takes nearly all of it.
+    fn make_long(&mut self, least_bytes: u64) -> Result<Spare, LogError> {
+        let len_bytes = least_bytes.next_multiple_of(SEGMENT_HEADER_BYTES as u64);
+        self.part = None;
+        let make = || {
+            let file = self.disk.open(PART_NAME)?;
+            file.allocate(len_bytes)?;
+            file.sync_data()
+        };
+        match make() {
+            Ok(()) => Ok(Spare { name: PART_NAME.to_owned(), len_bytes }),
+            Err(error) => Err(self.give_up_part(error)),
+        }
+    }
+
+    fn give_up_part(&mut self, error: io::Error) -> LogError {
+        self.part = None;
+        // The space matters more than a second error about the same disk.
+        let _ = self.disk.remove(PART_NAME);
+        LogError::io("make room for a log segment in", self.disk.locate(PART_NAME), 0, error)
     }
 
     /// The name of the new spare if this was the last piece.
@@ -130,22 +168,20 @@ impl Spares {
         names.find(|name| !self.names.contains(name)).expect("spares are few")
     }
 
-    /// Makes a spare, of which there must be one, the segment of this header. When it returns,
-    /// records may be written.
-    pub fn take(&mut self, header: &SegmentHeader) -> Result<Segment, LogError> {
-        let spare = self.names.pop().expect("a spare is filled before it is taken");
+    /// Makes a spare the segment of this header. When it returns, records may be written.
+    pub fn take(&self, spare: Spare, header: &SegmentHeader) -> Result<Segment, LogError> {
         let name = segment_name(header.sequence);
         let location = self.disk.locate(&name);
         let make = || -> io::Result<Arc<dyn DiskFile>> {
-            let file = self.disk.open(&spare)?;
+            let file = self.disk.open(&spare.name)?;
             file.write_at(0, &header.encode())?;
             file.sync_data()?;
-            self.disk.rename(&spare, &name)?;
+            self.disk.rename(&spare.name, &name)?;
             self.disk.sync_dir()?;
             Ok(file)
         };
         match make() {
-            Ok(file) => Ok(Segment::new(file, location, self.segment_bytes, header)),
+            Ok(file) => Ok(Segment::new(file, location, spare.len_bytes, header)),
             Err(error) => Err(LogError::io("begin log segment", location, 0, error)),
         }
     }
@@ -169,7 +205,8 @@ impl Spares {
         for &sequence in sequences {
             let name = segment_name(sequence);
             let io = |error| LogError::io("recycle", self.disk.locate(&name), 0, error);
-            if self.names.len() < MAX_SPARES {
+            let len_bytes = self.disk.open(&name).and_then(|file| file.len()).map_err(io)?;
+            if self.names.len() < MAX_SPARES && len_bytes == self.segment_bytes {
                 let spare = self.free_name();
                 self.disk.rename(&name, &spare).map_err(io)?;
                 self.names.push(spare);

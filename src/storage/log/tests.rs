@@ -16,12 +16,12 @@ use super::{Log, LogEntry, LogError, LogOptions, LogWriter, Recovery};
 use crate::storage::disk::MemDisk;
 use crate::types::LogId;
 
-/// Small segments, so that a short test rolls and recycles many.
+/// Small segments, so that a short test rolls and recycles many, and entries that no such segment holds.
 fn options() -> LogOptions {
     LogOptions {
         segment_bytes: 8 << 10,
         cache_bytes: 512,
-        max_payload_bytes: 3 << 10,
+        max_payload_bytes: 12 << 10,
         max_staged_bytes: 1 << 20,
         nonce: 0x5eed,
     }

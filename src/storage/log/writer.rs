@@ -190,7 +190,9 @@ impl LogWriter {
 
     /// Begins the next segment, for the first of the pending records.
     fn roll(&mut self) -> Result<(), LogError> {
-        self.fill_spare(u64::MAX)?;
+        let (first, _) = staged_record(self.pending.bytes_mut());
+        let least_bytes = (SEGMENT_HEADER_BYTES + first.len_bytes()) as u64;
+        let spare = self.spares.of_length(least_bytes).map_err(|error| self.unless_full(error))?;
         let sequence =
             self.active.sequence.checked_add(1).expect("2^32 segments are more than anyone writes");
         let header = SegmentHeader {
@@ -199,7 +201,7 @@ impl LogWriter {
             first_lsn: self.shared.lock().durable.next(),
             state: self.written.clone(),
         };
-        let next = Arc::new(self.spares.take(&header).map_err(|error| self.poison(error))?);
+        let next = Arc::new(self.spares.take(spare, &header).map_err(|error| self.poison(error))?);
         self.shared.lock().segments.push_back(next.clone());
         let max_index = self.active_max_index.take();
         self.sealed.push_back(Sealed { sequence: self.active.sequence, max_index });
@@ -209,9 +211,12 @@ impl LogWriter {
     }
 
     fn fill_spare(&mut self, piece_bytes: u64) -> Result<bool, LogError> {
-        self.spares
-            .fill(piece_bytes)
-            .map_err(|error| if error.is_disk_full() { error } else { self.poison(error) })
+        self.spares.fill(piece_bytes).map_err(|error| self.unless_full(error))
+    }
+
+    /// Makes a failure final that is not of a full disk.
+    fn unless_full(&self, error: LogError) -> LogError {
+        if error.is_disk_full() { error } else { self.poison(error) }
     }
 
     /// Gives the oldest segments back whose entries are all durably purged.

@@ -14,12 +14,12 @@ use rand::rngs::StdRng;
 
 use super::images::{Failure, History, Subject};
 
-/// Small segments, so that a short workload rolls and recycles several.
+/// Small segments, so that a short workload rolls and recycles several, and entries that none of them holds.
 pub fn options() -> LogOptions {
     LogOptions {
         segment_bytes: 8 << 10,
         cache_bytes: 512,
-        max_payload_bytes: 3 << 10,
+        max_payload_bytes: 12 << 10,
         max_staged_bytes: 1 << 20,
         nonce: 0x5eed,
     }
@@ -128,7 +128,11 @@ impl Work<'_> {
 
     fn append(&mut self) -> Result<(), Failure> {
         self.term += u64::from(self.chance.random_ratio(1, 8));
-        let longest = if self.chance.random_ratio(1, 4) { 2_500 } else { 200 };
+        let longest = match self.chance.random_range(0..16) {
+            0 => 12_000,
+            1..4 => 2_500,
+            _ => 200,
+        };
         let next = self.history.now().last.map_or(1, |last| last.index + 1);
         let count = self.chance.random_range(1..=MOST_ENTRIES);
         let entry = |index| {

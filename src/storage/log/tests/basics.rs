@@ -232,6 +232,10 @@ fn under_constant_load_no_flush_makes_a_segment() {
     assert!((6 * 16..7 * 16).contains(&pieces), "{pieces}");
 }
 
+fn file_lengths(disk: &MemDisk) -> BTreeMap<String, usize> {
+    disk.contents().into_iter().map(|(name, content)| (name, content.len())).collect()
+}
+
 #[test]
 fn segments_of_another_length_are_read_and_continued() {
     let disk = MemDisk::new();
@@ -242,8 +246,47 @@ fn segments_of_another_length_are_read_and_continued() {
     let (log, mut writer, _) = Log::open(Arc::new(disk.clone()), options).unwrap();
     log.append(entries(1, 100..900)).unwrap();
     writer.flush().unwrap();
-    let (log, _) = reopen(&disk.crash(PowerCut::KeepNone));
+    let (log, mut writer) = reopen(&disk.crash(PowerCut::KeepNone));
     assert_eq!(read_all(&log), entries(1, 0..900));
+
+    log.purge(id(1, 899)).unwrap();
+    writer.flush().unwrap();
+    log.append(entries(1, 900..1_000)).unwrap();
+    writer.flush().unwrap();
+    assert_eq!(read_all(&log), entries(1, 900..1_000));
+    let other = file_lengths(&disk).into_iter().filter(|(_, len)| *len != 8 << 10);
+    // The one that was active.
+    assert_eq!(other.count(), 1, "{:?}", file_lengths(&disk));
+}
+
+#[test]
+fn an_entry_that_no_segment_holds_has_one_of_its_own() {
+    let disk = MemDisk::new();
+    let (log, mut writer) = reopen(&disk);
+    let all = [entry(1, 0), sized_entry(1, 1, 9_000), entry(1, 2), sized_entry(1, 3, 12 << 10)];
+    for some in all.chunks(2) {
+        log.append(some.to_vec()).unwrap();
+        writer.flush().unwrap();
+        writer.work_ahead().unwrap();
+    }
+    let disk = disk.crash(PowerCut::KeepNone);
+    let (log, mut writer) = reopen(&disk);
+    assert_eq!(read_all(&log), all);
+    let lengths = file_lengths(&disk);
+    let long = |name: &String| name.ends_with(".seg") && lengths[name] > 8 << 10;
+    assert_eq!(lengths.keys().filter(|name| long(name)).count(), 2, "{lengths:?}");
+
+    // They do not become spares, which have the length of a segment.
+    log.append(entries(1, 4..100)).unwrap();
+    log.purge(id(1, 90)).unwrap();
+    writer.flush().unwrap();
+    writer.maintain().unwrap();
+    log.append(entries(1, 100..300)).unwrap();
+    writer.flush().unwrap();
+    let lengths = file_lengths(&disk);
+    assert!(lengths.values().all(|len| *len == 8 << 10), "{lengths:?}");
+    let (log, _) = reopen(&disk.crash(PowerCut::KeepNone));
+    assert_eq!(read_all(&log), entries(1, 91..300));
 }
 
 #[test]
@@ -253,7 +296,6 @@ fn bad_options_are_refused() {
     refused(LogOptions { segment_bytes: 4 << 10, ..options() });
     refused(LogOptions { segment_bytes: 8 << 30, ..options() });
     refused(LogOptions { segment_bytes: 10_000, ..options() });
-    refused(LogOptions { max_payload_bytes: 4 << 10, ..options() });
     refused(LogOptions { max_payload_bytes: usize::MAX, ..options() });
     open(LogOptions::default()).unwrap();
 }

@@ -115,6 +115,24 @@ fn a_full_disk_stops_a_flush_which_goes_on_once_there_is_space() {
 }
 
 #[test]
+fn an_entry_for_a_segment_of_its_own_waits_for_space() {
+    let disk = MemDisk::new();
+    let (log, mut writer) = reopen(&disk);
+    log.append(entries(1, 0..10)).unwrap();
+    writer.flush().unwrap();
+    writer.work_ahead().unwrap();
+    disk.set_capacity(Some(disk.contents().values().map(|file| file.len() as u64).sum()));
+    let long = sized_entry(1, 10, 11_000);
+    log.append(vec![long.clone()]).unwrap();
+    assert!(writer.flush().unwrap_err().is_disk_full());
+    assert!(!writer.is_poisoned());
+    disk.set_capacity(None);
+    writer.flush().unwrap();
+    let (log, _) = reopen(&disk.crash(PowerCut::KeepNone));
+    assert_eq!(read_all(&log), [entries(1, 0..10), vec![long]].concat());
+}
+
+#[test]
 fn a_log_on_a_full_disk_opens_and_a_purge_makes_room() {
     let disk = MemDisk::new();
     let (log, mut writer) = reopen(&disk);
