@@ -8,7 +8,7 @@
 use serde::{Serialize, de::DeserializeOwned};
 
 /// Most bytes one value may take, encoded or decoded: the largest value a node may be configured
-/// to accept (64 MiB), its key, and room for the envelope.
+/// to accept (64 MiB), its key, and room for the envelope. It bounds frames to peers and entries of the log.
 pub const MAX_ENCODED_BYTES: usize = 66 * 1024 * 1024;
 
 /// Why bytes did not become a value, or a value did not become bytes.

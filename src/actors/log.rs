@@ -141,9 +141,12 @@ impl LogActor {
         if let Err(error) = self.writer.give_back_spares() {
             (self.on_fatal)(error.to_string());
         }
-        self.space.look();
+        // What waits goes first: an entry that is longer than the reserve would take it again at once.
         if !self.waiting.is_empty() {
             self.flush();
+        }
+        if self.waiting.is_empty() {
+            self.space.look();
         }
     }
 

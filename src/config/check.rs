@@ -5,6 +5,9 @@ use std::time::Duration;
 use super::error::{ConfigError, ConfigErrors};
 use super::{Config, HostPort};
 
+/// What the record of the longest value has beside it: its key, the entry around it, headers.
+const RECORD_ROOM_BYTES: u64 = 1024 * 1024;
+
 /// Silence of which a restart may be the cause.
 const LEAST_PATIENCE: Duration = Duration::from_secs(10);
 
@@ -87,6 +90,27 @@ pub fn check(config: &Config, errors: &mut Vec<ConfigError>) {
     }
 
     let segment_bytes = config.storage.log_segment_bytes;
+    for (limit, bytes, mend) in [
+        (
+            "limits.max_value_bytes",
+            config.limits.max_value_bytes,
+            "set storage.log_segment_bytes to 1MiB above limits.max_value_bytes or more",
+        ),
+        (
+            "limits.max_txn_bytes",
+            config.limits.max_txn_bytes,
+            "set storage.log_segment_bytes to 1MiB above limits.max_txn_bytes or more",
+        ),
+    ] {
+        if segment_bytes < bytes as u64 + RECORD_ROOM_BYTES {
+            conflict(
+                &[limit, "storage.log_segment_bytes"],
+                "the reserve for a full disk, two segments, is for entries of one at most"
+                    .to_owned(),
+                mend,
+            );
+        }
+    }
     if !segment_bytes.is_multiple_of(SEGMENT_UNIT_BYTES) {
         conflict(
             &["storage.log_segment_bytes"],

@@ -172,6 +172,7 @@ fn what_cannot_work_together_is_refused_with_a_remedy() {
         (&["--cluster-secret=a", "--cluster-secret-file=b"], "the secret is given twice"),
         (&["--set=raft.election_timeout_min=600ms"], "equal timeouts split votes"),
         (&["--set=raft.heartbeat_interval=151ms"], "one late heartbeat would start an election"),
+        (&["--set=limits.max_value_bytes=16MiB"], "set storage.log_segment_bytes to 1MiB above"),
         (&["--set=storage.log_segment_bytes=16000001"], "no multiple of 4096"),
         (&["--set=membership.remove_dead_after=9s"], "a node that restarts would be removed"),
         (&["--set=node_id=a", "--node-id=b"], "node_id is given twice"),

@@ -115,7 +115,7 @@ impl Lsn {
 /// The bounds of a log.
 #[derive(Debug, Clone)]
 pub struct LogOptions {
-    /// Length of new segment files, but of one for a longer record. Existing ones keep theirs.
+    /// Length of new segment files, except of one that is made for a longer record. Existing ones keep theirs.
     pub segment_bytes: u64,
     /// How much of the recent entries is kept in memory; what is not durable yet is kept in any case.
     pub cache_bytes: usize,
@@ -234,6 +234,17 @@ impl Log {
         self.shared.lock().staged_bytes
     }
 
+    /// Bytes up to which what waits to be flushed is nothing to hold back for.
+    pub fn calm_bytes(&self) -> usize {
+        self.shared.options.max_staged_bytes / 2
+    }
+
+    /// Whether [`Log::append`] would take these entries beside what waits to be flushed.
+    pub fn has_room_for(&self, entries: &[LogEntry]) -> bool {
+        let len_bytes = entries.iter().map(|entry| record_bytes(entry.payload.len())).sum();
+        self.shared.lock().has_room_for(len_bytes, &self.shared.options)
+    }
+
     /// Appends entries, which must continue the log; the first entry of an empty log that was never
     /// purged may have any index. All of them are taken, or none.
     pub fn append(&self, entries: Vec<LogEntry>) -> Result<Lsn, LogError> {
@@ -249,9 +260,9 @@ impl Log {
         }
         let mut inner = self.shared.staging()?;
         inner.view.check_continued(&entries)?;
-        let (staged_bytes, max_bytes) = (inner.staged_bytes, options.max_staged_bytes);
-        if staged_bytes > 0 && staged_bytes + batch.len() > max_bytes {
-            return Err(LogError::Backlog { staged_bytes, max_bytes });
+        if !inner.has_room_for(batch.len(), options) {
+            let max_bytes = options.max_staged_bytes;
+            return Err(LogError::Backlog { staged_bytes: inner.staged_bytes, max_bytes });
         }
         for entry in entries {
             inner.last = inner.last.next();
@@ -348,6 +359,10 @@ impl Shared {
 }
 
 impl Inner {
+    fn has_room_for(&self, len_bytes: usize, options: &LogOptions) -> bool {
+        self.staged_bytes == 0 || self.staged_bytes + len_bytes <= options.max_staged_bytes
+    }
+
     /// Stages a record that is no entry.
     fn stage(&mut self, record: &Record) {
         let payload = if let Record::Vote(vote) = record { &vote[..] } else { &[] };

@@ -3,8 +3,7 @@
 use crate::cluster::{CALM, Cluster};
 use crate::harness::{Node, until};
 
-/// No segment of this node holds what the other one takes.
-const SMALL: &[&str] = &["--set=storage.log_segment_bytes=1MiB"];
+/// Takes what no segment of a node with default settings holds.
 const LARGE: &[&str] =
     &["--set=limits.max_value_bytes=24MiB", "--set=storage.log_segment_bytes=32MiB"];
 
@@ -12,7 +11,7 @@ const VALUE_BYTES: usize = 20 << 20;
 
 #[tokio::test]
 async fn a_long_value_that_one_node_takes_is_no_trouble_to_the_others() {
-    let mut cluster = Cluster::start(1, SMALL).await;
+    let mut cluster = Cluster::start(1, &[]).await;
     let seeds = format!("--seeds={}", cluster.nodes[0].url());
     let large = [CALM, LARGE, &["--bootstrap=false", &seeds]].concat();
     cluster.nodes.push(Node::start("node2", &large).await);

@@ -10,6 +10,7 @@ mod lease_reads;
 mod membership;
 mod removal;
 mod rollback;
+mod slow_disk;
 mod stall;
 
 use conuredb::actors::messages::Role;

@@ -21,6 +21,9 @@ const LARGE_BYTES: usize = 64 * 1024;
 /// about, before they are encoded.
 const LOG_PART: usize = 2;
 
+/// What an entry and the request that brings it to a peer have beside the commands, at most.
+const REQUEST_BYTES: usize = 1024;
+
 /// A command, and who waits for what becomes of it.
 pub struct Proposal {
     pub command: Command,
@@ -78,9 +81,9 @@ impl Batch {
         }
     }
 
-    /// An append that the log refuses ends consensus on the node, so it is not tried.
+    /// An append that the log refuses ends consensus on the node, and an entry that no frame holds reaches no peer.
     fn check_len(&self, before: usize) -> Result<(), String> {
-        let most_bytes = self.record_bytes.saturating_sub(ENVELOPE_BYTES);
+        let most_bytes = self.record_bytes.saturating_sub(REQUEST_BYTES);
         if self.sealed.len() <= most_bytes {
             return Ok(());
         }
@@ -100,8 +103,13 @@ impl Batch {
 mod tests {
     use bytes::Bytes;
 
+    use openraft::EntryPayload;
+    use openraft::raft::AppendEntriesRequest;
+
+    use super::super::rpc::Request;
+    use super::super::types::{Entry, Sealed, Vote, raft_log_id};
     use super::*;
-    use crate::types::{Condition, Key, Lifetime, Operation};
+    use crate::types::{Condition, Key, Lifetime, LogId, Operation};
 
     fn put(len_bytes: usize) -> (Proposal, oneshot::Receiver<Attempt>) {
         let operation = Operation::Put {
@@ -117,19 +125,19 @@ mod tests {
     #[test]
     fn a_command_that_no_record_holds_is_refused_and_leaves_nothing() {
         let mut batch = Batch::new(4 << 10);
-        let (longest, mut answer_longest) = put((4 << 10) - 2 * ENVELOPE_BYTES);
+        let (longest, mut answer_longest) = put((4 << 10) - REQUEST_BYTES - ENVELOPE_BYTES);
         assert!(batch.has_room_for(&longest.command));
         batch.add(longest);
         assert!(answer_longest.try_recv().is_err(), "it is told only when it is applied");
         let taken = batch.into_parts().0.len();
-        assert!(taken + ENVELOPE_BYTES <= 4 << 10);
+        assert!(taken + REQUEST_BYTES <= 4 << 10);
 
         let mut batch = Batch::new(4 << 10);
         let (too_long, mut answer) = put(4 << 10);
         batch.add(too_long);
         match answer.try_recv() {
             Ok(Attempt::Refused(RequestError::Refused { detail })) => {
-                assert!(detail.contains("at most 4000"), "{detail}");
+                assert!(detail.contains("at most 3072"), "{detail}");
             }
             _ => panic!("it is refused"),
         }
@@ -140,5 +148,24 @@ mod tests {
         let (sealed, waiting) = batch.into_parts();
         assert_eq!(waiting.len(), 1);
         assert!(sealed.len() < 10 + ENVELOPE_BYTES, "{} bytes", sealed.len());
+    }
+
+    #[test]
+    fn the_longest_entry_fits_into_a_request_to_a_peer() {
+        let most = LogId { term: u64::MAX, index: u64::MAX };
+        let sealed = Sealed::new(vec![7; codec::MAX_ENCODED_BYTES - REQUEST_BYTES]);
+        let request = Request::Append(AppendEntriesRequest {
+            vote: Vote::new_committed(u64::MAX, u64::MAX),
+            prev_log_id: Some(raft_log_id(most)),
+            entries: vec![Entry {
+                log_id: raft_log_id(most),
+                payload: EntryPayload::Normal(sealed),
+            }],
+            leader_commit: Some(raft_log_id(most)),
+        });
+        let encoded = codec::encode(&request).expect("it fits");
+        let decoded: Request =
+            codec::decode(&encoded).expect("it fits by the decoder's count, too");
+        assert!(matches!(decoded, Request::Append(append) if append.entries.len() == 1));
     }
 }

@@ -204,7 +204,7 @@ impl Context {
     /// On a leader: time since a quorum acknowledged it; `None` before the first time.
     fn acknowledged_ago(&self, metrics: &Metrics) -> Option<Duration> {
         // Every write asks this, and `voter_ids` would make a set of them each time.
-        match metrics.membership_config.membership().get_joint_config().as_slice() {
+        match metrics.membership_config.get_joint_config().as_slice() {
             // A leader that is its own quorum hears itself all the time.
             [voters] if voters.len() == 1 => Some(Duration::ZERO),
             _ => metrics.last_quorum_acked.map(|at| at.elapsed()),

@@ -187,6 +187,10 @@ impl RaftLogStorage<TypeConfig> for LogStore {
             })
             .collect();
         let encoded = encoded?;
+        // All of consensus here waits with it, so a leader holds back long before (`propose.rs`).
+        while !self.log.has_room_for(&encoded) {
+            self.persist().await?;
+        }
         let end = encoded.last().map(|entry| entry.id.index + 1);
         self.log.append(encoded).map_err(other)?;
         end.map(|end| self.end.send_replace(end));
@@ -197,7 +201,7 @@ impl RaftLogStorage<TypeConfig> for LogStore {
         }
         let (turns, turn) = (self.turns.clone(), self.turns.begun());
         let done = move |result: Result<(), io::Error>| {
-            turns.end(turn);
+            turns.flushed(turn);
             callback.io_completed(result);
         };
         self.actor.do_send(Persist { done: Box::new(done) });

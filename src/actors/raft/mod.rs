@@ -6,7 +6,8 @@
 //! * [`rpc`], [`peers`], [`network`], `pipeline`, [`transfer`]: what nodes ask each other, over which links, and how
 //!   entries and snapshots travel;
 //! * [`context`]: what the handlers share;
-//! * [`mod@write`], [`propose`], [`mod@read`]: the life of a PUT and of a GET; `pinned`: who asks for states;
+//! * [`mod@write`], [`propose`] (with `batch` and `pace`), [`mod@read`]: the life of a PUT and of a GET; `pinned`: who asks
+//!   for states;
 //! * [`serve`]: answering peers;
 //! * [`watch`]: metrics, and when to take a checkpoint; `purge`: how much of the log may go; `stall`: a disk that stands
 //!   still; [`expiry`]: when records end; [`retention`]: and the past;
@@ -20,7 +21,7 @@
 pub mod actor;
 pub mod admin;
 pub mod anew;
-pub mod batch;
+mod batch;
 #[cfg(test)]
 mod conformance;
 pub mod context;

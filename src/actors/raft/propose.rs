@@ -8,7 +8,7 @@
 //! are not committed yet, and as many as the clients who come in step will bring (`pace.rs`), or is large already; with
 //! fewer it waits for more, or for a commit, but not longer than two milliseconds. So many clients make few large
 //! entries, and a commit that takes long, over a network that is slow, holds nobody up. An entry that is full is followed
-//! at once.
+//! at once. Either only while this node's disk keeps up: when much waits for it, the next entry waits for all of that.
 //!
 //! The outcomes come back as they were proposed, one for each command of an entry. An entry is applied whole or not at
 //! all, so what is known of one that failed holds of each of its commands.
@@ -25,6 +25,7 @@ use openraft::impls::ProgressResponder;
 use openraft::raft::ClientWriteResult;
 use openraft::type_config::alias::OneshotReceiverOf;
 use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::yield_now;
 use tokio::time::{Instant, sleep_until, timeout_at};
 
 use super::batch::{Batch, Proposal};
@@ -75,9 +76,8 @@ impl Running {
         spawner: &Spawner,
     ) -> Running {
         let (proposals, queue) = mpsc::channel(QUEUE_COMMANDS);
-        let (raft_of_queue, record_bytes) = (raft.clone(), log.max_payload_bytes());
-        let proposer =
-            Proposer { raft: raft_of_queue, queue, left_over: None, turns, record_bytes };
+        let (raft_of_queue, log) = (raft.clone(), log.clone());
+        let proposer = Proposer { raft: raft_of_queue, log, queue, left_over: None, turns };
         spawner.spawn(proposer.run());
         Running { raft, proposals, hurry_until, catch_ups }
     }
@@ -112,15 +112,25 @@ impl Running {
     }
 }
 
-/// Entries that were proposed, counted, and up to which of them the next need not wait any more.
+/// What of an entry the next one waits for.
+#[derive(Clone, Copy)]
+enum Turn {
+    Ends(u64),
+    Flushes(u64),
+}
+
+/// Entries that were proposed, counted, up to which of them the next need not wait any more, and up to which this node
+/// has flushed them.
 pub struct Turns {
     begun: AtomicU64,
     ended: watch::Sender<u64>,
+    flushed: watch::Sender<u64>,
 }
 
 impl Default for Turns {
     fn default() -> Turns {
-        Turns { begun: AtomicU64::new(0), ended: watch::Sender::new(0) }
+        let (ended, flushed) = (watch::Sender::new(0), watch::Sender::new(0));
+        Turns { begun: AtomicU64::new(0), ended, flushed }
     }
 }
 
@@ -134,13 +144,19 @@ impl Turns {
         self.begun.load(Ordering::Acquire)
     }
 
+    /// Ends a turn and those before it, whose entries are flushed.
+    pub fn flushed(&self, turn: u64) {
+        advance(&self.flushed, turn);
+        self.end(turn);
+    }
+
+    fn watch(&self) -> Watched {
+        Watched { ended: self.ended.subscribe(), flushed: self.flushed.subscribe() }
+    }
+
     /// Ends a turn and those before it.
-    pub fn end(&self, turn: u64) {
-        self.ended.send_if_modified(|ended| {
-            let is_news = turn > *ended;
-            *ended = turn.max(*ended);
-            is_news
-        });
+    fn end(&self, turn: u64) {
+        advance(&self.ended, turn);
     }
 }
 
@@ -165,21 +181,21 @@ impl Committed {
 
 struct Proposer {
     raft: Raft,
+    log: Log,
     queue: mpsc::Receiver<Proposal>,
     /// The command for which the last entry had no room.
     left_over: Option<Proposal>,
     turns: Arc<Turns>,
-    /// Longest entry that the log takes.
-    record_bytes: usize,
 }
 
 impl Proposer {
     /// Runs until nobody can propose any more.
     async fn run(mut self) {
         let (mut committing, mut answering) = (FuturesUnordered::new(), FuturesUnordered::new());
-        let mut ended = self.turns.ended.subscribe();
+        let record_bytes = self.log.max_payload_bytes();
+        let mut turns = self.turns.watch();
         let mut turn = None;
-        let mut gathered = Batch::new(self.record_bytes);
+        let mut gathered = Batch::new(record_bytes);
         // Commands of the entries that are committing.
         let mut uncommitted = 0;
         let mut pace = Pace::default();
@@ -198,7 +214,7 @@ impl Proposer {
                     }
                     answering.push(entry.answer());
                 }
-                () = end_of(&mut ended, turn.unwrap_or_default()), if turn.is_some() => turn = None,
+                () = turns.pass(turn), if turn.is_some() => turn = None,
                 () = passing_of(held_until) => {}
                 first = next(&mut self.left_over, &mut self.queue), if turn.is_none() => {
                     let Some(first) = first else { break };
@@ -214,11 +230,18 @@ impl Proposer {
             if is_full || gathered.is_large_beside(company) || has_waited {
                 held_until = None;
                 pace.proposed(gathered.len(), has_waited);
-                let batch = std::mem::replace(&mut gathered, Batch::new(self.record_bytes));
+                let batch = std::mem::replace(&mut gathered, Batch::new(record_bytes));
                 uncommitted += batch.len();
                 let (begun, committed) = self.propose(batch).await;
-                // One that is full is followed at once.
-                turn = (!is_full).then_some(begun);
+                if is_full {
+                    // openraft appends in a task of its own, and what it appended is looked at here.
+                    yield_now().await;
+                }
+                turn = match self.log.staged_bytes() > self.log.calm_bytes() {
+                    true => Some(Turn::Flushes(begun)),
+                    // One that is full is followed at once.
+                    false => (!is_full).then_some(Turn::Ends(begun)),
+                };
                 committing.push(committed);
             }
         }
@@ -250,17 +273,42 @@ impl Proposer {
         let committed = async move {
             // It fails when the entry is refused.
             let is_committed = taken.is_ok() && committed.await.is_ok();
-            turns.end(turn);
+            match is_committed {
+                true => turns.end(turn),
+                // This node may never have had it to flush.
+                false => turns.flushed(turn),
+            }
             Committed { taken, is_committed, completed, waiting }
         };
         (turn, committed)
     }
 }
 
-/// Waits until a turn has ended.
-async fn end_of(ended: &mut watch::Receiver<u64>, turn: u64) {
-    // It fails when nobody can end one any more.
-    let _ = ended.wait_for(|ended| *ended >= turn).await;
+/// What a proposer sees of the turns.
+struct Watched {
+    ended: watch::Receiver<u64>,
+    flushed: watch::Receiver<u64>,
+}
+
+impl Watched {
+    /// Waits until the next entry may go.
+    async fn pass(&mut self, turn: Option<Turn>) {
+        let (number, to) = match turn {
+            None => return,
+            Some(Turn::Ends(turn)) => (&mut self.ended, turn),
+            Some(Turn::Flushes(turn)) => (&mut self.flushed, turn),
+        };
+        // It fails when nobody can advance it any more.
+        let _ = number.wait_for(|number| *number >= to).await;
+    }
+}
+
+fn advance(number: &watch::Sender<u64>, to: u64) {
+    number.send_if_modified(|number| {
+        let is_news = to > *number;
+        *number = to.max(*number);
+        is_news
+    });
 }
 
 /// Waits until a time, if there is one.

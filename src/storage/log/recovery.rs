@@ -30,7 +30,7 @@ use super::record::{ALIGNMENT, HEADER_BYTES, Header, Record, decode, decode_head
 use super::segment::{Segment, SegmentHeader, VERSION, find_files};
 use super::spares::Spares;
 use super::view::{Place, View};
-use super::writer::{Pending, Sealed};
+use super::writer::Pending;
 use super::{
     Inner, Log, LogError, LogOptions, LogState, LogWriter, Lsn, MAX_VOTE_BYTES,
     SEGMENT_HEADER_BYTES, Shared,
@@ -80,7 +80,12 @@ pub(super) fn open(
         replay.read_segment(&*disk, sequence)?;
     }
     let (parts, recovery) = replay.finish()?;
-    spares.recycle(leftover)?;
+    let leftover = leftover.iter().map(|&sequence| {
+        let (file, location) = Segment::open_file(&*disk, sequence)?;
+        let len_bytes = file.len().map_err(|error| LogError::io("read", location, 0, error))?;
+        Ok((sequence, len_bytes))
+    });
+    spares.recycle(&leftover.collect::<Result<Vec<_>, LogError>>()?)?;
     let (log, mut writer) = parts.assemble(options, spares);
     match writer.maintain() {
         // What is there is intact; that there is no room for more shows when more comes.
@@ -342,9 +347,7 @@ impl LogParts {
         let (active, nonce, marked) = (tail.segment.clone(), tail.nonce, tail.marked);
         let (position, active_max_index) = (tail.end as u64, tail.max_index);
         let sealed = self.segments[..self.segments.len() - 1].iter();
-        let sealed = sealed
-            .map(|read| Sealed { sequence: read.segment.sequence, max_index: read.max_index })
-            .collect();
+        let sealed = sealed.map(|read| read.max_index).collect();
         let written = self.view.state().clone();
         let inner = Inner {
             view: self.view,

@@ -2,8 +2,8 @@
 //!
 //! The log is a chain of files `log-<sequence>.seg`, the sequence in 16 hexadecimal digits, without a
 //! gap; records fill one after the other. Files with the ending `.spare` hold nothing: room for
-//! segments to come (`spares.rs`), and `log.part` is to become one. A file that has a segment's name has a durable header; one without
-//! a valid header is damage, never an interrupted creation.
+//! segments to come (`spares.rs`), and `log.part` is to become one, or a segment. A file that has a segment's name has a
+//! durable header; one without a valid header is damage, never an interrupted creation.
 //!
 //! A segment begins with a header of 4,096 bytes (little-endian):
 //!

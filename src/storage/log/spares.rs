@@ -17,7 +17,8 @@
 //!
 //! A record that no usual segment holds gets one of its own, as long as it needs, so that nodes which are set to
 //! different lengths take each other's entries. Such a segment is made when it is needed, and goes when it is purged, as
-//! segments do that are of another length since the setting changed.
+//! segments do that are of another length since the setting changed. Left out: a reserve for it. On a full disk it waits, and what
+//! is behind it.
 
 use std::io;
 use std::sync::Arc;
@@ -114,9 +115,11 @@ impl Spares {
         Ok(Spare { name, len_bytes: self.segment_bytes })
     }
 
-    /// A spare without zeros: one record takes nearly all of it.
+    /// A spare without zeros of its own: one record takes nearly all of it, and a part that is there has nothing else. There
+    /// is room beside the record for a vote and marks, or it would not fit again after a crash tore it.
     fn make_long(&mut self, least_bytes: u64) -> Result<Spare, LogError> {
-        let len_bytes = least_bytes.next_multiple_of(SEGMENT_HEADER_BYTES as u64);
+        let beside_bytes = SEGMENT_HEADER_BYTES as u64;
+        let len_bytes = least_bytes.next_multiple_of(beside_bytes) + beside_bytes;
         self.part = None;
         let make = || {
             let file = self.disk.open(PART_NAME)?;
@@ -196,16 +199,14 @@ impl Spares {
         Ok(())
     }
 
-    /// Takes back segments that nobody needs. Their names are durably gone when it returns, so that
+    /// Takes back segments that nobody needs, by sequence and length. Their names are durably gone when it returns, so that
     /// what is written into a spare next cannot show up under the name of an old segment.
-    pub fn recycle(&mut self, sequences: &[u32]) -> Result<(), LogError> {
-        if sequences.is_empty() {
-            return Ok(());
-        }
-        for &sequence in sequences {
+    pub fn recycle(&mut self, segments: &[(u32, u64)]) -> Result<(), LogError> {
+        let Some((oldest, _)) = segments.first() else { return Ok(()) };
+        let oldest = self.disk.locate(&segment_name(*oldest));
+        for &(sequence, len_bytes) in segments {
             let name = segment_name(sequence);
             let io = |error| LogError::io("recycle", self.disk.locate(&name), 0, error);
-            let len_bytes = self.disk.open(&name).and_then(|file| file.len()).map_err(io)?;
             if self.names.len() < MAX_SPARES && len_bytes == self.segment_bytes {
                 let spare = self.free_name();
                 self.disk.rename(&name, &spare).map_err(io)?;
@@ -214,7 +215,6 @@ impl Spares {
                 self.disk.remove(&name).map_err(io)?;
             }
         }
-        let oldest = self.disk.locate(&segment_name(sequences[0]));
         self.disk.sync_dir().map_err(|error| LogError::io("sync the removal of", oldest, 0, error))
     }
 }

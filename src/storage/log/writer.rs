@@ -32,8 +32,8 @@ pub struct LogWriter {
     pub(super) shared: Arc<Shared>,
     pub(super) nonce: u64,
     pub(super) spares: Spares,
-    /// The segments before the active one that still hold entries, oldest first.
-    pub(super) sealed: VecDeque<Sealed>,
+    /// Of the segments before the active one that still hold entries, the highest index of one, oldest first.
+    pub(super) sealed: VecDeque<Option<u64>>,
     pub(super) active: Arc<Segment>,
     /// Highest index among the entries in the active segment, truncated ones included.
     pub(super) active_max_index: Option<u64>,
@@ -56,12 +56,6 @@ pub struct LogWriter {
 pub(super) struct Pending {
     bytes: Vec<u8>,
     written: usize,
-}
-
-/// A segment that is full.
-pub(super) struct Sealed {
-    pub sequence: u32,
-    pub max_index: Option<u64>,
 }
 
 /// An entry in the run that is being written.
@@ -204,7 +198,7 @@ impl LogWriter {
         let next = Arc::new(self.spares.take(spare, &header).map_err(|error| self.poison(error))?);
         self.shared.lock().segments.push_back(next.clone());
         let max_index = self.active_max_index.take();
-        self.sealed.push_back(Sealed { sequence: self.active.sequence, max_index });
+        self.sealed.push_back(max_index);
         self.active = next;
         self.position = SEGMENT_HEADER_BYTES as u64;
         Ok(())
@@ -222,11 +216,14 @@ impl LogWriter {
     /// Gives the oldest segments back whose entries are all durably purged.
     fn recycle(&mut self) -> Result<(), LogError> {
         let purged = self.written.purged.map(|purged| purged.index);
-        let mut free = Vec::new();
-        while self.sealed.front().is_some_and(|sealed| sealed.max_index <= purged) {
-            free.extend(self.sealed.pop_front().map(|sealed| sealed.sequence));
+        let mut count = 0;
+        while self.sealed.front().is_some_and(|max_index| *max_index <= purged) {
+            self.sealed.pop_front();
+            count += 1;
         }
-        self.shared.lock().segments.drain(..free.len());
+        let free = self.shared.lock().segments.drain(..count).collect::<Vec<_>>();
+        let free: Vec<(u32, u64)> =
+            free.into_iter().map(|segment| (segment.sequence, segment.len_bytes)).collect();
         self.spares.recycle(&free).map_err(|error| self.poison(error))
     }
 

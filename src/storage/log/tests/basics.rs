@@ -269,6 +269,7 @@ fn an_entry_that_no_segment_holds_has_one_of_its_own() {
         writer.flush().unwrap();
         writer.work_ahead().unwrap();
     }
+    writer.maintain().unwrap();
     let disk = disk.crash(PowerCut::KeepNone);
     let (log, mut writer) = reopen(&disk);
     assert_eq!(read_all(&log), all);
@@ -277,16 +278,16 @@ fn an_entry_that_no_segment_holds_has_one_of_its_own() {
     assert_eq!(lengths.keys().filter(|name| long(name)).count(), 2, "{lengths:?}");
 
     // They do not become spares, which have the length of a segment.
-    log.append(entries(1, 4..100)).unwrap();
-    log.purge(id(1, 90)).unwrap();
+    log.append(entries(1, 4..200)).unwrap();
+    log.purge(id(1, 190)).unwrap();
     writer.flush().unwrap();
     writer.maintain().unwrap();
-    log.append(entries(1, 100..300)).unwrap();
+    log.append(entries(1, 200..300)).unwrap();
     writer.flush().unwrap();
     let lengths = file_lengths(&disk);
     assert!(lengths.values().all(|len| *len == 8 << 10), "{lengths:?}");
     let (log, _) = reopen(&disk.crash(PowerCut::KeepNone));
-    assert_eq!(read_all(&log), entries(1, 91..300));
+    assert_eq!(read_all(&log), entries(1, 191..300));
 }
 
 #[test]

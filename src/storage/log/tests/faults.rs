@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::model::{Driver, History, Snapshot};
 use super::*;
 use crate::storage::disk::{Calls, Disk, DiskFile, Fault, PowerCut};
+use crate::storage::log::record::HEADER_BYTES;
 
 /// Opens and works with one fault, and returns what was known and the failure, if it was noticed.
 fn work_with(disk: &MemDisk, calls: Calls, nth: u64, fault: Fault) -> (History, Option<LogError>) {
@@ -130,6 +131,41 @@ fn an_entry_for_a_segment_of_its_own_waits_for_space() {
     writer.flush().unwrap();
     let (log, _) = reopen(&disk.crash(PowerCut::KeepNone));
     assert_eq!(read_all(&log), [entries(1, 0..10), vec![long]].concat());
+}
+
+#[test]
+fn an_entry_whose_own_segment_was_torn_fits_there_again() {
+    let disk = MemDisk::new();
+    let (log, mut writer) = reopen(&disk);
+    // The longest, and one that fills whole blocks with its header.
+    for (index, payload_bytes) in [(0, 12 << 10), (1, (12 << 10) - HEADER_BYTES)] {
+        let long = sized_entry(1, index, payload_bytes);
+        log.append(vec![long]).unwrap();
+        writer.flush().unwrap();
+        writer.maintain().unwrap();
+        assert!(writer.marked, "there is room for the proof that it was durable");
+    }
+    let before = disk.calls();
+    log.append(vec![sized_entry(1, 2, 12 << 10)]).unwrap();
+    writer.flush().unwrap();
+    let calls = disk.calls() - before;
+
+    let disk = MemDisk::new();
+    let (log, mut writer) = reopen(&disk);
+    log.append(vec![sized_entry(1, 0, 12 << 10), sized_entry(1, 1, 12 << 10)]).unwrap();
+    writer.flush().unwrap();
+    disk.cut_power_after(calls - 1);
+    log.append(vec![sized_entry(1, 2, 12 << 10)]).unwrap();
+    writer.flush().unwrap_err();
+    let disk = disk.crash(PowerCut::KeepNone);
+    let (log, mut writer) = reopen(&disk);
+    assert_eq!(log.state().last, Some(id(1, 1)));
+    let files = disk.contents().len();
+    log.save_vote(Bytes::from_static(b"a vote of seventeen")).unwrap();
+    writer.flush().unwrap();
+    log.append(vec![sized_entry(2, 2, 12 << 10)]).unwrap();
+    writer.flush().unwrap();
+    assert_eq!(disk.contents().len(), files, "no segment was made for it");
 }
 
 #[test]

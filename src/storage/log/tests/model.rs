@@ -187,7 +187,11 @@ impl Driver {
         match chance.random_range(0..20) {
             0..8 => {
                 *term += u64::from(chance.random_ratio(1, 8));
-                let largest = if chance.random_ratio(1, 4) { 2500 } else { 200 };
+                let largest = match chance.random_range(0..16) {
+                    0 => 12_000,
+                    1..4 => 2_500,
+                    _ => 200,
+                };
                 self.append(*term, chance.random_range(0..6), chance.random_range(0..largest))
             }
             8..10 => self.save_vote(chance.random()),
