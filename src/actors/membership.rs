@@ -2,8 +2,9 @@
 //!
 //! On the leader it carries out `/join`, `/remove` and `/transfer`, one change at a time, promotes learners
 //! that have caught up, and does what else the [`autopilot`] is told to. On any node it passes these requests on to
-//! the leader. On a node outside it asks the configured seeds to be let in; on a member it announces a changed address, and when no leader has been heard for
-//! a while it asks whether it is still a member.
+//! the leader. On a node outside it asks the configured seeds to be let in; on a member it announces a changed address, and
+//! when no leader has been heard for a while it asks whether it is still a member. A leader looks for a member that moved
+//! where it was, so that one hears nothing, and asks its fellow members to pass the announcement on.
 //!
 //! Joining, seen from the leader:
 //! 1. dial the address and learn who answers: name, incarnation, cluster;
@@ -59,6 +60,7 @@ pub trait Seeds: Send + Sync + 'static {
         &self,
         seed: &str,
         own: &Card,
+        voter: bool,
         asked_by: AskedBy,
     ) -> BoxFuture<'static, Result<(), String>>;
 }
@@ -133,20 +135,32 @@ impl MembershipActor {
         if std::mem::replace(&mut self.ticking, true) {
             return;
         }
-        let due = !self.options.seeds.is_empty() && Instant::now() >= self.next_seed_round;
-        if due && !std::mem::replace(&mut self.asking_seeds, true) {
+        let (doors, is_time) = (self.doors(), Instant::now() >= self.next_seed_round);
+        if !doors.is_empty() && is_time && !std::mem::replace(&mut self.asking_seeds, true) {
             self.plan_seed_round();
-            let asking =
-                ask_seeds(self.parts.clone(), self.options.seeds.clone(), self.seeds.clone());
-            ctx.spawn(asking.into_actor(self).map(|outside, actor, _| {
+            let asking = ask_seeds(self.parts.clone(), doors, self.seeds.clone());
+            ctx.spawn(asking.into_actor(self).map(|goes_on, actor, _| {
                 actor.asking_seeds = false;
-                if !outside {
+                if !goes_on {
                     actor.seed_pause = SEED_PAUSE_MIN;
                 }
             }));
         }
         let looking = self.parts.clone().look_around().into_actor(self);
         ctx.spawn(looking.map(|(), actor, _| actor.ticking = false));
+    }
+
+    /// Whom this node asks: the seeds, and of a member that moved its fellow members before.
+    fn doors(&self) -> Vec<String> {
+        let seeds = self.options.seeds.iter().cloned();
+        match self.parts.own_member().filter(|own| self.parts.has_moved(own)) {
+            None => seeds.collect(),
+            Some(own) => {
+                let others = self.parts.members().into_iter();
+                let others = others.filter(|member| member.node_id != own.node_id);
+                others.map(|member| member.http_addr).chain(seeds).collect()
+            }
+        }
     }
 
     fn plan_seed_round(&mut self) {
@@ -157,26 +171,30 @@ impl MembershipActor {
     }
 }
 
-/// Asks one seed after the other to be let in. False when this node is a member already, or was removed: who
-/// was sent away comes back only when somebody joins it again. An answer may be lost, so it is waited for only while this
-/// node is outside.
+/// Asks one seed after the other to be let in, or to tell where this member is now. False when this node is a member
+/// already that a leader knows the way to, or was removed: who was sent away comes back only when somebody joins it again.
+/// An answer may be lost, so it is waited for only while this node has reason to ask.
 async fn ask_seeds(parts: Parts, addresses: Vec<String>, seeds: Arc<dyn Seeds>) -> bool {
     let card = (parts.card)();
-    if !parts.is_outside() {
+    if !parts.has_to_ask() {
         return false;
     }
+    let done = match parts.is_outside() {
+        true => "joined the cluster",
+        false => "announced this node's new address",
+    };
     for seed in addresses {
         let answer = tokio::select! {
             biased;
-            () = parts.while_outside() => return false,
-            answer = seeds.join(&seed, &card, parts.asks_as()) => answer,
+            () = parts.while_it_has_to_ask() => return false,
+            answer = seeds.join(&seed, &card, parts.asks_for_vote(), parts.asks_as()) => answer,
         };
         match answer {
             Ok(()) => {
-                log::info!("joined the cluster through {seed}");
+                log::info!("{done} through {seed}");
                 return false;
             }
-            Err(reason) => log::info!("cannot join through {seed} yet: {reason}"),
+            Err(reason) => log::info!("not yet {done} through {seed}: {reason}"),
         }
     }
     true
@@ -207,10 +225,28 @@ impl Parts {
         }
     }
 
-    async fn while_outside(&self) {
-        while self.is_outside() {
+    /// Whether the cluster holds other addresses of this member than it has.
+    fn has_moved(&self, own: &Member) -> bool {
+        let card = (self.card)();
+        own.raft_addr != card.raft_addr || own.http_addr != card.http_addr
+    }
+
+    /// Whether no leader finds this node: it is none of its members, or one that moved.
+    fn has_to_ask(&self) -> bool {
+        let is_lost = || self.own_member().is_some_and(|own| self.has_moved(&own));
+        let takes_part = self.admin.context().takes_part();
+        self.is_outside() || takes_part && self.admin.leader().is_none() && is_lost()
+    }
+
+    async fn while_it_has_to_ask(&self) {
+        while self.has_to_ask() {
             sleep(TICK).await;
         }
+    }
+
+    /// A member that moved stays what it is.
+    fn asks_for_vote(&self) -> bool {
+        self.own_member().is_none_or(|own| own.voter)
     }
 
     async fn look_around(self) {
@@ -227,9 +263,7 @@ impl Parts {
     async fn announce(&self) {
         let card = (self.card)();
         let Some(own) = self.own_member() else { return };
-        if (own.raft_addr == card.raft_addr && own.http_addr == card.http_addr)
-            || self.admin.leader().is_none()
-        {
+        if !self.has_moved(&own) || self.admin.leader().is_none() {
             return;
         }
         let join = Join {

@@ -20,6 +20,7 @@ impl Seeds for HttpSeeds {
         &self,
         seed: &str,
         own: &Card,
+        voter: bool,
         asked_by: AskedBy,
     ) -> BoxFuture<'static, Result<(), String>> {
         let options = ClientOptions {
@@ -32,7 +33,7 @@ impl Seeds for HttpSeeds {
             id: own.name.clone(),
             raft_addr: own.raft_addr.clone(),
             http_addr: Some(own.http_addr.clone()),
-            nonvoter: false,
+            nonvoter: !voter,
             asked_by,
         };
         Box::pin(async move {

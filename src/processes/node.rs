@@ -82,16 +82,20 @@ impl NodeProcess {
         self.flags = flags.iter().map(|flag| flag.as_ref().to_owned()).collect();
     }
 
+    /// Gives the node other ports for the next starts.
+    pub fn move_away(&mut self) -> Result<(), ProcessError> {
+        let port = || free_port().map_err(self.io("find a free port"));
+        (self.raft_port, self.http_port) = (port()?, port()?);
+        Ok(())
+    }
+
     /// Starts the node for the first time, and waits until it answers.
     pub async fn start(&mut self) -> Result<(), ProcessError> {
         loop {
             self.spawn()?;
             match self.answers().await? {
                 Ok(()) => return Ok(()),
-                Err(Lost::Port) => {
-                    let port = || free_port().map_err(self.io("find a free port"));
-                    (self.raft_port, self.http_port) = (port()?, port()?);
-                }
+                Err(Lost::Port) => self.move_away()?,
                 Err(Lost::Otherwise(status)) => return Err(self.end(status)),
             }
         }

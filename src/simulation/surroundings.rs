@@ -114,6 +114,7 @@ impl Seeds for SimSeeds {
         &self,
         seed: &str,
         own: &Card,
+        voter: bool,
         asked_by: AskedBy,
     ) -> BoxFuture<'static, Result<(), String>> {
         let gateway = self.gateways.lock().expect("no holder panics").get(seed).cloned();
@@ -122,7 +123,7 @@ impl Seeds for SimSeeds {
             name: own.name.clone(),
             raft_addr: own.raft_addr.clone(),
             http_addr: own.http_addr.clone(),
-            voter: true,
+            voter,
             asked_by,
             timeout: SEED_LIMIT,
             trace: None,

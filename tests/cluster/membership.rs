@@ -141,3 +141,31 @@ async fn a_nonvoter_follows_and_never_votes() {
     assert!(suffrage.contains(&"nonvoter") && suffrage.len() == 2, "{suffrage:?}");
     cluster.nodes[0].transfer("reader").await.is_problem(409, "refused", "learner");
 }
+
+#[tokio::test]
+async fn a_member_whose_addresses_changed_says_so_and_stays_what_it_is() {
+    let mut cluster = Cluster::start(3, &[]).await;
+    let flags = [CALM, &["--bootstrap=false"]].concat();
+    let reader = Node::start("reader", &flags).await;
+    let body =
+        format!(r#"{{"ID":"reader","RaftAddr":"{}","Suffrage":"nonvoter"}}"#, reader.raft_addr());
+    cluster.nodes[0].post("/join", &body).await.is_ok();
+    reader.wait_until_ready().await;
+    cluster.nodes.push(reader);
+
+    let leader = cluster.leader().await;
+    for moved in [(leader + 1) % 3, leader, 3] {
+        let node = &mut cluster.nodes[moved];
+        node.kill();
+        node.move_away().expect("free ports");
+        node.restart().await;
+        let (node, other) = (&cluster.nodes[moved], &cluster.nodes[(moved + 1) % 3]);
+        node.wait_until_ready().await;
+        node.put("/kv/k", node.raft_addr()).await.is_ok();
+        assert_eq!(other.get("/kv/k").await.text(), node.raft_addr());
+        let members = other.members().await.expect("members").servers;
+        let known = members.iter().find(|member| member.id == node.name).expect("a member");
+        assert_eq!(known.address, node.raft_addr());
+        assert_eq!(known.suffrage == "voter", moved < 3, "{}", known.suffrage);
+    }
+}
