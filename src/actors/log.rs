@@ -217,3 +217,59 @@ impl Handler<Close> for LogActor {
         ctx.stop();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    use super::*;
+    use crate::storage::disk::MemDisk;
+    use crate::storage::log::LogEntry;
+    use crate::types::LogId;
+
+    /// Two segments.
+    const RESERVE_BYTES: u64 = 16 << 10;
+
+    #[test]
+    fn a_disk_with_room_for_the_reserve_and_not_for_what_waits_stays_full() {
+        let memory = MemDisk::new();
+        let disk: Arc<dyn Disk> = Arc::new(memory.clone());
+        let options = LogOptions {
+            segment_bytes: RESERVE_BYTES / 2,
+            max_payload_bytes: 64 << 10,
+            ..LogOptions::default()
+        };
+        let (log, writer, _) = Log::open(disk.clone(), options.clone()).expect("a log");
+        let metrics = Arc::new(Metrics::new("test"));
+        let space = Space::open(disk.clone(), RESERVE_BYTES, metrics.clone()).expect("room");
+        let space = Arc::new(space);
+        let on_fatal: OnFatal = Arc::new(|reason| panic!("{reason}"));
+        let mut actor = LogActor::new(writer, disk, options, space.clone(), metrics, on_fatal);
+
+        let used_bytes: usize = memory.contents().values().map(Vec::len).sum();
+        memory.set_capacity(Some(used_bytes as u64 + 2 * RESERVE_BYTES));
+        let payload = vec![7; 60 << 10].into();
+        log.append(vec![LogEntry { id: LogId { term: 1, index: 1 }, payload }]).expect("staged");
+        let done = Arc::new(AtomicBool::new(false));
+        let tell = done.clone();
+        actor.waiting.push(Box::new(move |result| tell.store(result.is_ok(), Ordering::Relaxed)));
+        actor.flush();
+        assert_eq!(space.room(), Room::Exhausted);
+
+        let calls = |work: &mut dyn FnMut()| {
+            let before = memory.calls();
+            work();
+            memory.calls() - before
+        };
+        let of_a_flush = calls(&mut || actor.flush());
+        let of_a_look = calls(&mut || actor.look());
+        assert_eq!(of_a_look, of_a_flush, "the reserve is not taken while something waits");
+        assert_eq!(space.room(), Room::Exhausted);
+        assert!(!done.load(Ordering::Relaxed));
+
+        memory.set_capacity(None);
+        actor.look();
+        assert!(done.load(Ordering::Relaxed));
+        assert_eq!(space.room(), Room::Enough);
+    }
+}
