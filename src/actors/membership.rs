@@ -135,10 +135,11 @@ impl MembershipActor {
         if std::mem::replace(&mut self.ticking, true) {
             return;
         }
-        let (doors, is_time) = (self.doors(), Instant::now() >= self.next_seed_round);
-        if !doors.is_empty() && is_time && !std::mem::replace(&mut self.asking_seeds, true) {
+        let is_time = Instant::now() >= self.next_seed_round;
+        if is_time && !std::mem::replace(&mut self.asking_seeds, true) {
             self.plan_seed_round();
-            let asking = ask_seeds(self.parts.clone(), doors, self.seeds.clone());
+            let asking =
+                ask_seeds(self.parts.clone(), self.options.seeds.clone(), self.seeds.clone());
             ctx.spawn(asking.into_actor(self).map(|goes_on, actor, _| {
                 actor.asking_seeds = false;
                 if !goes_on {
@@ -150,19 +151,6 @@ impl MembershipActor {
         ctx.spawn(looking.map(|(), actor, _| actor.ticking = false));
     }
 
-    /// Whom this node asks: the seeds, and of a member that moved its fellow members before.
-    fn doors(&self) -> Vec<String> {
-        let seeds = self.options.seeds.iter().cloned();
-        match self.parts.own_member().filter(|own| self.parts.has_moved(own)) {
-            None => seeds.collect(),
-            Some(own) => {
-                let others = self.parts.members().into_iter();
-                let others = others.filter(|member| member.node_id != own.node_id);
-                others.map(|member| member.http_addr).chain(seeds).collect()
-            }
-        }
-    }
-
     fn plan_seed_round(&mut self) {
         let pause = self.seed_pause;
         let shorter = self.chance.below(pause.as_millis() as u64 / 2);
@@ -171,7 +159,7 @@ impl MembershipActor {
     }
 }
 
-/// Asks one seed after the other to be let in, or to tell where this member is now. False when this node is a member
+/// Asks one seed after the other to be let in, or of a member that moved, its fellow members and then the seeds to tell where it is. False when this node is a member
 /// already that a leader knows the way to, or was removed: who was sent away comes back only when somebody joins it again.
 /// An answer may be lost, so it is waited for only while this node has reason to ask.
 async fn ask_seeds(parts: Parts, addresses: Vec<String>, seeds: Arc<dyn Seeds>) -> bool {
@@ -183,7 +171,7 @@ async fn ask_seeds(parts: Parts, addresses: Vec<String>, seeds: Arc<dyn Seeds>) 
         true => "joined the cluster",
         false => "announced this node's new address",
     };
-    for seed in addresses {
+    for seed in parts.fellows_if_moved().chain(addresses) {
         let answer = tokio::select! {
             biased;
             () = parts.while_it_has_to_ask() => return false,
@@ -229,6 +217,15 @@ impl Parts {
     fn has_moved(&self, own: &Member) -> bool {
         let card = (self.card)();
         own.raft_addr != card.raft_addr || own.http_addr != card.http_addr
+    }
+
+    /// Where the other members of one that moved take requests.
+    fn fellows_if_moved(&self) -> impl Iterator<Item = String> + use<> {
+        let own = self.own_member().filter(|own| self.has_moved(own));
+        let others = own.map(|own| {
+            self.members().into_iter().filter(move |member| member.node_id != own.node_id)
+        });
+        others.into_iter().flatten().map(|member| member.http_addr)
     }
 
     /// Whether no leader finds this node: it is none of its members, or one that moved.

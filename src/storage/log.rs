@@ -234,9 +234,9 @@ impl Log {
         self.shared.lock().staged_bytes
     }
 
-    /// Bytes up to which what waits to be flushed is nothing to hold back for.
-    pub fn calm_bytes(&self) -> usize {
-        self.shared.options.max_staged_bytes / 2
+    /// Whether so much waits to be flushed, half of what may, that whoever appends should hold back.
+    pub fn lags(&self) -> bool {
+        self.staged_bytes() > self.shared.options.max_staged_bytes / 2
     }
 
     /// Whether [`Log::append`] would take these entries beside what waits to be flushed.

@@ -125,14 +125,20 @@ async fn a_wrong_name_and_a_taken_address_are_conflicts() {
     }
 }
 
-#[tokio::test]
-async fn a_nonvoter_follows_and_never_votes() {
-    let cluster = Cluster::start(1, &[]).await;
+/// A node named `reader` that follows without a vote.
+async fn nonvoter(member: &Node) -> Node {
     let reader = Node::start("reader", &[CALM, &["--bootstrap=false"]].concat()).await;
     let address = reader.raft_addr();
     let body = format!(r#"{{"ID":"reader","RaftAddr":"{address}","Suffrage":"nonvoter"}}"#);
-    cluster.nodes[0].post("/join", &body).await.is_ok();
+    member.post("/join", &body).await.is_ok();
     reader.wait_until_ready().await;
+    reader
+}
+
+#[tokio::test]
+async fn a_nonvoter_follows_and_never_votes() {
+    let cluster = Cluster::start(1, &[]).await;
+    let reader = nonvoter(&cluster.nodes[0]).await;
     cluster.nodes[0].put("/kv/k", "v").await.is_ok();
     assert_eq!(reader.get("/kv/k").await.text(), "v");
     reader.put("/kv/k", "w").await.is_ok();
@@ -145,13 +151,7 @@ async fn a_nonvoter_follows_and_never_votes() {
 #[tokio::test]
 async fn a_member_whose_addresses_changed_says_so_and_stays_what_it_is() {
     let mut cluster = Cluster::start(3, &[]).await;
-    let flags = [CALM, &["--bootstrap=false"]].concat();
-    let reader = Node::start("reader", &flags).await;
-    let body =
-        format!(r#"{{"ID":"reader","RaftAddr":"{}","Suffrage":"nonvoter"}}"#, reader.raft_addr());
-    cluster.nodes[0].post("/join", &body).await.is_ok();
-    reader.wait_until_ready().await;
-    cluster.nodes.push(reader);
+    cluster.nodes.push(nonvoter(&cluster.nodes[0]).await);
 
     let leader = cluster.leader().await;
     for moved in [(leader + 1) % 3, leader, 3] {

@@ -17,7 +17,7 @@ use conuredb::types::{AskedBy, KeyRange, NodeId};
 use tokio::time::sleep;
 
 use super::membership::id_of;
-use super::{NAMES, found, found_two};
+use super::{NAMES, found, found_two, others_than};
 
 /// What stands in the value that will be damaged, and nowhere else.
 const MARK: &[u8] = b"this is where the disk forgets";
@@ -58,7 +58,7 @@ fn flip_metas(world: &World, machine: &str) {
 async fn found_led(world: &World) -> (String, [&'static str; 2]) {
     found(world).await;
     let leader = clients::leader(world, &NAMES).await;
-    let others: Vec<&str> = NAMES.into_iter().filter(|name| *name != leader).collect();
+    let others = others_than(&leader);
     (leader, others.try_into().expect("three nodes, of which one leads"))
 }
 

@@ -7,7 +7,7 @@ use conuredb::simulation::client as clients;
 use conuredb::simulation::world::World;
 use tokio::time::{Instant, sleep};
 
-use super::{NAMES, cut_off, found};
+use super::{NAMES, cut_off, found, others_than};
 
 /// The lease of a simulated leader: its longest election timeout.
 const LEASE: Duration = Duration::from_millis(600);
@@ -42,7 +42,7 @@ fn a_leader_cut_off_from_its_quorum_refuses_before_another_can_acknowledge_a_wri
             assert!(matches!(read, RequestError::NoLeader { .. }), "seed {seed}: {read}");
             assert!(asked.elapsed() < ANSWER_LIMIT, "seed {seed}: {:?}", asked.elapsed());
 
-            let rest: Vec<&str> = NAMES.into_iter().filter(|name| *name != old).collect();
+            let rest = others_than(&old);
             let new = clients::leader(&world, &rest).await;
             assert_ne!(new, old, "seed {seed}");
             let now = clients::get(&world, &new, "k").await.expect("a read");

@@ -6,7 +6,7 @@ use conuredb::simulation::world::World;
 use conuredb::storage::reserve;
 use conuredb::types::Outcome;
 
-use super::{NAMES, found};
+use super::{NAMES, found, others_than};
 
 fn value(number: usize) -> Vec<u8> {
     vec![number as u8; 8_000]
@@ -89,7 +89,7 @@ fn a_full_follower_holds_nobody_up_and_catches_up_when_there_is_room() {
     World::run(3, |world| async move {
         found(&world).await;
         let leader = clients::leader(&world, &NAMES).await;
-        let follower = NAMES.into_iter().find(|name| *name != leader).unwrap();
+        let follower = others_than(&leader)[0];
         world.leave_room(follower, Some(0));
         // Several times what the reserve holds.
         for number in 0..100 {
@@ -120,7 +120,7 @@ fn a_snapshot_that_finds_the_disk_full_comes_out_of_the_reserve() {
         assert!(files.contains_key(reserve::FILE), "{:?}", files.keys());
         let used_bytes: usize = files.values().map(|file| file.len()).sum();
         let leader = clients::leader(&world, &NAMES).await;
-        let lost = NAMES.into_iter().find(|name| *name != leader).unwrap();
+        let lost = others_than(&leader)[0];
         world.crash(lost);
         // Enough that the log is purged, more than the room that is left, and less than the reserve.
         let small = |number: usize| vec![number as u8; 1_000];

@@ -9,7 +9,7 @@ use conuredb::simulation::world::World;
 use conuredb::types::Key;
 use tokio::time::{Instant, sleep};
 
-use super::{NAMES, cut_off, found};
+use super::{NAMES, cut_off, found, others_than};
 
 /// The shortest election timeout of a simulated node.
 const TIMEOUT: Duration = Duration::from_millis(300);
@@ -35,7 +35,7 @@ fn a_leader_reads_without_its_quorum_until_its_lease_ends() {
             sleep(TIMEOUT + Duration::from_millis(10)).await;
             let refused = read(&world, &leader).await.expect_err("a read after the lease");
             assert!(matches!(refused, RequestError::NoLeader { .. }), "seed {seed}: {refused}");
-            let rest: Vec<&str> = NAMES.into_iter().filter(|name| *name != leader).collect();
+            let rest = others_than(&leader);
             clients::leader(&world, &rest).await;
             assert_eq!(read(&world, rest[0]).await.expect("a read elsewhere"), b"v");
         });
@@ -48,7 +48,7 @@ fn a_node_that_restarts_keeps_its_leader_from_being_replaced_for_the_shortest_ti
         World::run(seed, |world| async move {
             found(&world).await;
             let old = clients::leader(&world, &NAMES).await;
-            let rest: Vec<&str> = NAMES.into_iter().filter(|name| *name != old).collect();
+            let rest = others_than(&old);
             let (away, voter) = (rest[0], rest[1]);
             // One follower misses the leader and stands for election; the other follows, and does not vote for it.
             cut_off(&world, &old, &[away]);

@@ -35,6 +35,11 @@ async fn found(world: &World) {
     world.note("three voters");
 }
 
+/// The names of the others.
+fn others_than(name: &str) -> Vec<&'static str> {
+    NAMES.into_iter().filter(|other| *other != name).collect()
+}
+
 /// Lets nothing pass between a machine and others, of which it may be one, in either direction.
 fn cut_off(world: &World, name: &str, from: &[&str]) {
     world.note(format_args!("cut {name} off from {from:?}"));
@@ -56,7 +61,7 @@ fn a_cluster_forms_and_serves_and_moves_its_leader() {
                 let read = clients::get(&world, name, &key).await.expect("a read");
                 assert_eq!(read.as_deref(), Some(&b"value"[..]), "from {name}");
             }
-            let next = NAMES.into_iter().find(|name| *name != leader).unwrap();
+            let next = others_than(&leader)[0];
             clients::transfer(&world, "n1", next).await.expect("a transfer");
             assert_eq!(clients::leader(&world, &NAMES).await, next);
         }

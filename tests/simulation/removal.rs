@@ -13,7 +13,7 @@ use conuredb::types::AskedBy;
 use tokio::time::sleep;
 
 use super::membership::{id_of, members, names};
-use super::{NAMES, cut_off, found, found_two};
+use super::{NAMES, cut_off, found, found_two, others_than};
 
 #[test]
 fn a_removed_node_stops_serving_says_why_and_can_come_back() {
@@ -133,7 +133,7 @@ fn a_node_that_was_removed_is_not_let_in_by_what_it_asked_for_before() {
     World::run(12, |world| async move {
         found(&world).await;
         let leads = leader(&world, &NAMES).await;
-        let out = NAMES.into_iter().find(|name| *name != leads).expect("three nodes");
+        let out = others_than(&leads)[0];
         remove(&world, &leads, out).await.expect("a removal");
         let late = joining(out, AskedBy::Node);
         let refused = ask_to_join(&world, &leads, late).await.expect_err("it was removed");

@@ -3,7 +3,7 @@
 use conuredb::simulation::client::{self as clients, wait_for};
 use conuredb::simulation::world::World;
 
-use super::{NAMES, found};
+use super::{NAMES, found, others_than};
 
 /// What the node says of itself then.
 const REASON: &str = "older than what it has acknowledged";
@@ -12,7 +12,7 @@ const REASON: &str = "older than what it has acknowledged";
 async fn go_back(world: &World) -> (String, &'static str) {
     found(world).await;
     let leader = clients::leader(world, &NAMES).await;
-    let victim = NAMES.into_iter().find(|name| *name != leader).unwrap();
+    let victim = others_than(&leader)[0];
     clients::put(world, &leader, "before", b"v", None).await.expect("a write");
     world.kill(victim);
     let copy = world.disk(victim).unwrap().fork();

@@ -7,7 +7,7 @@ use conuredb::simulation::world::World;
 use futures_util::future::join_all;
 use tokio::time::sleep;
 
-use super::{NAMES, found};
+use super::{NAMES, found, others_than};
 
 /// Three times of what a log of the simulation may have waiting for its disk.
 const VALUES: usize = 300;
@@ -22,7 +22,7 @@ fn a_leader_whose_disk_lags_behind_goes_on() {
         World::run(seed, |world| async move {
             found(&world).await;
             let leader = clients::leader(&world, &NAMES).await;
-            let follower = NAMES.into_iter().find(|name| *name != leader).expect("two of three");
+            let follower = others_than(&leader)[0];
             let puts =
                 join_all((0..VALUES).map(|number| {
                     let (world, value) = (&world, vec![number as u8; VALUE_BYTES]);

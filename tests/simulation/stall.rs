@@ -6,7 +6,7 @@ use conuredb::simulation::client as clients;
 use conuredb::simulation::world::World;
 use tokio::time::{Instant, sleep, timeout};
 
-use super::{NAMES, found};
+use super::{NAMES, found, others_than};
 
 /// Twice the longest election timeout, an election, and a look or two.
 const LIMIT: Duration = Duration::from_millis(2_500);
@@ -17,7 +17,7 @@ fn a_leader_whose_disk_stands_still_gives_leadership_away() {
         World::run(seed, |world| async move {
             found(&world).await;
             let old = clients::leader(&world, &NAMES).await;
-            let rest: Vec<&str> = NAMES.into_iter().filter(|name| *name != old).collect();
+            let rest = others_than(&old);
             clients::put(&world, rest[0], "k", b"before", None).await.expect("a write");
 
             // Without anything to write a disk that stands still harms nobody.

@@ -17,7 +17,7 @@ use tokio::time::Instant;
 
 use super::peers::Peers;
 use super::propose::Running;
-use super::types::{Metrics, PeerNode, Raft, members};
+use super::types::{Metrics, PeerNode, Raft, has_one_voter, members};
 use crate::actors::messages::{Member, Members, PeerProgress, RequestError, Role, Status};
 use crate::actors::space::Space;
 use crate::actors::storage::StorageActor;
@@ -203,11 +203,10 @@ impl Context {
 
     /// On a leader: time since a quorum acknowledged it; `None` before the first time.
     fn acknowledged_ago(&self, metrics: &Metrics) -> Option<Duration> {
-        // Every write asks this, and `voter_ids` would make a set of them each time.
-        match metrics.membership_config.get_joint_config().as_slice() {
-            // A leader that is its own quorum hears itself all the time.
-            [voters] if voters.len() == 1 => Some(Duration::ZERO),
-            _ => metrics.last_quorum_acked.map(|at| at.elapsed()),
+        // A leader that is its own quorum hears itself all the time.
+        match has_one_voter(&metrics.membership_config) {
+            true => Some(Duration::ZERO),
+            false => metrics.last_quorum_acked.map(|at| at.elapsed()),
         }
     }
 

@@ -237,7 +237,7 @@ impl Proposer {
                     // openraft appends in a task of its own, and what it appended is looked at here.
                     yield_now().await;
                 }
-                turn = match self.log.staged_bytes() > self.log.calm_bytes() {
+                turn = match self.log.lags() {
                     true => Some(Turn::Flushes(begun)),
                     // One that is full is followed at once.
                     false => (!is_full).then_some(Turn::Ends(begun)),

@@ -17,6 +17,7 @@ use tokio::time::{Instant, sleep};
 use super::admin::step_aside;
 use super::context::Context;
 use super::propose::Running;
+use super::types::has_one_voter;
 use super::watch::is_running;
 use crate::actors::space::Room;
 use crate::storage::log::Lsn;
@@ -61,7 +62,7 @@ pub async fn follow(context: Arc<Context>, raft: Arc<Running>) {
         if stalled < limit || context.space.room() != Room::Enough || !context.leads(&raft) {
             continue;
         }
-        if raft.metrics().borrow_watched().membership_config.voter_ids().count() < 2 {
+        if has_one_voter(&raft.metrics().borrow_watched().membership_config) {
             continue; // nobody could take over
         }
         log::warn!(

@@ -114,6 +114,11 @@ pub fn members(membership: &StoredMembership) -> Vec<Member> {
     members
 }
 
+/// Whether one voter is all there are. `voter_ids` would make a set of them, and every write asks this.
+pub fn has_one_voter(membership: &StoredMembership) -> bool {
+    matches!(membership.get_joint_config().as_slice(), [voters] if voters.len() == 1)
+}
+
 /// Whether the voters have a quorum without one of the members.
 pub fn has_quorum_without(members: &[Member], one: NodeId) -> bool {
     let voters = members.iter().filter(|member| member.voter).count();

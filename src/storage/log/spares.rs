@@ -17,8 +17,8 @@
 //!
 //! A record that no usual segment holds gets one of its own, as long as it needs, so that nodes which are set to
 //! different lengths take each other's entries. Such a segment is made when it is needed, and goes when it is purged, as
-//! segments do that are of another length since the setting changed. Left out: a reserve for it. On a full disk it waits, and what
-//! is behind it.
+//! segments do that are of another length since the setting changed. Left out: a reserve for it. On a full disk it waits,
+//! and so does what is behind it.
 
 use std::io;
 use std::sync::Arc;

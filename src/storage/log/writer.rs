@@ -221,9 +221,10 @@ impl LogWriter {
             self.sealed.pop_front();
             count += 1;
         }
-        let free = self.shared.lock().segments.drain(..count).collect::<Vec<_>>();
-        let free: Vec<(u32, u64)> =
-            free.into_iter().map(|segment| (segment.sequence, segment.len_bytes)).collect();
+        let free: Vec<(u32, u64)> = {
+            let mut inner = self.shared.lock();
+            inner.segments.drain(..count).map(|free| (free.sequence, free.len_bytes)).collect()
+        };
         self.spares.recycle(&free).map_err(|error| self.poison(error))
     }
 
