@@ -188,7 +188,7 @@ impl RaftLogStorage<TypeConfig> for LogStore {
             .collect();
         let encoded = encoded?;
         // All of consensus here waits with it, so a leader holds back long before (`propose.rs`).
-        while !self.log.has_room_for(&encoded) {
+        if !self.log.has_room_for(&encoded) {
             self.persist().await?;
         }
         let end = encoded.last().map(|entry| entry.id.index + 1);

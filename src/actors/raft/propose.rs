@@ -8,7 +8,8 @@
 //! are not committed yet, and as many as the clients who come in step will bring (`pace.rs`), or is large already; with
 //! fewer it waits for more, or for a commit, but not longer than two milliseconds. So many clients make few large
 //! entries, and a commit that takes long, over a network that is slow, holds nobody up. An entry that is full is followed
-//! at once. Either only while this node's disk keeps up: when much waits for it, the next entry waits for all of that.
+//! at once. Either only while this node's disk keeps up: when much waits for it, the next entry waits until less does, but
+//! not longer than a second, so that who lost the lead meanwhile hears of it.
 //!
 //! The outcomes come back as they were proposed, one for each command of an entry. An entry is applied whole or not at
 //! all, so what is known of one that failed holds of each of its commands.
@@ -40,6 +41,9 @@ use crate::types::Command;
 
 /// Commands that may wait for an entry: more than clients and peers may have under way by default.
 const QUEUE_COMMANDS: usize = 8 * 1024;
+
+/// How long an entry waits at most for a disk that lags.
+const CATCH_UP: Duration = Duration::from_secs(1);
 
 /// How long an entry waits at most to become larger.
 const HOLD: Duration = Duration::from_millis(2);
@@ -112,25 +116,26 @@ impl Running {
     }
 }
 
-/// What of an entry the next one waits for.
+/// What the next entry waits for.
 #[derive(Clone, Copy)]
 enum Turn {
+    /// That one has ended.
     Ends(u64),
-    Flushes(u64),
+    /// That the log lags no more, or that it is so late.
+    CatchesUp(Instant),
 }
 
-/// Entries that were proposed, counted, up to which of them the next need not wait any more, and up to which this node
-/// has flushed them.
+/// Entries that were proposed, counted, up to which of them the next need not wait any more, and flushes.
 pub struct Turns {
     begun: AtomicU64,
     ended: watch::Sender<u64>,
-    flushed: watch::Sender<u64>,
+    flushes: watch::Sender<()>,
 }
 
 impl Default for Turns {
     fn default() -> Turns {
-        let (ended, flushed) = (watch::Sender::new(0), watch::Sender::new(0));
-        Turns { begun: AtomicU64::new(0), ended, flushed }
+        let (ended, flushes) = (watch::Sender::new(0), watch::Sender::new(()));
+        Turns { begun: AtomicU64::new(0), ended, flushes }
     }
 }
 
@@ -146,17 +151,21 @@ impl Turns {
 
     /// Ends a turn and those before it, whose entries are flushed.
     pub fn flushed(&self, turn: u64) {
-        advance(&self.flushed, turn);
+        self.flushes.send_replace(());
         self.end(turn);
     }
 
     fn watch(&self) -> Watched {
-        Watched { ended: self.ended.subscribe(), flushed: self.flushed.subscribe() }
+        Watched { ended: self.ended.subscribe(), flushes: self.flushes.subscribe() }
     }
 
     /// Ends a turn and those before it.
     fn end(&self, turn: u64) {
-        advance(&self.ended, turn);
+        self.ended.send_if_modified(|ended| {
+            let is_news = turn > *ended;
+            *ended = turn.max(*ended);
+            is_news
+        });
     }
 }
 
@@ -214,7 +223,7 @@ impl Proposer {
                     }
                     answering.push(entry.answer());
                 }
-                () = turns.pass(turn), if turn.is_some() => turn = None,
+                () = turns.pass(turn, &self.log), if turn.is_some() => turn = None,
                 () = passing_of(held_until) => {}
                 first = next(&mut self.left_over, &mut self.queue), if turn.is_none() => {
                     let Some(first) = first else { break };
@@ -238,7 +247,7 @@ impl Proposer {
                     yield_now().await;
                 }
                 turn = match self.log.lags() {
-                    true => Some(Turn::Flushes(begun)),
+                    true => Some(Turn::CatchesUp(Instant::now() + CATCH_UP)),
                     // One that is full is followed at once.
                     false => (!is_full).then_some(Turn::Ends(begun)),
                 };
@@ -273,11 +282,7 @@ impl Proposer {
         let committed = async move {
             // It fails when the entry is refused.
             let is_committed = taken.is_ok() && committed.await.is_ok();
-            match is_committed {
-                true => turns.end(turn),
-                // This node may never have had it to flush.
-                false => turns.flushed(turn),
-            }
+            turns.end(turn);
             Committed { taken, is_committed, completed, waiting }
         };
         (turn, committed)
@@ -287,28 +292,21 @@ impl Proposer {
 /// What a proposer sees of the turns.
 struct Watched {
     ended: watch::Receiver<u64>,
-    flushed: watch::Receiver<u64>,
+    flushes: watch::Receiver<()>,
 }
 
 impl Watched {
     /// Waits until the next entry may go.
-    async fn pass(&mut self, turn: Option<Turn>) {
-        let (number, to) = match turn {
-            None => return,
-            Some(Turn::Ends(turn)) => (&mut self.ended, turn),
-            Some(Turn::Flushes(turn)) => (&mut self.flushed, turn),
-        };
-        // It fails when nobody can advance it any more.
-        let _ = number.wait_for(|number| *number >= to).await;
+    async fn pass(&mut self, turn: Option<Turn>, log: &Log) {
+        // The waits fail when nobody can end them any more.
+        match turn {
+            None => {}
+            Some(Turn::Ends(turn)) => drop(self.ended.wait_for(|ended| *ended >= turn).await),
+            Some(Turn::CatchesUp(until)) => {
+                drop(timeout_at(until, self.flushes.wait_for(|()| !log.lags())).await);
+            }
+        }
     }
-}
-
-fn advance(number: &watch::Sender<u64>, to: u64) {
-    number.send_if_modified(|number| {
-        let is_news = to > *number;
-        *number = to.max(*number);
-        is_news
-    });
 }
 
 /// Waits until a time, if there is one.
