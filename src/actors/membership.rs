@@ -159,30 +159,34 @@ impl MembershipActor {
     }
 }
 
-/// Asks one seed after the other to be let in, or of a member that moved, its fellow members and then the seeds to tell where it is. False when this node is a member
-/// already that a leader knows the way to, or was removed: who was sent away comes back only when somebody joins it again.
+/// Asks one seed after the other to be let in; a member that moved asks its fellow members, and then the seeds, to tell
+/// where it is. False when this node is a member already that a leader knows the way to, or was removed: who was sent
+/// away comes back only when somebody joins it again.
 /// An answer may be lost, so it is waited for only while this node has reason to ask.
 async fn ask_seeds(parts: Parts, addresses: Vec<String>, seeds: Arc<dyn Seeds>) -> bool {
     let card = (parts.card)();
     if !parts.has_to_ask() {
         return false;
     }
-    let done = match parts.is_outside() {
-        true => "joined the cluster",
-        false => "announced this node's new address",
+    // That a member moved is no reason to replace it if it is damaged too: `damage` asks for that, if it is told to.
+    let (asks_as, done, undone) = match parts.is_outside() {
+        true => (parts.asks_as(), "joined the cluster", "join the cluster"),
+        false => {
+            (AskedBy::Node, "announced this node's new address", "announce this node's new address")
+        }
     };
     for seed in parts.fellows_if_moved().chain(addresses) {
         let answer = tokio::select! {
             biased;
             () = parts.while_it_has_to_ask() => return false,
-            answer = seeds.join(&seed, &card, parts.asks_for_vote(), parts.asks_as()) => answer,
+            answer = seeds.join(&seed, &card, parts.asks_for_vote(), asks_as) => answer,
         };
         match answer {
             Ok(()) => {
                 log::info!("{done} through {seed}");
                 return false;
             }
-            Err(reason) => log::info!("not yet {done} through {seed}: {reason}"),
+            Err(reason) => log::info!("cannot {undone} through {seed} yet: {reason}"),
         }
     }
     true
@@ -205,7 +209,7 @@ impl Parts {
         self.own_member().is_none() && (context.takes_part() || has_lost_all)
     }
 
-    /// As whom this node asks its seeds.
+    /// As whom this node asks to be let in.
     fn asks_as(&self) -> AskedBy {
         match self.admin.context().is_damaged() {
             true => AskedBy::Damaged,

@@ -286,6 +286,7 @@ impl Node {
             let context = context.clone();
             Arc::new(move || context.log.load_full())
         };
+        let peers = context.peers.clone();
         let desk = Desk {
             context,
             read_index: raft.clone().recipient(),
@@ -302,6 +303,7 @@ impl Node {
             chance: around.chance.clone(),
             card,
             serve: desk.into_serve(),
+            met: Arc::new(move |card| peers.meet(card)),
             metrics: around.metrics.clone(),
         };
         spawner.spawn(answerer.run(listener));

@@ -89,6 +89,12 @@ impl NodeProcess {
         Ok(())
     }
 
+    /// Gives two nodes each other's ports for the next starts.
+    pub fn swap_places(&mut self, other: &mut NodeProcess) {
+        std::mem::swap(&mut self.raft_port, &mut other.raft_port);
+        std::mem::swap(&mut self.http_port, &mut other.http_port);
+    }
+
     /// Starts the node for the first time, and waits until it answers.
     pub async fn start(&mut self) -> Result<(), ProcessError> {
         loop {

@@ -3,6 +3,7 @@
 use crate::cluster::{CALM, Cluster};
 use crate::harness::{Node, until};
 use crate::load::Load;
+use conuredb::client::Member;
 
 #[tokio::test]
 async fn a_removed_node_refuses_with_a_reason_answers_stale_reads_and_can_come_back() {
@@ -163,9 +164,63 @@ async fn a_member_whose_addresses_changed_says_so_and_stays_what_it_is() {
         node.wait_until_ready().await;
         node.put("/kv/k", node.raft_addr()).await.is_ok();
         assert_eq!(other.get("/kv/k").await.text(), node.raft_addr());
-        let members = other.members().await.expect("members").servers;
-        let known = members.iter().find(|member| member.id == node.name).expect("a member");
-        assert_eq!(known.address, node.raft_addr());
+        let known = until_known_where_it_is(node, other).await;
         assert_eq!(known.suffrage == "voter", moved < 3, "{}", known.suffrage);
+    }
+}
+
+/// Waits until another member has the address of a node in the membership.
+async fn until_known_where_it_is(node: &Node, other: &Node) -> Member {
+    until("its new address to be known", async || {
+        let members = other.members().await?.servers;
+        members
+            .into_iter()
+            .find(|member| member.address == node.raft_addr() && member.id == node.name)
+    })
+    .await
+}
+
+#[tokio::test]
+async fn two_members_that_change_places_are_found() {
+    let mut cluster = Cluster::start(3, &[]).await;
+    let leader = cluster.leader().await;
+    cluster.nodes.rotate_left(leader);
+    let [_, one, two] = &mut cluster.nodes[..] else { panic!("three nodes") };
+    one.kill();
+    two.kill();
+    one.swap_places(two);
+    one.restart().await;
+    two.restart().await;
+    for node in &cluster.nodes {
+        node.wait_until_ready().await;
+        node.put("/kv/k", node.raft_addr()).await.is_ok();
+        assert_eq!(cluster.nodes[0].get("/kv/k").await.text(), node.raft_addr());
+    }
+    for node in &cluster.nodes {
+        until_known_where_it_is(node, &cluster.nodes[0]).await;
+    }
+}
+
+#[tokio::test]
+async fn a_majority_that_moved_is_found_by_a_leader_that_is_ahead() {
+    let mut cluster = Cluster::start(3, &[]).await;
+    let leader = cluster.leader().await;
+    cluster.nodes.rotate_left(leader);
+    cluster.nodes[0].put("/kv/k", "first").await.is_ok();
+    cluster.nodes[1].kill();
+    cluster.nodes[2].kill();
+    // In the leader's log, and in no other: neither of the two can be elected.
+    assert_eq!(cluster.nodes[0].put("/kv/k", "second").await.status, 504);
+    for node in &mut cluster.nodes[1..] {
+        node.move_away().expect("free ports");
+        node.restart().await;
+    }
+    for node in &cluster.nodes {
+        until_known_where_it_is(node, &cluster.nodes[0]).await;
+        // A read that came before the quorum may be answered as of then.
+        until("what the leader had in its log", async || {
+            (node.get("/kv/k").await.text() == "second").then_some(())
+        })
+        .await;
     }
 }

@@ -91,7 +91,6 @@ impl Parts {
             voter: false,
         };
         let members = self.members();
-        refuse_taken_address(&members, &member)?;
         let known = members.iter().find(|present| present.node_id == card.node_id);
         if let Some(known) = known
             && card.cluster_id == own.cluster_id
@@ -101,8 +100,10 @@ impl Parts {
                 let wants_vote = known.voter || self.is_candidate(known.node_id);
                 return self.replace(known, member, wants_vote, deadline).await;
             }
+            // It answers there, so that a member which is known to be there is so no more.
             return self.readdress(known, member, join.voter, deadline).await;
         }
+        refuse_taken_address(&members, &member)?;
         if self.admin.was_removed(member.node_id, deadline).await? {
             // It may not have heard of it, and would not give up what it has for an invitation.
             self.admin.tell_removed(&member).await;

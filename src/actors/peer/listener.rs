@@ -59,6 +59,8 @@ pub struct Answerer {
     /// This node's card, as it is now.
     pub card: watch::Receiver<Card>,
     pub serve: Serve,
+    /// Hears of each member that connects.
+    pub met: Arc<dyn Fn(&Card) + Send + Sync>,
     pub metrics: Arc<Metrics>,
 }
 
@@ -129,6 +131,9 @@ impl Answerer {
             );
             return;
         };
+        if purpose != Purpose::Introduction {
+            (self.met)(&card);
+        }
         let name = card.name.clone();
         let mut changed = self.card.clone();
         let reborn = async {

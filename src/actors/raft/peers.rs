@@ -4,10 +4,12 @@
 //! neither a snapshot nor a large entry delays a heartbeat.
 //!
 //! Addresses come from the membership as it is now ([`Peers::remember`]): openraft keeps a client for as long
-//! as a node is a member, also when its address changes.
+//! as a node is a member, also when its address changes. A member that moved and calls from elsewhere is called back
+//! there ([`Peers::meet`]), as long as it answers: a change of the membership needs a quorum, which those that moved may
+//! be part of.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -16,10 +18,13 @@ use tokio::time::Instant;
 use super::rpc::{Request, Response};
 use super::types::PeerNode;
 use crate::actors::messages::RequestError;
-use crate::actors::peer::handshake::Purpose;
+use crate::actors::peer::handshake::{Card, Purpose};
 use crate::actors::peer::link::{Dialer, Link, LinkError};
 use crate::codec;
 use crate::types::NodeId;
+
+/// Nodes whose words on where they are a node keeps that knows of no members yet.
+const MAX_MET: usize = 64;
 
 /// What a link is used for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -47,7 +52,16 @@ impl Lane {
 pub struct Peers {
     dialer: Dialer,
     links: Arc<Mutex<BTreeMap<(NodeId, Lane), Link>>>,
-    addresses: Arc<Mutex<BTreeMap<NodeId, String>>>,
+    addresses: Arc<Mutex<Addresses>>,
+}
+
+/// Where the members are.
+#[derive(Default)]
+struct Addresses {
+    /// As the membership says.
+    known: BTreeMap<NodeId, String>,
+    /// As members themselves said that are elsewhere.
+    met: BTreeMap<NodeId, String>,
 }
 
 /// Why a peer gave no answer.
@@ -78,8 +92,8 @@ impl Peers {
     /// The link to a member. A changed address makes a new link.
     pub fn link(&self, node_id: NodeId, node: &PeerNode, lane: Lane) -> Link {
         let known = {
-            let addresses = self.addresses.lock().unwrap_or_else(PoisonError::into_inner);
-            addresses.get(&node_id).cloned()
+            let addresses = self.addresses();
+            addresses.met.get(&node_id).or_else(|| addresses.known.get(&node_id)).cloned()
         };
         let address = known.unwrap_or_else(|| node.raft_addr.clone());
         let mut links = self.links.lock().unwrap_or_else(PoisonError::into_inner);
@@ -98,7 +112,41 @@ impl Peers {
     pub fn remember(&self, members: BTreeMap<NodeId, String>) {
         let mut links = self.links.lock().unwrap_or_else(PoisonError::into_inner);
         links.retain(|(node_id, _), _| members.contains_key(node_id));
-        *self.addresses.lock().unwrap_or_else(PoisonError::into_inner) = members;
+        let mut addresses = self.addresses();
+        addresses.met.retain(|node_id, met| members.get(node_id).is_some_and(|known| known != met));
+        addresses.known = members;
+    }
+
+    /// Takes note of where a member that called says it is.
+    pub fn meet(&self, card: &Card) {
+        let mut addresses = self.addresses();
+        let Addresses { known, met } = &mut *addresses;
+        // Early in a start no member is known yet; whoever proved the secret until then is taken for one.
+        let may_be_member = known.is_empty() && met.len() < MAX_MET;
+        match known.get(&card.node_id) {
+            Some(known) if *known == card.raft_addr => drop(met.remove(&card.node_id)),
+            None if !may_be_member => {}
+            known => {
+                let former = met.insert(card.node_id, card.raft_addr.clone());
+                if former.as_ref() != Some(&card.raft_addr)
+                    && let Some(known) = known
+                {
+                    log::info!("{} is at {}, no more at {known}", card.name, card.raft_addr);
+                }
+            }
+        }
+    }
+
+    /// A member is not, or no more, at an address where it said it is.
+    fn miss(&self, node_id: NodeId, address: &str) {
+        let met = &mut self.addresses().met;
+        if met.get(&node_id).is_some_and(|met| met == address) {
+            met.remove(&node_id);
+        }
+    }
+
+    fn addresses(&self) -> MutexGuard<'_, Addresses> {
+        self.addresses.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Forgets all links and addresses: this node begins a new life.
@@ -116,7 +164,11 @@ impl Peers {
         timeout: Duration,
     ) -> Result<Response, PeerError> {
         let asked = Instant::now();
-        let answer = ask(&self.link(node_id, node, lane), request, timeout).await;
+        let link = self.link(node_id, node, lane);
+        let answer = ask(&link, request, timeout).await;
+        if matches!(answer, Err(PeerError::Link(LinkError::Unreachable { .. }))) {
+            self.miss(node_id, link.address());
+        }
         let measured = &self.dialer.metrics.peers;
         match &answer {
             Err(PeerError::Link(_)) => measured.count_failure(lane.name()),
