@@ -100,7 +100,11 @@ impl Parts {
                 let wants_vote = known.voter || self.is_candidate(known.node_id);
                 return self.replace(known, member, wants_vote, deadline).await;
             }
-            // It answers there, so that a member which is known to be there is so no more.
+            // Another node answered where it says that it is, so whoever else is known to be there is so no more. The
+            // leader asks nobody about itself.
+            if join.name == own.name {
+                refuse_taken_address(&members, &member)?;
+            }
             return self.readdress(known, member, join.voter, deadline).await;
         }
         refuse_taken_address(&members, &member)?;

@@ -19,6 +19,7 @@
 //! openraft runs on the runtime that the outermost layer gives: in a real node the thread of consensus.
 
 pub mod actor;
+mod addresses;
 pub mod admin;
 pub mod anew;
 mod batch;

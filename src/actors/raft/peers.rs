@@ -3,10 +3,8 @@
 //! Heartbeats, log entries, forwarded requests and snapshots each have a connection of their own, so that
 //! neither a snapshot nor a large entry delays a heartbeat.
 //!
-//! Addresses come from the membership as it is now ([`Peers::remember`]): openraft keeps a client for as long
-//! as a node is a member, also when its address changes. A member that moved and calls from elsewhere is called back
-//! there ([`Peers::meet`]), as long as it answers: a change of the membership needs a quorum, which those that moved may
-//! be part of.
+//! Addresses come from the membership as it is now ([`Peers::remember`]), and from members that moved and call from
+//! elsewhere (`addresses.rs`): openraft keeps a client for as long as a node is a member, also when its address changes.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -15,6 +13,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::time::Instant;
 
+use super::addresses::Addresses;
 use super::rpc::{Request, Response};
 use super::types::PeerNode;
 use crate::actors::messages::RequestError;
@@ -22,9 +21,6 @@ use crate::actors::peer::handshake::{Card, Purpose};
 use crate::actors::peer::link::{Dialer, Link, LinkError};
 use crate::codec;
 use crate::types::NodeId;
-
-/// Nodes whose words on where they are a node keeps that knows of no members yet.
-const MAX_MET: usize = 64;
 
 /// What a link is used for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -55,15 +51,6 @@ pub struct Peers {
     addresses: Arc<Mutex<Addresses>>,
 }
 
-/// Where the members are.
-#[derive(Default)]
-struct Addresses {
-    /// As the membership says.
-    known: BTreeMap<NodeId, String>,
-    /// As members themselves said that are elsewhere.
-    met: BTreeMap<NodeId, String>,
-}
-
 /// Why a peer gave no answer.
 #[derive(Debug, thiserror::Error)]
 pub enum PeerError {
@@ -91,10 +78,7 @@ impl Peers {
 
     /// The link to a member. A changed address makes a new link.
     pub fn link(&self, node_id: NodeId, node: &PeerNode, lane: Lane) -> Link {
-        let known = {
-            let addresses = self.addresses();
-            addresses.met.get(&node_id).or_else(|| addresses.known.get(&node_id)).cloned()
-        };
+        let known = self.addresses().of(node_id).map(str::to_owned);
         let address = known.unwrap_or_else(|| node.raft_addr.clone());
         let mut links = self.links.lock().unwrap_or_else(PoisonError::into_inner);
         match links.get(&(node_id, lane)) {
@@ -112,37 +96,12 @@ impl Peers {
     pub fn remember(&self, members: BTreeMap<NodeId, String>) {
         let mut links = self.links.lock().unwrap_or_else(PoisonError::into_inner);
         links.retain(|(node_id, _), _| members.contains_key(node_id));
-        let mut addresses = self.addresses();
-        addresses.met.retain(|node_id, met| members.get(node_id).is_some_and(|known| known != met));
-        addresses.known = members;
+        self.addresses().remember(members);
     }
 
     /// Takes note of where a member that called says it is.
     pub fn meet(&self, card: &Card) {
-        let mut addresses = self.addresses();
-        let Addresses { known, met } = &mut *addresses;
-        // Early in a start no member is known yet; whoever proved the secret until then is taken for one.
-        let may_be_member = known.is_empty() && met.len() < MAX_MET;
-        match known.get(&card.node_id) {
-            Some(known) if *known == card.raft_addr => drop(met.remove(&card.node_id)),
-            None if !may_be_member => {}
-            known => {
-                let former = met.insert(card.node_id, card.raft_addr.clone());
-                if former.as_ref() != Some(&card.raft_addr)
-                    && let Some(known) = known
-                {
-                    log::info!("{} is at {}, no more at {known}", card.name, card.raft_addr);
-                }
-            }
-        }
-    }
-
-    /// A member is not, or no more, at an address where it said it is.
-    fn miss(&self, node_id: NodeId, address: &str) {
-        let met = &mut self.addresses().met;
-        if met.get(&node_id).is_some_and(|met| met == address) {
-            met.remove(&node_id);
-        }
+        self.addresses().meet(card.node_id, &card.raft_addr);
     }
 
     fn addresses(&self) -> MutexGuard<'_, Addresses> {
@@ -167,7 +126,10 @@ impl Peers {
         let link = self.link(node_id, node, lane);
         let answer = ask(&link, request, timeout).await;
         if matches!(answer, Err(PeerError::Link(LinkError::Unreachable { .. }))) {
-            self.miss(node_id, link.address());
+            let address = link.address();
+            if let Some(met) = self.addresses().miss(node_id, address) {
+                log::info!("{} is not at {address}, and looked for at {met}", node.name);
+            }
         }
         let measured = &self.dialer.metrics.peers;
         match &answer {

@@ -8,8 +8,8 @@
 //! are not committed yet, and as many as the clients who come in step will bring (`pace.rs`), or is large already; with
 //! fewer it waits for more, or for a commit, but not longer than two milliseconds. So many clients make few large
 //! entries, and a commit that takes long, over a network that is slow, holds nobody up. An entry that is full is followed
-//! at once. Either only while this node's disk keeps up: when much waits for it, the next entry waits until less does, but
-//! not longer than a second, so that who lost the lead meanwhile hears of it.
+//! at once. Either only while this node's disk keeps up: when much waits for it, the next entry waits until less does, as
+//! long as this node leads: who lost the lead meanwhile hears of it.
 //!
 //! The outcomes come back as they were proposed, one for each command of an entry. An entry is applied whole or not at
 //! all, so what is known of one that failed holds of each of its commands.
@@ -21,13 +21,14 @@ use std::time::Duration;
 
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
+use openraft::async_runtime::WatchReceiver;
 use openraft::errors::{ClientWriteError, Fatal};
 use openraft::impls::ProgressResponder;
 use openraft::raft::ClientWriteResult;
 use openraft::type_config::alias::OneshotReceiverOf;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::yield_now;
-use tokio::time::{Instant, sleep_until, timeout_at};
+use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 
 use super::batch::{Batch, Proposal};
 use super::pace::Pace;
@@ -42,7 +43,7 @@ use crate::types::Command;
 /// Commands that may wait for an entry: more than clients and peers may have under way by default.
 const QUEUE_COMMANDS: usize = 8 * 1024;
 
-/// How long an entry waits at most for a disk that lags.
+/// How often a proposer that waits for a disk that lags looks whether it leads still.
 const CATCH_UP: Duration = Duration::from_secs(1);
 
 /// How long an entry waits at most to become larger.
@@ -121,8 +122,8 @@ impl Running {
 enum Turn {
     /// That one has ended.
     Ends(u64),
-    /// That the log lags no more, or that it is so late.
-    CatchesUp(Instant),
+    /// That the log lags no more, or that this node does not lead any more.
+    CatchesUp,
 }
 
 /// Entries that were proposed, counted, up to which of them the next need not wait any more, and flushes.
@@ -223,7 +224,7 @@ impl Proposer {
                     }
                     answering.push(entry.answer());
                 }
-                () = turns.pass(turn, &self.log), if turn.is_some() => turn = None,
+                () = turns.pass(turn, &self.log, &self.raft), if turn.is_some() => turn = None,
                 () = passing_of(held_until) => {}
                 first = next(&mut self.left_over, &mut self.queue), if turn.is_none() => {
                     let Some(first) = first else { break };
@@ -247,7 +248,7 @@ impl Proposer {
                     yield_now().await;
                 }
                 turn = match self.log.lags() {
-                    true => Some(Turn::CatchesUp(Instant::now() + CATCH_UP)),
+                    true => Some(Turn::CatchesUp),
                     // One that is full is followed at once.
                     false => (!is_full).then_some(Turn::Ends(begun)),
                 };
@@ -297,13 +298,16 @@ struct Watched {
 
 impl Watched {
     /// Waits until the next entry may go.
-    async fn pass(&mut self, turn: Option<Turn>, log: &Log) {
+    async fn pass(&mut self, turn: Option<Turn>, log: &Log, raft: &Raft) {
+        let leads = || raft.metrics().borrow_watched().state.is_leader();
         // The waits fail when nobody can end them any more.
         match turn {
             None => {}
             Some(Turn::Ends(turn)) => drop(self.ended.wait_for(|ended| *ended >= turn).await),
-            Some(Turn::CatchesUp(until)) => {
-                drop(timeout_at(until, self.flushes.wait_for(|()| !log.lags())).await);
+            Some(Turn::CatchesUp) => {
+                while log.lags() && leads() {
+                    drop(timeout(CATCH_UP, self.flushes.wait_for(|()| !log.lags())).await);
+                }
             }
         }
     }
