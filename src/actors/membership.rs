@@ -22,7 +22,7 @@ mod changes;
 mod damage;
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use actix::prelude::*;
@@ -45,6 +45,9 @@ const TICK: Duration = Duration::from_millis(250);
 
 /// Silence of all leaders after which a member asks whether it still is one.
 const DOUBT_AFTER: Duration = Duration::from_secs(3);
+
+/// How long a member that could not announce its new address waits before it tries again.
+const ANNOUNCE_PAUSE: Duration = Duration::from_secs(1);
 
 /// Pause between rounds over the seeds: doubled up to the longest, a random part taken off.
 const SEED_PAUSE_MIN: Duration = Duration::from_millis(250);
@@ -99,6 +102,8 @@ struct Parts {
     /// Since when this node, leading, has looked for an answer of each member.
     watched: Arc<std::sync::Mutex<BTreeMap<NodeId, Instant>>>,
     asked: Arc<std::sync::Mutex<damage::Asked>>,
+    /// Until when this node, which moved and could not announce it, tries no more.
+    announce_at: Arc<std::sync::Mutex<Option<Instant>>>,
 }
 
 impl MembershipActor {
@@ -118,6 +123,7 @@ impl MembershipActor {
             rules,
             watched: Arc::default(),
             asked: Arc::default(),
+            announce_at: Arc::default(),
         };
         MembershipActor {
             parts,
@@ -264,7 +270,8 @@ impl Parts {
     async fn announce(&self) {
         let card = (self.card)();
         let Some(own) = self.own_member() else { return };
-        if !self.has_moved(&own) || self.admin.leader().is_none() {
+        let is_early = self.announce_at().is_some_and(|at| Instant::now() < at);
+        if is_early || !self.has_moved(&own) || self.admin.leader().is_none() {
             return;
         }
         let join = Join {
@@ -278,8 +285,15 @@ impl Parts {
         };
         match self.clone().join(join).await {
             Ok(()) => log::info!("announced this node's new address"),
-            Err(error) => log::warn!("cannot announce this node's new address yet: {error}"),
+            Err(error) => {
+                log::warn!("cannot announce this node's new address yet: {error}");
+                *self.announce_at() = Some(Instant::now() + ANNOUNCE_PAUSE);
+            }
         }
+    }
+
+    fn announce_at(&self) -> MutexGuard<'_, Option<Instant>> {
+        self.announce_at.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Cut off for long, a member asks whether it was removed meanwhile.
