@@ -125,7 +125,7 @@ impl Peers {
         let asked = Instant::now();
         let link = self.link(node_id, node, lane);
         let answer = ask(&link, request, timeout).await;
-        if matches!(answer, Err(PeerError::Link(LinkError::Unreachable { .. }))) {
+        if answer.as_ref().is_err_and(PeerError::surely_unsent) {
             let address = link.address();
             if let Some(met) = self.addresses().miss(node_id, address) {
                 log::info!("{} is not at {address}, and looked for at {met}", node.name);
